@@ -1,0 +1,43 @@
+//! The screen: data goes to standard output, everything else to standard error, and a closed pipe is a normal end.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Writes data to standard output. A reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// When standard output cannot be written for another reason.
+pub fn data(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a value to standard output as JSON.
+///
+/// # Errors
+/// As [`data`].
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    data(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Says something to the person, on standard error.
+#[expect(clippy::print_stderr, reason = "this is the one place that speaks to the person")]
+pub fn say(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A table that fits the terminal; piped, it keeps its width and loses its lines.
+pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    let preset = if io::stdout().is_terminal() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING };
+    table.load_preset(preset).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    for row in rows {
+        table.add_row(row);
+    }
+    format!("{table}\n")
+}

@@ -1,0 +1,259 @@
+//! jobs.toml, read and found true. `raw.rs` holds what was typed; this file holds what it means. Nobody else reads the file or the
+//! environment.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+
+use crate::survey::Survey;
+use crate::types::Locale;
+
+/// Everything jobs.toml says, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// `[app]`
+    pub app: App,
+    /// `[database]`
+    pub database: Database,
+    /// `[mail]`
+    pub mail: Mail,
+    /// `[[shop]]`, in the order of the file; at least one; keys are unique.
+    pub shops: Vec<Shop>,
+    /// `[order_format.<name>]`
+    pub order_formats: BTreeMap<String, OrderMapping>,
+    /// `[response_format.<name>]`
+    pub response_formats: BTreeMap<String, ResponseMapping>,
+    /// `[survey.<key>]`
+    pub surveys: Vec<Survey>,
+    /// `[testimonials]`
+    pub testimonials: Testimonials,
+    /// `[jobs.<name>]`
+    pub jobs: Vec<ScheduledJob>,
+}
+
+/// `[app]`
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Where customers reach the pages; without a slash at the end.
+    pub base_url: String,
+    /// Where the pages listen.
+    pub listen: SocketAddr,
+    /// Embedded Postgres, outbox, exports.
+    pub data_dir: PathBuf,
+    /// The secret the tokens are made with.
+    pub secret_file: PathBuf,
+    /// Overrides built-in templates file by file.
+    pub templates_dir: Option<PathBuf>,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// How long running work may take to end after a stop was asked for.
+    pub shutdown_grace: Duration,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[database]`
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// `url`, else the environment's `DATABASE_URL`, else `None`: the embedded one under `data_dir`.
+    pub url: Option<String>,
+    /// Size of the pool.
+    pub max_connections: u32,
+    /// Whether commands bring the schema up to date by themselves.
+    pub auto_migrate: bool,
+}
+
+/// `[mail]`
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// How mails leave.
+    pub transport: Transport,
+    /// How many connections send at the same time.
+    pub max_connections: usize,
+    /// The envelope sender, where bounces go; `None`: the shop's `from`.
+    pub return_path: Option<String>,
+}
+
+/// How mails leave.
+#[derive(Debug, Clone)]
+pub enum Transport {
+    /// An .eml file per mail under `data_dir/outbox`.
+    File,
+    /// To a relay.
+    Smtp(Smtp),
+}
+
+/// The relay.
+#[derive(Debug, Clone)]
+pub struct Smtp {
+    pub host: String,
+    pub port: u16,
+    pub tls: Tls,
+    /// User name and password, when the relay wants them.
+    pub credentials: Option<Credentials>,
+}
+
+/// User name and password at the relay.
+#[derive(Clone)]
+pub struct Credentials {
+    pub username: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Credentials(…)")
+    }
+}
+
+/// When the conversation with the relay is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tls {
+    /// Never.
+    None,
+    /// STARTTLS when the relay offers it.
+    Opportunistic,
+    /// STARTTLS, or nothing is sent.
+    Required,
+    /// From the first byte.
+    Implicit,
+}
+
+/// `[[shop]]`
+#[derive(Debug, Clone)]
+pub struct Shop {
+    /// Its name in commands, files and the database.
+    pub key: String,
+    /// Its name for people.
+    pub name: String,
+    /// Of the customers whose orders name none.
+    pub locale: Locale,
+    /// In which its days and hours are counted.
+    pub timezone: Tz,
+    /// Who asks.
+    pub from: lettre::message::Mailbox,
+    /// Who reads answers to the mail.
+    pub reply_to: Option<lettre::message::Mailbox>,
+    /// Its web site.
+    pub url: String,
+    /// The colour of buttons and links, as `#rrggbb`.
+    pub color: String,
+}
+
+/// `[order_format.<name>]`: which of a file's columns is what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderMapping {
+    /// How the file is written.
+    pub text: TextFormat,
+    /// Our column = theirs. Always has `order_id`, `email` and `ordered_at`.
+    pub columns: BTreeMap<String, String>,
+    /// Attribute = their column.
+    pub attributes: BTreeMap<String, String>,
+    /// Their status = ours; `"*"` stands for all others. Empty: they write ours.
+    pub status: BTreeMap<String, crate::orders::OrderStatus>,
+}
+
+/// `[response_format.<name>]`: which of a file's columns is what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ResponseMapping {
+    /// How the file is written.
+    pub text: TextFormat,
+    /// The survey that was answered.
+    pub survey: String,
+    /// Our column (`order_id`, `email`, `answered_at`, `external_id`, `display_name`) = theirs.
+    pub columns: BTreeMap<String, String>,
+    /// Question key = their column.
+    pub answers: BTreeMap<String, String>,
+}
+
+/// How a delimited text file is written; what is absent is recognised.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TextFormat {
+    /// Absent: the most frequent of `,` `;` tab `|` in the header.
+    pub delimiter: Option<u8>,
+    /// Absent: byte-order mark, then valid UTF-8, then a guess that is printed.
+    pub encoding: Option<&'static encoding_rs::Encoding>,
+    /// Of times without a zone. Absent: the shop's.
+    pub timezone: Option<Tz>,
+    /// chrono's notation. Absent: recognised; day-first only when it is written here.
+    pub date_format: Option<String>,
+}
+
+/// `[testimonials]`
+#[derive(Debug, Clone)]
+pub struct Testimonials {
+    /// Under which name an author appears.
+    pub display_name: DisplayName,
+}
+
+/// Under which name an author appears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DisplayName {
+    /// `Claire D.`
+    FirstNameInitial,
+    /// `Claire`
+    FirstName,
+    /// No name.
+    Anonymous,
+    /// The name the author typed, else `first_name_initial`.
+    AsGiven,
+}
+
+/// `[jobs.<name>]`
+#[derive(Debug, Clone)]
+pub struct ScheduledJob {
+    pub name: String,
+    /// Its kind, one of `JOB_KINDS`.
+    pub kind: &'static str,
+    /// What it does, with its parameters.
+    pub job: crate::jobs::AnyJob,
+    /// When it runs by itself; `None`: only by hand.
+    pub schedule: Option<crate::scheduler::Schedule>,
+    /// `false`: it does not run by itself for now.
+    pub enabled: bool,
+    /// What happens to occurrences that nobody was there to run.
+    pub catch_up: CatchUp,
+    /// Occurrences older than this are not caught up.
+    pub catch_up_window: Duration,
+    /// Longer than this, and the job is told to stop.
+    pub timeout: Duration,
+}
+
+/// What happens to occurrences that nobody was there to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CatchUp {
+    /// The latest runs, the earlier ones are recorded as skipped.
+    Once,
+    /// All are recorded as skipped.
+    Skip,
+    /// Each runs, the earliest first.
+    All,
+}
+
+impl Config {
+    /// The shop with this key.
+    pub fn shop(&self, key: &str) -> Option<&Shop> {
+        self.shops.iter().find(|shop| shop.key == key)
+    }
+
+    /// The survey with this key.
+    pub fn survey(&self, key: &str) -> Option<&Survey> {
+        self.surveys.iter().find(|survey| survey.key == key)
+    }
+}

@@ -1,0 +1,4 @@
+//! (to come)
+/// (to come)
+#[derive(Debug, Clone)]
+pub struct AnyJob;

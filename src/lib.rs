@@ -1,0 +1,30 @@
+//! `afterword` asks customers, after their order, whether they would recommend the shop.
+//!
+//! The way through the house, and the order of the modules:
+//!
+//! 1. [`orders`]: the shop's files come in.
+//! 2. [`invitations`]: one decision per order; mails leave through an outbox.
+//! 3. [`responses`]: customers answer on a page, or their answers come in by file.
+//! 4. [`metrics`]: rates with their intervals.
+//! 5. [`testimonials`]: what may be published goes out as CSV.
+//!
+//! [`cli`], [`web`] and [`scheduler`] call [`jobs`]; jobs call the stages; a stage may use the types of an earlier stage, never of a
+//! later one; every stage stands on [`mail`], [`db`], [`survey`] and [`types`].
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
+pub mod types;
+pub mod token;
+pub mod survey;
+pub mod config;
+pub mod db;
+pub mod mail;
+pub mod context;
+pub mod orders;
+pub mod invitations;
+pub mod responses;
+pub mod metrics;
+pub mod testimonials;
+pub mod jobs;
+pub mod scheduler;
+pub mod web;
+pub mod cli;

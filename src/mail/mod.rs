@@ -1,0 +1,2 @@
+//! Mails as texts and as conversations: templates, and the transport that carries them.
+pub mod templates;

@@ -1,0 +1,3 @@
+//! (to come)
+/// (to come)
+pub struct Templates;

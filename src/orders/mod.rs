@@ -1,0 +1,18 @@
+//! [1] Orders in.
+
+use serde::{Deserialize, Serialize};
+
+/// Where an order stands. The database's `order_status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type)]
+#[sqlx(type_name = "order_status", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum OrderStatus {
+    /// Ordered, not delivered yet.
+    Open,
+    /// Delivered.
+    Fulfilled,
+    /// Called off; does not count in any figure.
+    Cancelled,
+    /// Paid back; does not count in any figure.
+    Refunded,
+}

@@ -1,0 +1,235 @@
+//! What is asked: a survey of jobs.toml, its questionnaire, and the versions of it that were asked.
+//!
+//! The questionnaire is stored as it was when it was asked (`survey_version`), so that an answer can always be read with the
+//! questions its author saw. Changing the survey in jobs.toml starts a new version.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use sqlx::PgConnection;
+
+use crate::types::{Locale, ShopId, SurveyVersionId};
+
+/// One `[survey.<key>]`, validated.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// Its name in jobs.toml and in the database.
+    pub key: String,
+    /// The shops it is for; `None`: every shop.
+    pub shops: Option<Vec<String>>,
+    /// Whether we mail it; `false`: its answers only come in by file.
+    pub mailed: bool,
+    /// What starts the delay.
+    pub trigger: Trigger,
+    /// From the trigger to the first mail.
+    pub delay: TimeDelta,
+    /// Later than this after it was due, an order is not asked any more.
+    pub max_lateness: TimeDelta,
+    /// One first mail per customer in this time.
+    pub throttle: TimeDelta,
+    /// Share of the due orders that is asked, 0 to 1, chosen by a keyed hash.
+    pub sample: f64,
+    /// How long after the mail the link takes an answer.
+    pub answer_within: TimeDelta,
+    /// How long after the first answer it may be changed.
+    pub edit_within: TimeDelta,
+    /// When mails may leave, in the shop's zone; `None`: always.
+    pub send_window: Option<SendWindow>,
+    /// Which answer counts as a recommendation; `None`: the survey has no such rate.
+    pub recommendation: Option<Recommendation>,
+    /// What is asked.
+    pub questionnaire: Questionnaire,
+}
+
+impl Survey {
+    /// Whether it is for this shop.
+    pub fn is_for(&self, shop: &str) -> bool {
+        self.shops.as_ref().is_none_or(|shops| shops.iter().any(|s| s == shop))
+    }
+}
+
+/// The moment of an order from which the delay runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// `fulfilled_at`; an order without it is never due.
+    Fulfilled,
+    /// `ordered_at`, for shops that do not know delivery dates.
+    Ordered,
+}
+
+/// Weekdays and hours in which mails may leave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SendWindow {
+    /// The days, Monday first.
+    pub days: Vec<Weekday>,
+    /// First moment of the day.
+    pub from: NaiveTime,
+    /// End of the day's window, exclusive.
+    pub to: NaiveTime,
+}
+
+/// Which answers of which question count as "would recommend".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recommendation {
+    /// The question's key.
+    pub question: String,
+    /// The answers that say yes.
+    pub yes: Yes,
+}
+
+/// The answers that count as yes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Yes {
+    /// These choices.
+    Choices(Vec<String>),
+    /// Scores from `low` to `high`, both included.
+    Scores { low: i16, high: i16 },
+}
+
+/// The questions, in the order they are asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Questionnaire {
+    /// At least one; keys are unique.
+    pub questions: Vec<Question>,
+}
+
+impl Questionnaire {
+    /// The question with this key.
+    pub fn question(&self, key: &str) -> Option<&Question> {
+        self.questions.iter().find(|q| q.key == key)
+    }
+
+    /// The question whose answers are links in the mail.
+    pub fn in_mail(&self) -> Option<&Question> {
+        self.questions.iter().find(|q| q.in_mail)
+    }
+}
+
+/// One question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// Its name in forms, files and the database.
+    pub key: String,
+    /// What can be answered.
+    #[serde(flatten)]
+    pub kind: QuestionKind,
+    /// Whether the form can be sent without it.
+    pub required: bool,
+    /// Whether its answers are links in the mail.
+    pub in_mail: bool,
+    /// Asked only when an earlier question got one of these answers.
+    pub when: Option<When>,
+    /// The wording per language; may use `{{shop.name}}`.
+    pub text: Texts,
+}
+
+/// The kinds of questions, with what they allow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum QuestionKind {
+    /// yes or no; stored as a choice.
+    Recommend,
+    /// 0 to 10; stored as a score.
+    Nps,
+    /// 1 to 5; stored as a score.
+    Rating,
+    /// One of these; stored as a choice.
+    Choice { choices: Vec<Choice> },
+    /// Free text of at most so many characters; stored as written.
+    Text { max_length: usize },
+    /// Agreement to publication, and the name to publish under. `version` names the wording.
+    Consent { version: String },
+}
+
+/// One of the answers of a choice question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice {
+    /// Its name in forms, files and the database.
+    pub key: String,
+    /// Its wording; `None`: the built-in words for this key, or the key itself.
+    pub text: Option<Texts>,
+}
+
+/// A condition on an earlier answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct When {
+    /// The earlier question.
+    pub question: String,
+    /// Any of these answers.
+    pub answers: Vec<String>,
+}
+
+/// A wording in several languages; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Texts(pub BTreeMap<Locale, String>);
+
+impl Texts {
+    /// The wording for a reader: the exact locale, else the same language, else `fallback`'s, else the first there is.
+    pub fn get(&self, locale: &Locale, fallback: &Locale) -> &str {
+        let exact = |wanted: &Locale| self.0.get(wanted);
+        let language = |wanted: &Locale| {
+            self.0.iter().find(|(l, _)| l.language() == wanted.language()).map(|(_, text)| text)
+        };
+        exact(locale)
+            .or_else(|| language(locale))
+            .or_else(|| exact(fallback))
+            .or_else(|| language(fallback))
+            .or_else(|| self.0.values().next())
+            .map_or("", String::as_str)
+    }
+}
+
+/// The version under which this questionnaire is asked in this shop: the stored one if it was asked before, else a new one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn version(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    survey: &Survey,
+    now: DateTime<Utc>,
+) -> anyhow::Result<SurveyVersionId> {
+    let questionnaire =
+        serde_json::to_value(&survey.questionnaire).context("writing the questionnaire as JSON")?;
+    let digest = Sha256::digest(questionnaire.to_string().as_bytes()).to_vec();
+    // The update changes nothing; it makes `returning` answer for a row that was there already.
+    let id = sqlx::query_scalar!(
+        r#"insert into survey_version (shop_id, survey, digest, questionnaire, created_at)
+           values ($1, $2, $3, $4, $5)
+           on conflict on constraint survey_version_digest_key do update set survey = excluded.survey
+           returning survey_version_id as "id: SurveyVersionId""#,
+        shop.0,
+        survey.key,
+        digest,
+        questionnaire,
+        now,
+    )
+    .fetch_one(conn)
+    .await?;
+    Ok(id)
+}
+
+/// The questionnaire of a version, as it was asked.
+///
+/// # Errors
+/// When the database does not answer, or the stored questionnaire cannot be read.
+pub async fn asked(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    version: SurveyVersionId,
+) -> anyhow::Result<Questionnaire> {
+    let stored = sqlx::query_scalar!(
+        "select questionnaire from survey_version where shop_id = $1 and survey_version_id = $2",
+        shop.0,
+        version.0,
+    )
+    .fetch_one(conn)
+    .await?;
+    serde_json::from_value(stored)
+        .with_context(|| format!("reading the questionnaire of survey version {version}"))
+}

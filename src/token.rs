@@ -1,0 +1,132 @@
+//! The tokens in the links: who is meant, and a proof that we wrote the link.
+//!
+//! A token is `shop || invitation || HMAC-SHA256(key, purpose || shop || invitation)`, the code shortened to 128 bits, in base64url.
+//! Nothing about it is stored: the secret makes it, and the secret proves it. Each purpose has its own code, so that a survey link
+//! cannot unsubscribe and an unsubscribe link cannot answer.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::types::{InvitationId, ShopId};
+
+const ID_BYTES: usize = 4 + 8;
+const CODE_BYTES: usize = 16;
+
+/// What a link allows its holder to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// See and answer the survey.
+    Survey,
+    /// Opt out of further mails.
+    Unsubscribe,
+    /// Name the mail (its Message-ID); no page accepts it.
+    MessageId,
+    /// Prove that a form was fetched before it was sent.
+    Form,
+}
+
+impl Purpose {
+    fn label(self) -> &'static [u8] {
+        match self {
+            Self::Survey => b"survey",
+            Self::Unsubscribe => b"unsubscribe",
+            Self::MessageId => b"message-id",
+            Self::Form => b"form",
+        }
+    }
+}
+
+/// Makes and checks tokens with the installation's secret.
+#[derive(Clone)]
+pub struct Tokens {
+    secret: Vec<u8>,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(…)")
+    }
+}
+
+impl Tokens {
+    /// Uses this secret.
+    pub fn new(secret: &[u8]) -> Self {
+        Self { secret: secret.to_vec() }
+    }
+
+    /// The token for one invitation and purpose; always the same one.
+    pub fn issue(&self, purpose: Purpose, shop: ShopId, invitation: InvitationId) -> String {
+        let mut token = Vec::with_capacity(ID_BYTES + CODE_BYTES);
+        token.extend_from_slice(&shop.0.to_be_bytes());
+        token.extend_from_slice(&invitation.0.to_be_bytes());
+        let code = self.mac(purpose, &token).finalize().into_bytes();
+        token.extend_from_slice(&code[..CODE_BYTES]);
+        URL_SAFE_NO_PAD.encode(token)
+    }
+
+    /// Whom a token names, when we issued it for this purpose. Compares in constant time.
+    pub fn verify(&self, purpose: Purpose, token: &str) -> Option<(ShopId, InvitationId)> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        if bytes.len() != ID_BYTES + CODE_BYTES {
+            return None;
+        }
+        let (id, code) = bytes.split_at(ID_BYTES);
+        self.mac(purpose, id).verify_truncated_left(code).ok()?;
+        let (shop, invitation) = id.split_at(4);
+        Some((
+            ShopId(i32::from_be_bytes(shop.try_into().ok()?)),
+            InvitationId(i64::from_be_bytes(invitation.try_into().ok()?)),
+        ))
+    }
+
+    /// A key for something other than tokens, such as the sampling of orders, derived so that it tells nothing about the secret.
+    pub fn derived_key(&self, what: &str) -> [u8; 32] {
+        let mut mac = self.keyed(b"derived");
+        mac.update(what.as_bytes());
+        mac.finalize().into_bytes().into()
+    }
+
+    fn mac(&self, purpose: Purpose, id: &[u8]) -> Hmac<Sha256> {
+        let mut mac = self.keyed(purpose.label());
+        mac.update(id);
+        mac
+    }
+
+    fn keyed(&self, label: &[u8]) -> Hmac<Sha256> {
+        let mut mac = Hmac::<Sha256>::new_from_slice(&self.secret).expect("HMAC takes keys of any length");
+        mac.update(label);
+        mac.update(&[0]);
+        mac
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_opens_its_own_purpose_only() {
+        let tokens = Tokens::new(b"secret");
+        let token = tokens.issue(Purpose::Survey, ShopId(3), InvitationId(77));
+        assert_eq!(tokens.verify(Purpose::Survey, &token), Some((ShopId(3), InvitationId(77))));
+        assert_eq!(tokens.verify(Purpose::Unsubscribe, &token), None);
+        assert_eq!(Tokens::new(b"another").verify(Purpose::Survey, &token), None);
+    }
+
+    #[test]
+    fn one_changed_character_is_refused() {
+        let tokens = Tokens::new(b"secret");
+        let token = tokens.issue(Purpose::Survey, ShopId(1), InvitationId(1));
+        for position in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[position] = if changed[position] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(tokens.verify(Purpose::Survey, &changed), None, "position {position}");
+        }
+        assert_eq!(tokens.verify(Purpose::Survey, ""), None);
+        assert_eq!(tokens.verify(Purpose::Survey, &token[1..]), None);
+    }
+}
