@@ -34,8 +34,11 @@ pub fn say(text: &str) {
 /// A table that fits the terminal; piped, it keeps its width and loses its lines.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     let mut table = Table::new();
-    let preset = if io::stdout().is_terminal() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING };
-    table.load_preset(preset).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    let style = if io::stdout().is_terminal() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING };
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
+    if let Some((width, _)) = terminal_size::terminal_size() {
+        table.set_width(width.0);
+    }
     for row in rows {
         table.add_row(row);
     }
