@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::context::Context;
 
+pub mod ledger;
 pub mod runner;
 
 /// Every kind of job.
