@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -20,11 +21,20 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::context::Context;
 
-pub mod ledger;
 pub mod runner;
+pub mod ledger;
+mod inbox;
+mod import_orders;
+mod send_invitations;
+mod import_responses;
+mod export_testimonials;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[
+    JobKind::of::<import_orders::ImportOrders>(),
+    JobKind::of::<send_invitations::SendInvitations>(),
+    JobKind::of::<import_responses::ImportResponses>(),
+    JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 
 /// A kind of job. `Self` is its parameters.
@@ -149,8 +159,13 @@ impl<J: Job> ErasedJob for J {
     }
 }
 
+/// A path of jobs.toml, which is meant from where that file lies.
+fn beside_config(config: &Config, path: &Path) -> PathBuf {
+    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+}
+
 /// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
-pub(crate) fn unknown<'a>(
+pub fn unknown<'a>(
     what: &str,
     word: &str,
     known: impl IntoIterator<Item = &'a str>,

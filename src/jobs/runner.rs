@@ -154,6 +154,8 @@ async fn supervise(
             if report.outcome == RunOutcome::Partial && cause == Some(Cause::Timeout) {
                 report.text.push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
             }
+            report.text = masked(&report.text);
+            mask(&mut report.details);
             Outcome::Ended(report)
         }
         (Some(Ok(Err(error))), _) => Outcome::Failed { reason: reason(&error) },
@@ -386,9 +388,23 @@ pub fn reason(error: &anyhow::Error) -> String {
             parts.push(text);
         }
     }
-    let line = parts.join(": ");
-    let masked: Vec<&str> = line.split_whitespace().map(|word| if word.contains('@') { "(…)" } else { word }).collect();
-    masked.join(" ")
+    masked(&parts.join(": "))
+}
+
+/// The text in one line, without the words that look like an address.
+pub fn masked(text: &str) -> String {
+    text.split_whitespace().map(|word| if word.contains('@') { "(…)" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+/// Masks every text in a report; a second line of defence, for what relays and files have put in there.
+fn mask(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('@') => *text = masked(text),
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Object(fields) => fields.values_mut().for_each(mask),
+        _ => {}
+    }
 }
 
 /// `90m` as a person writes it in jobs.toml.
@@ -414,6 +430,13 @@ mod tests {
         assert_eq!(reason(&error), "cannot read orders.csv: row 3: (…) is odd");
         let io = std::fs::read("/nonexistent/x").context("cannot open the folder").unwrap_err();
         assert!(reason(&io).starts_with("cannot open the folder: No such file"), "{}", reason(&io));
+    }
+
+    #[test]
+    fn a_report_is_masked_wherever_an_address_stands() {
+        let mut details = json!({ "files": [{ "file": "claire@maison.example.csv", "n_read": 3 }] });
+        mask(&mut details);
+        assert_eq!(details, json!({ "files": [{ "file": "(…)", "n_read": 3 }] }));
     }
 
     #[test]
