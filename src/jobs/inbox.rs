@@ -230,6 +230,7 @@ impl Report {
                 "n_rejected": self.n_rejected,
                 "files": self.files,
             }),
+            listing: Vec::new(),
         }
     }
 }

@@ -38,6 +38,30 @@ pub enum JobRunState {
     Interrupted,
 }
 
+impl JobTrigger {
+    /// The database's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Hand => "hand",
+        }
+    }
+}
+
+impl JobRunState {
+    /// The database's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
 /// Which occurrence of a job is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occurrence {

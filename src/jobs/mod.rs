@@ -70,6 +70,9 @@ pub struct RunReport {
     pub text: String,
     /// The figures, for machines.
     pub details: serde_json::Value,
+    /// What a dry run would do, a line each; it is shown and not kept.
+    #[serde(skip)]
+    pub listing: Vec<String>,
 }
 
 /// How well it went.

@@ -45,8 +45,22 @@ impl Job for SendInvitations {
             outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
             text: text(&report, run.dry_run),
             details: serde_json::to_value(&report)?,
+            listing: listing(&report),
         })
     }
+}
+
+fn listing(report: &SendReport) -> Vec<String> {
+    let decisions = report.shops.iter().flat_map(|shop| shop.decisions.iter().map(move |d| (&shop.shop, d)));
+    decisions
+        .map(|(shop, decision)| {
+            let (order, due) = (&decision.order_id, decision.due_at.format("%F %R UTC"));
+            match decision.skip_reason {
+                None => format!("{shop} {order}: ask, due since {due}"),
+                Some(reason) => format!("{shop} {order}: skip, {}", reason.words()),
+            }
+        })
+        .collect()
 }
 
 fn text(report: &SendReport, dry_run: bool) -> String {
