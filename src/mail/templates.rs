@@ -1,3 +1,6 @@
 //! (to come)
 /// (to come)
 pub struct Templates;
+pub fn check_wording(_: &str) -> Result<(), String> {
+    Ok(())
+}
