@@ -1,3 +1,0 @@
-//! (to come)
-/// (to come)
-pub struct Templates;
