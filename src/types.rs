@@ -150,6 +150,13 @@ impl From<Locale> for String {
     }
 }
 
+/// Names this process in leases: host and process id.
+pub fn process_name() -> String {
+    let host = nix::sys::utsname::uname()
+        .map_or_else(|_| "?".into(), |name| name.nodename().to_string_lossy().into_owned());
+    format!("{host}:{}", std::process::id())
+}
+
 /// Where the time comes from: the system, or the moment given with `--as-of`. Every stage takes its time from here; only leases use
 /// the database's clock.
 #[derive(Debug, Clone, Copy, Default)]

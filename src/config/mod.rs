@@ -1,13 +1,20 @@
-//! jobs.toml, read and found true. `raw.rs` holds what was typed; this file holds what it means. Nobody else reads the file or the
-//! environment.
+//! jobs.toml, read and found true. `raw.rs` holds what was typed, `validate.rs` judges it, `problem.rs` shows what is wrong and where;
+//! this file holds what it means. Nobody else reads the file or the environment.
+
+pub mod problem;
+mod raw;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chrono_tz::Tz;
 
+use self::problem::{ConfigError, Problems};
+pub use self::validate::{ORDER_COLUMNS, RESPONSE_COLUMNS};
 use crate::survey::Survey;
 use crate::types::Locale;
 
@@ -247,6 +254,44 @@ pub enum CatchUp {
 }
 
 impl Config {
+    /// Reads and validates a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] (inside) with everything that is wrong and where, or that the file cannot be read.
+    pub fn load(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("cannot read {}; `afterword init` writes a commented one", path.display())
+        })?;
+        Ok(Self::parse(path, &text)?)
+    }
+
+    /// Validates a text that stands in, or could stand in, the file `path`.
+    ///
+    /// # Errors
+    /// Everything that is wrong and where.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file_name = path.display().to_string();
+        let mut problems = Problems::new(&file_name, text);
+        let config = match toml::from_str(text) {
+            Ok(typed) => validate::config(path, typed, &mut problems),
+            Err(error) => {
+                problems.add_toml(&error);
+                None
+            }
+        };
+        problems.finish(config)
+    }
+
+    /// The folder mails are written to when none leaves.
+    pub fn outbox_dir(&self) -> PathBuf {
+        self.app.data_dir.join("outbox")
+    }
+
+    /// A path of the file, meant from where the file lies.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.path.parent().map_or_else(|| path.to_owned(), |base| base.join(path))
+    }
+
     /// The shop with this key.
     pub fn shop(&self, key: &str) -> Option<&Shop> {
         self.shops.iter().find(|shop| shop.key == key)
@@ -256,4 +301,10 @@ impl Config {
     pub fn survey(&self, key: &str) -> Option<&Survey> {
         self.surveys.iter().find(|survey| survey.key == key)
     }
+}
+
+/// A variable of the environment, if it is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+pub fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }

@@ -1,1 +1,4 @@
-fn main() {}
+//! The program driven from outside: real files, a real Postgres, a file per stage. Wants nothing but Postgres's server programs.
+
+mod support;
+mod database;

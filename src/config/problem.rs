@@ -1,0 +1,127 @@
+//! What is wrong with jobs.toml, shown at its line with what to do about it.
+
+use std::ops::Range;
+
+use miette::{Diagnostic, NamedSource, SourceSpan};
+
+/// Everything found wrong in one reading of the file.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{file} is not valid")]
+pub struct ConfigError {
+    pub file: String,
+    #[related]
+    pub problems: Vec<Problem>,
+}
+
+/// One mistake: where, what, and what to do.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+pub struct Problem {
+    pub message: String,
+    #[source_code]
+    pub source_code: NamedSource<String>,
+    #[label]
+    pub at: SourceSpan,
+    #[help]
+    pub help: Option<String>,
+}
+
+impl ConfigError {
+    /// The first line and column of each problem with its message, one a line: `jobs.toml:12:5: …`.
+    pub fn lines(&self) -> Vec<String> {
+        self.problems
+            .iter()
+            .map(|problem| {
+                let (line, column) = position(problem.source_code.inner(), problem.at.offset());
+                let help = problem.help.as_deref().map(|help| format!(" ({help})")).unwrap_or_default();
+                format!("{}:{line}:{column}: {}{help}", self.file, problem.message)
+            })
+            .collect()
+    }
+}
+
+/// Line and column of a byte, both counted from 1; the column in characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..offset.min(text.len())];
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// Collects problems while the file is being read on.
+pub struct Problems<'a> {
+    file: &'a str,
+    text: &'a str,
+    found: Vec<Problem>,
+}
+
+impl<'a> Problems<'a> {
+    pub fn new(file: &'a str, text: &'a str) -> Self {
+        Self { file, text, found: Vec::new() }
+    }
+
+    /// Notes a problem at a span.
+    pub fn add(&mut self, span: Range<usize>, message: impl Into<String>, help: Option<String>) {
+        self.found.push(Problem {
+            message: message.into(),
+            source_code: NamedSource::new(self.file, self.text.to_owned()).with_language("TOML"),
+            at: span.into(),
+            help,
+        });
+    }
+
+    /// Notes what the TOML reader found, with the nearest known word where it names the words it knows.
+    pub fn add_toml(&mut self, error: &toml::de::Error) {
+        let message = error.message().lines().collect::<Vec<_>>().join(", ");
+        let help = suggestion_in(&message);
+        self.add(error.span().unwrap_or(0..0), message, help);
+    }
+
+    /// Where a key is written within a span, for problems whose reader no longer knows its place.
+    pub fn find_key(&self, within: Range<usize>, key: &str) -> Range<usize> {
+        let section = self.text.get(within.clone()).unwrap_or_default();
+        let mut offset = within.start;
+        for line in section.split_inclusive('\n') {
+            let trimmed = line.trim_start();
+            if trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')) {
+                let start = offset + (line.len() - trimmed.len());
+                return start..start + key.len();
+            }
+            offset += line.len();
+        }
+        within
+    }
+
+    /// The value, if there is one and nothing was found wrong.
+    ///
+    /// # Errors
+    /// All problems noted so far.
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if self.found.is_empty() => Ok(value),
+            _ => {
+                // Whoever gave no value noted why; if that was forgotten, the file must still not pass.
+                if self.found.is_empty() {
+                    self.add(0..0, "something in this file cannot be used", None);
+                }
+                Err(ConfigError { file: self.file.to_owned(), problems: self.found })
+            }
+        }
+    }
+}
+
+/// "did you mean …", when one of the known words is close.
+pub fn did_you_mean<'k>(typed: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
+    known
+        .into_iter()
+        .map(|word| (strsim::jaro_winkler(&typed.to_lowercase(), &word.to_lowercase()), word))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, word)| format!("did you mean `{word}`?"))
+}
+
+/// serde names the wrong word and the words it knows in backticks: "unknown field `a`, expected one of `b`, `c`".
+fn suggestion_in(message: &str) -> Option<String> {
+    let mut words = message.split('`').skip(1).step_by(2);
+    let wrong = words.next()?;
+    did_you_mean(wrong, words)
+}

@@ -1,0 +1,243 @@
+//! What was typed in jobs.toml, key by key, before anybody asked whether it makes sense. Every struct refuses keys it does not know.
+//! [`Text`] is a string in which `${NAME}` was replaced from the environment.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de};
+use toml::Spanned;
+
+use super::{CatchUp, DisplayName, LogFormat, Tls};
+use crate::orders::OrderStatus;
+use crate::survey::Trigger;
+use crate::types::Locale;
+
+/// A string, `${NAME}` replaced.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Text(pub String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let typed = String::deserialize(deserializer)?;
+        expand(&typed).map(Self).map_err(de::Error::custom)
+    }
+}
+
+/// Replaces `${NAME}` from the environment.
+fn expand(typed: &str) -> Result<String, String> {
+    let mut expanded = String::with_capacity(typed.len());
+    let mut rest = typed;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = after.split_once('}').ok_or_else(|| "`${` is not closed by a `}`".to_owned())?;
+        expanded.push_str(before);
+        expanded.push_str(
+            &super::environment(name).ok_or_else(|| format!("the environment variable {name} is not set"))?,
+        );
+        rest = behind;
+    }
+    expanded.push_str(rest);
+    Ok(expanded)
+}
+
+/// A text and where it stands.
+pub type Word = Spanned<Text>;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    pub app: App,
+    #[serde(default)]
+    pub database: Database,
+    pub mail: Option<Mail>,
+    #[serde(default)]
+    pub shop: Vec<Shop>,
+    #[serde(default)]
+    pub order_format: BTreeMap<String, Spanned<OrderFormat>>,
+    #[serde(default)]
+    pub response_format: BTreeMap<String, Spanned<ResponseFormat>>,
+    #[serde(default)]
+    pub survey: BTreeMap<String, Spanned<Survey>>,
+    #[serde(default)]
+    pub testimonials: Testimonials,
+    #[serde(default)]
+    pub jobs: BTreeMap<String, Spanned<Job>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct App {
+    pub base_url: Word,
+    pub listen: Option<Word>,
+    pub data_dir: Option<Text>,
+    pub secret_file: Option<Text>,
+    pub templates_dir: Option<Word>,
+    pub log_format: Option<LogFormat>,
+    pub shutdown_grace: Option<Word>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    pub url: Option<Word>,
+    pub url_file: Option<Word>,
+    pub max_connections: Option<Spanned<u32>>,
+    pub auto_migrate: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransportName {
+    File,
+    Smtp,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mail {
+    pub transport: Spanned<TransportName>,
+    pub host: Option<Word>,
+    pub port: Option<u16>,
+    pub tls: Option<Tls>,
+    pub username: Option<Word>,
+    pub password: Option<Word>,
+    pub password_file: Option<Word>,
+    pub max_connections: Option<Spanned<usize>>,
+    pub return_path: Option<Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shop {
+    pub key: Word,
+    pub name: Text,
+    pub locale: Spanned<Locale>,
+    pub timezone: Word,
+    pub from: Word,
+    pub reply_to: Option<Word>,
+    pub url: Word,
+    pub color: Option<Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OrderFormat {
+    pub delimiter: Option<Word>,
+    pub encoding: Option<Word>,
+    pub timezone: Option<Word>,
+    pub date_format: Option<Word>,
+    pub columns: Spanned<BTreeMap<String, Word>>,
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Word>,
+    #[serde(default)]
+    pub status: BTreeMap<String, OrderStatus>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseFormat {
+    pub delimiter: Option<Word>,
+    pub encoding: Option<Word>,
+    pub timezone: Option<Word>,
+    pub date_format: Option<Word>,
+    pub survey: Word,
+    pub columns: Spanned<BTreeMap<String, Word>>,
+    pub answers: BTreeMap<String, Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Survey {
+    pub shops: Option<Vec<Word>>,
+    pub mailed: Option<bool>,
+    pub trigger: Option<Trigger>,
+    pub delay: Option<Word>,
+    pub max_lateness: Option<Word>,
+    pub throttle: Option<Word>,
+    pub sample: Option<Spanned<f64>>,
+    pub answer_within: Option<Word>,
+    pub edit_within: Option<Word>,
+    pub send_window: Option<SendWindow>,
+    pub recommendation: Option<Recommendation>,
+    #[serde(default)]
+    pub question: Vec<Question>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendWindow {
+    pub days: Option<Word>,
+    pub from: Word,
+    pub to: Word,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recommendation {
+    pub question: Word,
+    pub yes: Spanned<Yes>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Yes {
+    Choices(Vec<String>),
+    Range(String),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuestionType {
+    Recommend,
+    Nps,
+    Rating,
+    Choice,
+    Text,
+    Consent,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    pub key: Word,
+    #[serde(rename = "type")]
+    pub kind: Spanned<QuestionType>,
+    pub required: Option<bool>,
+    pub in_mail: Option<Spanned<bool>>,
+    pub when: Option<Spanned<BTreeMap<String, Vec<String>>>>,
+    pub choices: Option<Spanned<Vec<Choice>>>,
+    pub max_length: Option<Spanned<usize>>,
+    pub version: Option<Word>,
+    pub text: Spanned<BTreeMap<Locale, String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Choice {
+    Key(String),
+    Worded(WordedChoice),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WordedChoice {
+    pub key: String,
+    pub text: BTreeMap<Locale, String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Testimonials {
+    pub display_name: Option<DisplayName>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    pub kind: Word,
+    pub schedule: Option<Word>,
+    pub timezone: Option<Word>,
+    pub enabled: Option<bool>,
+    pub catch_up: Option<CatchUp>,
+    pub catch_up_window: Option<Word>,
+    pub timeout: Option<Word>,
+    pub params: Option<Spanned<toml::Table>>,
+}
