@@ -1,6 +1,6 @@
 //! `afterword check`: what would go wrong tonight, told now.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -61,28 +61,29 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let config = Config::load(&global.config)?;
     logging::start(config.app.log_format);
     let now = global.as_of.map_or(Clock::System, Clock::Fixed).now();
-    let templates = match Templates::load(config.app.templates_dir.as_deref()) {
+    let templates = match Templates::read(config.app.templates_dir.as_deref()) {
         Ok(templates) => templates,
         Err(error) => {
             output::say(&format!("error: {error}"));
             return Ok(Exit::Usage);
         }
     };
-    let renders = match templates.check() {
-        Ok(renders) => renders,
-        Err(problems) => {
-            for problem in problems {
-                output::say(&format!("error: {problem}"));
+    let mut renders = Vec::new();
+    let mut wrong = false;
+    for render in templates.check() {
+        match render.result {
+            Ok(text) => renders.push((render.name, text)),
+            Err(error) => {
+                output::say(&format!("error: {error}"));
+                wrong = true;
             }
-            return Ok(Exit::Usage);
         }
-    };
+    }
+    if wrong {
+        return Ok(Exit::Usage);
+    }
     if let Some(folder) = &args.render {
-        std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for render in &renders {
-            let path = folder.join(&render.name);
-            std::fs::write(&path, &render.text).with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        write(folder, &renders)?;
     }
     secret::load_or_make(&config.app.secret_file)?;
     let relay = if args.online { Some(relay(&config).await?) } else { None };
@@ -102,6 +103,16 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         show(&report)?;
     }
     Ok(Exit::Done)
+}
+
+fn write(folder: &Path, renders: &[(String, String)]) -> anyhow::Result<()> {
+    for (name, text) in renders {
+        let path = folder.join(name);
+        let parent = path.parent().unwrap_or(folder);
+        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
 }
 
 fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, unknown};
+use super::{Job, JobError, Run, RunReport, unknown};
 use crate::config::Config;
 
 /// `[jobs.<name>.params]`
@@ -50,7 +50,7 @@ impl Job for ExportTestimonials {
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let _out = beside_config(&run.context.config, &self.out);
+        let _out = run.context.config.resolve(&self.out);
         anyhow::bail!("not connected yet")
     }
 }

@@ -162,11 +162,6 @@ impl<J: Job> ErasedJob for J {
     }
 }
 
-/// A path of jobs.toml, which is meant from where that file lies.
-fn beside_config(config: &Config, path: &Path) -> PathBuf {
-    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
-}
-
 /// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
 pub fn unknown<'a>(
     what: &str,
