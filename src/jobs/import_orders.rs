@@ -48,6 +48,9 @@ impl Job for ImportOrders {
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let inbox = beside_config(&run.context.config, &self.inbox);
-        inbox::take_in(run, &inbox, |_path| async move { Err::<Imported, _>(anyhow::anyhow!("not connected yet")) }).await
+        inbox::take_in(run, &inbox, |_path| async move {
+            Err::<Imported, _>(anyhow::anyhow!("not connected yet"))
+        })
+        .await
     }
 }

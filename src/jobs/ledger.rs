@@ -229,7 +229,12 @@ pub async fn settle(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn skip(pool: &PgPool, job: &str, scheduled_for: DateTime<Utc>, reason: &str) -> sqlx::Result<bool> {
+pub async fn skip(
+    pool: &PgPool,
+    job: &str,
+    scheduled_for: DateTime<Utc>,
+    reason: &str,
+) -> sqlx::Result<bool> {
     let skipped = sqlx::query!(
         "insert into job_run (job, scheduled_for, trigger, state, reason, owner, started_at, finished_at)
          values ($1, $2, 'schedule', 'skipped', $3, $4, now(), now())
