@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{self, Composed};
+use super::compose::{self, Composed, Facts};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
 use crate::config::Shop;
 use crate::context::Context;
@@ -151,14 +151,23 @@ async fn send_row(
     let context = &round.context;
     let started_at = context.clock.now();
     let questionnaire = questionnaire(round, row.survey_version).await?;
+    let facts = Facts {
+        shop_id: round.shop_id,
+        invitation_id: row.invitation,
+        questionnaire: &questionnaire,
+        order: &row.external_id,
+        ordered_at: row.ordered_at,
+        first_name: row.first_name.as_deref(),
+        locale: row.locale.as_deref(),
+        email: &row.email,
+    };
     let composed = compose::compose(
         &context.templates,
         &context.tokens,
-        &context.config,
-        round.shop_id,
+        &context.config.app.base_url,
         &round.shop,
-        &questionnaire,
-        row,
+        &facts,
+        context.config.mail.return_path.as_deref(),
         started_at,
     );
     let composed = match composed {

@@ -75,6 +75,13 @@ pub struct RunReport {
     pub listing: Vec<String>,
 }
 
+impl RunReport {
+    /// All went well.
+    pub fn done(text: String, details: serde_json::Value) -> Self {
+        Self { outcome: RunOutcome::Done, text, details, listing: Vec::new() }
+    }
+}
+
 /// How well it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]

@@ -95,7 +95,7 @@ pub async fn context(pool: &PgPool, jobs: Vec<ScheduledJob>) -> Context {
         shops: Arc::new(Shops::store(pool, &config).await.unwrap()),
         config: Arc::new(config),
         pool: pool.clone(),
-        templates: Arc::new(Templates),
+        templates: Arc::new(Templates::load(None).unwrap()),
         tokens: Tokens::new(b"a secret of the tests, 32 bytes or more"),
         clock: Clock::System,
     }

@@ -12,6 +12,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Pg
 use tempfile::TempDir;
 
 pub mod factories;
+pub mod program;
+pub mod smtp;
 
 /// A migrated database of a test's own. It is dropped with this value.
 ///
