@@ -4,14 +4,19 @@
 //! all: they are written beside and then given their name. If it dies half way, a hidden file is left behind that the next run
 //! replaces.
 
-use std::fs;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, unknown};
-use crate::config::Config;
+use super::{Job, JobError, Run, RunReport, beside_config, unknown};
+use crate::config::{Config, Shop};
+use crate::testimonials::export::new_file::NewFile;
+use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
+use crate::types::ShopId;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -45,12 +50,49 @@ impl Job for ExportTestimonials {
             .as_ref()
             .and_then(|shop| unknown("shop", shop, shops()))
             .into_iter()
-            .chain(unknown("testimonial format", &self.format, ["generic"]))
+            .chain(unknown("testimonial format", &self.format, EXPORT_FORMATS.iter().map(|format| format.name)))
             .collect()
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let _out = run.context.config.resolve(&self.out);
-        anyhow::bail!("not connected yet")
+        let context = run.context;
+        let shops: Vec<(ShopId, &Shop)> =
+            context.shops.iter().filter(|(_, shop)| self.shop.as_ref().is_none_or(|key| *key == shop.key)).collect();
+        let format = export::format(&self.format)
+            .with_context(|| format!("there is no testimonial format {:?}", self.format))?;
+        let now = context.clock.now();
+        // Of one shop, its own day; of several, the one day they can agree on.
+        let zone = if let [(_, shop)] = shops[..] { shop.timezone } else { Tz::UTC };
+        let folder = beside_config(&context.config, &self.out);
+        let dated = folder.join(format!("testimonials-{}.csv", now.with_timezone(&zone).format("%F")));
+        let latest = folder.join("latest.csv");
+        if run.dry_run {
+            let text = format!("would write {} and latest.csv", dated.display());
+            return Ok(RunReport::done(text, serde_json::Value::Null));
+        }
+        let names = context.config.testimonials.display_name;
+        let export = Export { shops: &shops, format, names, since: None };
+        let report =
+            export::export_testimonials(&context.pool, export, Destination::File(dated.clone()), now).await?;
+        replace(&latest, &dated)?;
+        Ok(RunReport::done(text(&report), serde_json::to_value(&report)?))
     }
+}
+
+/// Makes `latest` the same as `dated`, in one step for whoever reads it.
+fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
+    let mut dated = File::open(dated).with_context(|| format!("reading {}", dated.display()))?;
+    let mut file = NewFile::create(latest)?;
+    io::copy(&mut dated, &mut file).with_context(|| format!("writing {}", latest.display()))?;
+    file.sync()?;
+    file.publish()
+}
+
+fn text(report: &ExportReport) -> String {
+    let n_withheld: u64 = report.withheld.values().sum();
+    let withheld = if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
+    format!(
+        "{} testimonials written to {}, {} of them for the first time{withheld}",
+        report.n_rows, report.destination, report.n_first_published
+    )
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::inbox::{self, Imported};
-use super::{Job, JobError, Run, RunReport, unknown};
+use super::{Job, JobError, Run, RunReport, beside_config, unknown};
 use crate::config::Config;
 
 /// `[jobs.<name>.params]`
@@ -47,7 +47,10 @@ impl Job for ImportOrders {
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let inbox = run.context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |_path| async move { Err::<Imported, _>(anyhow::anyhow!("not connected yet")) }).await
+        let inbox = beside_config(&run.context.config, &self.inbox);
+        inbox::take_in(run, &inbox, |_path| async move {
+            Err::<Imported, _>(anyhow::anyhow!("not connected yet"))
+        })
+        .await
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::inbox::{self, Imported};
-use super::{Job, JobError, Run, RunReport, unknown};
+use super::{Job, JobError, Run, RunReport, beside_config, unknown};
 use crate::config::Config;
 
 /// `[jobs.<name>.params]`
@@ -42,7 +42,8 @@ impl Job for ImportResponses {
 
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
-        let formats = ["auto", "generic"].into_iter().chain(config.response_formats.keys().map(String::as_str));
+        let formats =
+            ["auto", "generic"].into_iter().chain(config.response_formats.keys().map(String::as_str));
         let surveys = || config.surveys.iter().map(|survey| survey.key.as_str());
         unknown("shop", &self.shop, shops)
             .into_iter()
@@ -52,7 +53,10 @@ impl Job for ImportResponses {
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let inbox = run.context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |_path| async move { Err::<Imported, _>(anyhow::anyhow!("not connected yet")) }).await
+        let inbox = beside_config(&run.context.config, &self.inbox);
+        inbox::take_in(run, &inbox, |_path| async move {
+            Err::<Imported, _>(anyhow::anyhow!("not connected yet"))
+        })
+        .await
     }
 }

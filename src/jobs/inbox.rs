@@ -50,8 +50,8 @@ where
 {
     // Whether a file is still growing is a matter of the machine's own time, whatever moment the command plays.
     let now = Clock::System.now();
-    let (files, n_growing) = waiting(inbox, now.into())
-        .with_context(|| format!("cannot read the folder {}", inbox.display()))?;
+    let (files, n_growing) =
+        waiting(inbox, now.into()).with_context(|| format!("cannot read the folder {}", inbox.display()))?;
     let mut report = Report::default();
     for path in files {
         if run.stop.is_cancelled() {
@@ -121,7 +121,8 @@ fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Pa
     let move_it = || -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let (stem, ending) = name.rsplit_once('.').map_or((&*name, String::new()), |(stem, e)| (stem, format!(".{e}")));
+        let (stem, ending) =
+            name.rsplit_once('.').map_or((&*name, String::new()), |(stem, e)| (stem, format!(".{e}")));
         let time = now.format("%Y%m%dT%H%M%SZ");
         let mut target = folder.join(&*name);
         let mut n = 1;

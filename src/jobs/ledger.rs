@@ -4,6 +4,7 @@
 //! database's clock, and whoever comes next closes the row as interrupted. The row's number is the fence: a run that was taken for
 //! dead finds its row settled and can settle nothing any more.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -105,6 +106,21 @@ pub struct Standing {
     pub running_since: Option<DateTime<Utc>>,
 }
 
+/// Who we are in the ledger: the machine, the process, and a few letters because process numbers repeat.
+pub fn owner() -> &'static str {
+    static OWNER: LazyLock<String> = LazyLock::new(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        let mut letters = [0_u8; 3];
+        // Without randomness the machine and the process still say who it is.
+        let _ = getrandom::fill(&mut letters);
+        let [a, b, c] = letters;
+        let host = if host.is_empty() { "localhost" } else { host };
+        format!("{host}/{}/{a:02x}{b:02x}{c:02x}", std::process::id())
+    });
+    &OWNER
+}
+
 /// Closes the job's run if its lease has run out, and takes a row for a new one.
 ///
 /// # Errors
@@ -130,7 +146,7 @@ pub async fn claim(
             job,
             scheduled_for,
             trigger as JobTrigger,
-            process_name(),
+            owner(),
             lease.as_secs_f64(),
         )
         .fetch_optional(pool)
@@ -213,7 +229,12 @@ pub async fn settle(
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn skip(pool: &PgPool, job: &str, scheduled_for: DateTime<Utc>, reason: &str) -> sqlx::Result<bool> {
+pub async fn skip(
+    pool: &PgPool,
+    job: &str,
+    scheduled_for: DateTime<Utc>,
+    reason: &str,
+) -> sqlx::Result<bool> {
     let skipped = sqlx::query!(
         "insert into job_run (job, scheduled_for, trigger, state, reason, owner, started_at, finished_at)
          values ($1, $2, 'schedule', 'skipped', $3, $4, now(), now())
@@ -221,7 +242,7 @@ pub async fn skip(pool: &PgPool, job: &str, scheduled_for: DateTime<Utc>, reason
         job,
         scheduled_for,
         reason,
-        process_name(),
+        owner(),
     )
     .execute(pool)
     .await?;

@@ -37,8 +37,8 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 
-/// A kind of job. `Self` is its parameters.
-pub trait Job: DeserializeOwned + fmt::Debug + Send + Sync + 'static {
+/// A kind of job. `Self` is its parameters; what is in [`JOB_KINDS`] is read from TOML.
+pub trait Job: fmt::Debug + Send + Sync + 'static {
     /// Its name in jobs.toml, `verb_noun`.
     const KIND: &'static str;
     /// One line that says what it does, for the help.
@@ -75,6 +75,13 @@ pub struct RunReport {
     pub listing: Vec<String>,
 }
 
+impl RunReport {
+    /// All went well.
+    pub fn done(text: String, details: serde_json::Value) -> Self {
+        Self { outcome: RunOutcome::Done, text, details, listing: Vec::new() }
+    }
+}
+
 /// How well it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -99,8 +106,13 @@ pub struct JobKind {
 
 impl JobKind {
     /// The line of this kind.
-    pub const fn of<J: Job>() -> Self {
-        Self { name: J::KIND, about: J::ABOUT, sample: J::SAMPLE, parse: |value| value.try_into::<J>().map(AnyJob::new) }
+    pub const fn of<J: Job + DeserializeOwned>() -> Self {
+        Self {
+            name: J::KIND,
+            about: J::ABOUT,
+            sample: J::SAMPLE,
+            parse: |value| value.try_into::<J>().map(AnyJob::new),
+        }
     }
 }
 
@@ -162,12 +174,13 @@ impl<J: Job> ErasedJob for J {
     }
 }
 
+/// A path of jobs.toml, which is meant from where that file lies.
+fn beside_config(config: &Config, path: &Path) -> PathBuf {
+    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+}
+
 /// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
-pub fn unknown<'a>(
-    what: &str,
-    word: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<String> {
+pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     if known.contains(&word) {
         return None;
@@ -206,7 +219,11 @@ mod tests {
             assert_eq!(job.kind(), job_kind.name);
             let mut with_a_typo = sample;
             with_a_typo.insert("shpo".to_owned(), "x".into());
-            assert!((job_kind.parse)(toml::Value::Table(with_a_typo)).is_err(), "{} takes any key", job_kind.name);
+            assert!(
+                (job_kind.parse)(toml::Value::Table(with_a_typo)).is_err(),
+                "{} takes any key",
+                job_kind.name
+            );
         }
     }
 
@@ -214,7 +231,10 @@ mod tests {
     fn an_unknown_word_is_answered_with_the_nearest_known() {
         let shops = ["maison", "olist"];
         assert_eq!(unknown("shop", "maison", shops), None);
-        assert_eq!(unknown("shop", "masion", shops).unwrap(), "there is no shop \"masion\"; did you mean \"maison\"?");
+        assert_eq!(
+            unknown("shop", "masion", shops).unwrap(),
+            "there is no shop \"masion\"; did you mean \"maison\"?"
+        );
         assert_eq!(unknown("shop", "xyz", shops).unwrap(), "there is no shop \"xyz\"; known: maison, olist");
     }
 }

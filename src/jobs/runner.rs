@@ -152,7 +152,9 @@ async fn supervise(
     match (result, cause) {
         (Some(Ok(Ok(mut report))), cause) => {
             if report.outcome == RunOutcome::Partial && cause == Some(Cause::Timeout) {
-                report.text.push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
+                report
+                    .text
+                    .push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
             }
             report.text = masked(&report.text);
             mask(&mut report.details);
@@ -161,11 +163,14 @@ async fn supervise(
         (Some(Ok(Err(error))), _) => Outcome::Failed { reason: reason(&error) },
         (Some(Err(error)), _) => Outcome::Failed { reason: body.post_mortem(&error) },
         (None, Some(Cause::Timeout)) => Outcome::Failed {
-            reason: format!("timeout: told to stop after {timeout}, it did not end within another {}", humane(pace.grace)),
+            reason: format!(
+                "timeout: told to stop after {timeout}, it did not end within another {}",
+                humane(pace.grace)
+            ),
         },
-        (None, Some(Cause::LeaseLost)) => {
-            Outcome::Interrupted { reason: "the database did not answer, and the job did not stop".to_owned() }
-        }
+        (None, Some(Cause::LeaseLost)) => Outcome::Interrupted {
+            reason: "the database did not answer, and the job did not stop".to_owned(),
+        },
         (None, Some(Cause::Shutdown) | None) => Outcome::Interrupted {
             reason: format!("the program was stopped, and the job did not end within {}", humane(pace.grace)),
         },
@@ -336,7 +341,9 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
         match ledger::settle(&context.pool, id, state, why, report.as_ref()).await {
             Ok(true) => return outcome,
             Ok(false) => {
-                return Outcome::Interrupted { reason: "another instance took this run for dead and closed it".to_owned() };
+                return Outcome::Interrupted {
+                    reason: "another instance took this run for dead and closed it".to_owned(),
+                };
             }
             Err(error) => {
                 let error = reason(&error.into());
@@ -379,7 +386,10 @@ pub fn reason(error: &anyhow::Error) -> String {
         if let Some(sqlx::Error::Database(database)) = cause.downcast_ref::<sqlx::Error>() {
             let code = database.code().unwrap_or_default();
             let place = database.constraint().or(database.table());
-            parts.push(format!("the database refused it with {code}{}", place.map(|place| format!(" ({place})")).unwrap_or_default()));
+            parts.push(format!(
+                "the database refused it with {code}{}",
+                place.map(|place| format!(" ({place})")).unwrap_or_default()
+            ));
             break;
         }
         let text = cause.to_string();
@@ -393,7 +403,10 @@ pub fn reason(error: &anyhow::Error) -> String {
 
 /// The text in one line, without the words that look like an address.
 pub fn masked(text: &str) -> String {
-    text.split_whitespace().map(|word| if word.contains('@') { "(…)" } else { word }).collect::<Vec<_>>().join(" ")
+    text.split_whitespace()
+        .map(|word| if word.contains('@') { "(…)" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Masks every text in a report; a second line of defence, for what relays and files have put in there.

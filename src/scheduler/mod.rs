@@ -67,10 +67,14 @@ impl Schedule {
             None => expression.clone(),
         };
         let fields: Vec<&str> = written_out.split(' ').collect();
-        let fields: [&str; 5] = fields.try_into().map_err(|fields: Vec<&str>| wrong_number(&expression, &fields))?;
+        let fields: [&str; 5] =
+            fields.try_into().map_err(|fields: Vec<&str>| wrong_number(&expression, &fields))?;
         for (i, (name, allowed)) in FIELDS.iter().enumerate() {
             if let Err(why) = parse_alone(i, fields[i]) {
-                return Err(ScheduleError(format!("the {name} {:?} cannot be read ({allowed}): {why}", fields[i])));
+                return Err(ScheduleError(format!(
+                    "the {name} {:?} cannot be read ({allowed}): {why}",
+                    fields[i]
+                )));
             }
         }
         let cron = parser().parse(&written_out).map_err(|error| ScheduleError(error.to_string()))?;
@@ -130,7 +134,10 @@ fn wrong_number(expression: &str, fields: &[&str]) -> ScheduleError {
             "{expression:?} has six fields; there are five here ({ORDER}), and the first is the minute: there are no seconds. Perhaps {:?}?",
             fields[1..].join(" ")
         ),
-        n => format!("{expression:?} has {n} {}; it needs five: {ORDER}", if n == 1 { "field" } else { "fields" }),
+        n => format!(
+            "{expression:?} has {n} {}; it needs five: {ORDER}",
+            if n == 1 { "field" } else { "fields" }
+        ),
     })
 }
 
@@ -164,8 +171,18 @@ mod tests {
         check("30 2 * * *", zone, eve, &["2027-03-28 03:00 +0200", "2027-03-29 02:30 +0200"]);
         check("0 18 * * *", zone, eve, &["2027-03-27 18:00 +0100", "2027-03-28 18:00 +0200"]);
         check("0 2 * * *", zone, eve, &["2027-03-28 03:00 +0200", "2027-03-29 02:00 +0200"]);
-        check("0 * * * *", zone, "2027-03-28T00:30:00Z", &["2027-03-28 03:00 +0200", "2027-03-28 04:00 +0200"]);
-        check("*/30 1-3 * * *", zone, "2027-03-28T00:00:00Z", &["2027-03-28 01:30 +0100", "2027-03-28 03:00 +0200"]);
+        check(
+            "0 * * * *",
+            zone,
+            "2027-03-28T00:30:00Z",
+            &["2027-03-28 03:00 +0200", "2027-03-28 04:00 +0200"],
+        );
+        check(
+            "*/30 1-3 * * *",
+            zone,
+            "2027-03-28T00:00:00Z",
+            &["2027-03-28 01:30 +0100", "2027-03-28 03:00 +0200"],
+        );
     }
 
     #[test]
@@ -243,7 +260,10 @@ mod tests {
         let jobs: [(&str, Shape); 9] = [
             ("0 * * * *", Shape::Repeating(|_, minute| minute == 0)),
             ("*/30 * * * *", Shape::Repeating(|_, minute| minute % 30 == 0)),
-            ("15,45 0-3,22-23 * * *", Shape::Repeating(|hour, minute| minute % 30 == 15 && !(4..22).contains(&hour))),
+            (
+                "15,45 0-3,22-23 * * *",
+                Shape::Repeating(|hour, minute| minute % 30 == 15 && !(4..22).contains(&hour)),
+            ),
             ("0 0 * * *", Shape::Daily(0, 0)),
             ("30 0 * * *", Shape::Daily(0, 30)),
             ("15 1 * * *", Shape::Daily(1, 15)),
@@ -271,7 +291,11 @@ mod tests {
                             seen.push(next);
                             at = next;
                         }
-                        assert_eq!(seen, oracle(zone, from, to, shape), "{expression} in {zone} around {day}");
+                        assert_eq!(
+                            seen,
+                            oracle(zone, from, to, shape),
+                            "{expression} in {zone} around {day}"
+                        );
                     }
                 }
                 day += Duration::days(1);

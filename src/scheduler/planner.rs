@@ -69,7 +69,10 @@ pub fn plan(
         CatchUp::All => {
             let first = due.partition_point(|at| !within(*at)).min(due.len() - usize::from(is_on_time));
             if due.len() - first > MOST_ROWS {
-                (&due[due.len() - 1..], "missed: too many to catch up one by one; the latest makes up for them")
+                (
+                    &due[due.len() - 1..],
+                    "missed: too many to catch up one by one; the latest makes up for them",
+                )
             } else {
                 (&due[first..], too_old)
             }
@@ -88,7 +91,9 @@ pub fn plan(
                 first.with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z"),
             ),
         }],
-        _ => skipped.iter().map(|at| Skip { scheduled_for: *at, reason: reason_of(*at).to_owned() }).collect(),
+        _ => {
+            skipped.iter().map(|at| Skip { scheduled_for: *at, reason: reason_of(*at).to_owned() }).collect()
+        }
     };
     Plan { skip, run: runs.first().copied(), more: runs.len() > 1 }
 }
@@ -104,7 +109,14 @@ mod tests {
     }
 
     /// Plans an hourly job of 1 March and shows the plan as the hours that are skipped and the hour that runs.
-    fn check(catch_up: CatchUp, window: Duration, after: &str, now: &str, skip: &[&str], run: Option<&str>) -> Plan {
+    fn check(
+        catch_up: CatchUp,
+        window: Duration,
+        after: &str,
+        now: &str,
+        skip: &[&str],
+        run: Option<&str>,
+    ) -> Plan {
         let schedule = Schedule::parse("0 * * * *", chrono_tz::UTC).unwrap();
         let plan = plan(&schedule, utc(after), utc(now), catch_up, window);
         let skipped: Vec<_> = plan.skip.iter().map(|skip| skip.scheduled_for).collect();
@@ -119,7 +131,14 @@ mod tests {
         for catch_up in [CatchUp::Once, CatchUp::Skip, CatchUp::All] {
             check(catch_up, DAY, "2026-03-01T08:00", "2026-03-01T08:59", &[], None);
             check(catch_up, DAY, "2026-03-01T08:00", "2026-03-01T09:00", &[], Some("2026-03-01T09:00"));
-            check(catch_up, Duration::ZERO, "2026-03-01T08:00", "2026-03-01T09:00", &[], Some("2026-03-01T09:00"));
+            check(
+                catch_up,
+                Duration::ZERO,
+                "2026-03-01T08:00",
+                "2026-03-01T09:00",
+                &[],
+                Some("2026-03-01T09:00"),
+            );
         }
     }
 
@@ -164,7 +183,8 @@ mod tests {
             assert!(plan.skip[0].reason.contains("671 occurrences"), "{}", plan.skip[0].reason);
             assert!(!plan.more);
         }
-        let plan = check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);
+        let plan =
+            check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);
         assert!(plan.skip[0].reason.contains("672 occurrences"), "{}", plan.skip[0].reason);
     }
 

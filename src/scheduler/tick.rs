@@ -59,8 +59,8 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
 }
 
 /// One nudge a second. A nudge that meets one that nobody took yet is dropped.
-async fn start_ticking()
--> Result<(JobScheduler, mpsc::Receiver<()>), tokio_cron_scheduler::JobSchedulerError> {
+async fn start_ticking() -> Result<(JobScheduler, mpsc::Receiver<()>), tokio_cron_scheduler::JobSchedulerError>
+{
     let (nudge, ticks) = mpsc::channel(1);
     let scheduler = JobScheduler::new().await?;
     let every_second = tokio_cron_scheduler::Job::new_async("* * * * * *", move |_, _| {
@@ -146,7 +146,10 @@ impl Agenda {
         let passed = TimeDelta::from_std(instant.elapsed()).unwrap_or(TimeDelta::MAX);
         let off = (now - moment) - passed;
         if off.abs() > CLOCK_WAS_SET {
-            tracing::info!(seconds = off.num_seconds(), "the wall clock was set, or the machine slept; planning anew");
+            tracing::info!(
+                seconds = off.num_seconds(),
+                "the wall clock was set, or the machine slept; planning anew"
+            );
         }
         off.abs() > CLOCK_WAS_SET
     }
@@ -219,7 +222,11 @@ fn start(
             Ok(_) => {}
             Err(error) => {
                 let error = runner::reason(&error.into());
-                tracing::error!(job = name, error, "job {name}: the run of {occurrence} could not be taken; trying again");
+                tracing::error!(
+                    job = name,
+                    error,
+                    "job {name}: the run of {occurrence} could not be taken; trying again"
+                );
             }
         }
     });

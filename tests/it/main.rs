@@ -5,3 +5,5 @@ mod support;
 mod database;
 mod configuration;
 mod invitations;
+mod jobs;
+mod scheduler;
