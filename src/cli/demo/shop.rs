@@ -195,7 +195,7 @@ fn order(n: u64, today: DateTime<Tz>) -> Order {
         fulfilled_at,
         status,
         total_cents: items.iter().map(|(_, cents)| *cents).sum(),
-        items: items.into_iter().map(|(id, _)| *id).collect(),
+        items: items.into_iter().map(|(id, _)| id).collect(),
         channel: pick(CHANNELS, 13, n),
     }
 }
