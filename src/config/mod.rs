@@ -3,6 +3,7 @@
 
 pub mod problem;
 mod raw;
+pub mod secret;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -280,6 +281,16 @@ impl Config {
             }
         };
         problems.finish(config)
+    }
+
+    /// The folder mails are written to when none leaves.
+    pub fn outbox_dir(&self) -> PathBuf {
+        self.app.data_dir.join("outbox")
+    }
+
+    /// A path of the file, meant from where the file lies.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        self.path.parent().map_or_else(|| path.to_owned(), |base| base.join(path))
     }
 
     /// The shop with this key.

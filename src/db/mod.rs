@@ -1,1 +1,244 @@
-//! (to come)
+//! The one Postgres: which one it is, how we connect to it, and whether its schema is the one this program knows.
+//!
+//! In: `[database]` of jobs.toml. Out: a pool, to an existing server when a URL is given, else to a private server under `data_dir`
+//! ([`embedded`]). A URL that does not work is an error: writing to another database than the operator named would be worse than
+//! not working.
+//!
+//! If we die half way: a migration is one transaction with the row that records it, so it is there or it is not.
+
+use std::collections::BTreeMap;
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+
+use crate::config::Config;
+
+pub mod embedded;
+
+/// The migrations, compiled in.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// An open database. Close it with [`Database::close`]; dropping it is safe, but does not wait.
+#[derive(Debug)]
+pub struct Database {
+    pub pool: PgPool,
+    options: PgConnectOptions,
+    /// The embedded server, when that is what we use.
+    server: Option<embedded::Server>,
+}
+
+/// Opens the database of the configuration.
+///
+/// # Errors
+/// When it does not answer, in words that never contain the password.
+pub async fn open(config: &Config) -> anyhow::Result<Database> {
+    let (options, server) = match &config.database.url {
+        Some(url) => (from_url(url)?, None),
+        None => {
+            let root = config.app.data_dir.join("postgres");
+            let server = embedded::start(&root, embedded::Durability::Full).await?;
+            (server.options(), Some(server))
+        }
+    };
+    let name = describe(&options);
+    // A pool repeats a refused connection until its time is up and then says only that; a single connection tells why. It belongs to
+    // nobody, so that it may be cut off.
+    let connected = tokio::time::timeout(Duration::from_secs(10), connect(&options)).await;
+    let connection = connected
+        .map_err(|_| anyhow::anyhow!("it does not answer within 10 seconds"))
+        .and_then(|connected| connected.map_err(anyhow::Error::from))
+        .with_context(|| format!("cannot use the database {name}"))?;
+    connection.close().await.ok();
+    match &server {
+        Some(server) => {
+            tracing::info!("using the embedded Postgres in {}, database {name}", server.root().display());
+        }
+        None => tracing::info!("using the database {name}"),
+    }
+    Ok(Database { pool: pool(options.clone(), config.database.max_connections), options, server })
+}
+
+impl Database {
+    /// Brings the schema up to date. Several processes may do so at once: they wait for each other.
+    ///
+    /// # Errors
+    /// [`SchemaError`], or what the database says.
+    pub async fn migrate(&self) -> Result<(), SchemaError> {
+        migrate(&self.options).await
+    }
+
+    /// Whether the schema is exactly the one this program knows.
+    ///
+    /// # Errors
+    /// [`SchemaError`] when it is not.
+    pub async fn check_schema(&self) -> Result<(), SchemaError> {
+        check_schema(&self.pool).await
+    }
+
+    /// Where the embedded server keeps its data, when that is what we use.
+    pub fn embedded_root(&self) -> Option<&std::path::Path> {
+        self.server.as_ref().map(embedded::Server::root)
+    }
+
+    /// Closes the connections, and stops the embedded server if nobody else uses it.
+    pub async fn close(self) {
+        self.pool.close().await;
+        if let Some(server) = self.server {
+            server.close().await;
+        }
+    }
+}
+
+/// Why this program and this database do not fit together.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaError {
+    /// Somebody newer was here.
+    #[error(
+        "the database has version {0} of the schema, which this program does not know; use the newer afterword that migrated it"
+    )]
+    Unknown(i64),
+    /// We are newer.
+    #[error("the database lacks version {version} of the schema ({description}); run `afterword migrate`")]
+    Missing { version: i64, description: String },
+    /// A migration is not what it was.
+    #[error(
+        "version {0} of the schema was applied with other contents than this program has; use the afterword that migrated the database"
+    )]
+    Changed(i64),
+    /// The database did not answer, or refused.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// A migration failed.
+    #[error(transparent)]
+    Migration(MigrateError),
+}
+
+impl From<MigrateError> for SchemaError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::VersionMissing(version) => Self::Unknown(version),
+            MigrateError::VersionMismatch(version) => Self::Changed(version),
+            error => Self::Migration(error),
+        }
+    }
+}
+
+/// As [`Database::migrate`], on a connection of its own: other limits hold, and the lock that keeps two migrations apart belongs to
+/// a session, which is no business of the pool's.
+///
+/// # Errors
+/// As [`Database::migrate`].
+pub async fn migrate(options: &PgConnectOptions) -> Result<(), SchemaError> {
+    let mut connection = connect(options).await?;
+    // Waiting for another instance's migration is waiting for a lock.
+    sqlx::raw_sql("set statement_timeout = 0; set lock_timeout = '10min'").execute(&mut connection).await?;
+    let migrated = MIGRATOR.run(&mut connection).await;
+    connection.close().await.ok();
+    Ok(migrated?)
+}
+
+/// As [`Database::check_schema`].
+///
+/// # Errors
+/// As [`Database::check_schema`].
+pub async fn check_schema(pool: &PgPool) -> Result<(), SchemaError> {
+    // Not `query!`: the table is sqlx's, and is not there before the first migration.
+    let applied =
+        sqlx::query_as("select version, checksum from _sqlx_migrations where success").fetch_all(pool).await;
+    let applied: Vec<(i64, Vec<u8>)> = match applied {
+        Err(error) if is_code(&error, "42P01") => Vec::new(),
+        applied => applied?,
+    };
+    let applied = BTreeMap::from_iter(applied);
+    if let Some(version) = applied.keys().copied().find(|version| !MIGRATOR.version_exists(*version)) {
+        return Err(SchemaError::Unknown(version));
+    }
+    for migration in MIGRATOR.iter() {
+        let version = migration.version;
+        match applied.get(&version) {
+            None => {
+                return Err(SchemaError::Missing { version, description: migration.description.to_string() });
+            }
+            Some(checksum) if *checksum != *migration.checksum => return Err(SchemaError::Changed(version)),
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// A pool with the limits that hold everywhere in this program. Connections are made when they are needed.
+///
+/// Nothing may cut off a future that uses a connection, so the time limits are the server's: a statement gets 30 s, a lock 5 s, an
+/// open transaction that does nothing 60 s. Work that may take longer says [`lift_statement_timeout`].
+pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(Duration::from_secs(5))
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                // A `begin` that was cut off (its web request was dropped) leaves a connection in the pool that is inside a
+                // transaction sqlx does not know of; what the next borrower writes is then never committed, although each
+                // statement succeeds. Outside a transaction this does nothing.
+                sqlx::raw_sql("rollback").execute(connection).await?;
+                Ok(true)
+            })
+        })
+        .connect_lazy_with(limited(options))
+}
+
+/// Lets the transaction that this connection is in run longer than a statement usually may: for imports and other long work.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn lift_statement_timeout(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("set local statement_timeout = 0").execute(connection).await?;
+    Ok(())
+}
+
+async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
+    limited(options.clone()).connect().await
+}
+
+fn limited(options: PgConnectOptions) -> PgConnectOptions {
+    options.application_name("afterword").options([
+        ("statement_timeout", "30s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "60s"),
+        // Otherwise every `rollback` outside a transaction is a warning in our log.
+        ("client_min_messages", "error"),
+    ])
+}
+
+fn from_url(url: &str) -> anyhow::Result<PgConnectOptions> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    if !matches!(scheme, Some("postgres" | "postgresql")) {
+        anyhow::bail!("the database url must start with postgres://");
+    }
+    // The words of the error are about a part of the URL and do not repeat it; its source might.
+    PgConnectOptions::from_str(url).map_err(|error| match error {
+        sqlx::Error::Configuration(_) => anyhow::anyhow!(
+            "the database url cannot be read; it looks like postgres://user:password@host:5432/database, \
+             with special characters in the password written as %XX"
+        ),
+        error => anyhow::anyhow!(error),
+    })
+}
+
+/// The database as people know it, without the password.
+fn describe(options: &PgConnectOptions) -> String {
+    let user = options.get_username();
+    let database = options.get_database().unwrap_or(user);
+    match options.get_socket() {
+        Some(socket) => format!("{database} of {user} through the socket in {}", socket.display()),
+        None => format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port()),
+    }
+}
+
+/// Whether the database refused with this SQLSTATE.
+fn is_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some(code)
+}

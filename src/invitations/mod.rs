@@ -1,1 +1,176 @@
-//! (to come)
+//! [2] Invitations out: one decision per order, then the mails through an outbox.
+//!
+//! [`decide`] writes a row per due order: queued, or skipped with its reason. [`sender`] takes queued rows under a lease and speaks
+//! with the relay; [`outbox`] holds every change of a row's state. If we die, the rows say where: a claimed row goes back to the queue,
+//! because no final dot was written; a row in `in_data` becomes `unknown`, is listed, and is never sent again by itself.
+
+pub mod compose;
+pub mod decide;
+pub mod outbox;
+pub mod sender;
+pub mod suppression;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::survey::{self, Survey};
+
+/// Where an invitation stands. The database's `invitation_state`.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+)]
+#[sqlx(type_name = "invitation_state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
+pub enum InvitationState {
+    /// Decided against.
+    Skipped,
+    /// To be mailed.
+    Queued,
+    /// In a sender's hands; no final dot was written.
+    Claimed,
+    /// Committed before the final dot.
+    InData,
+    /// The relay answered 2xx.
+    Sent,
+    /// The relay said later.
+    Deferred,
+    /// The relay said no.
+    Failed,
+    /// Nobody can know; never sent again by itself.
+    Unknown,
+    /// Waited too long.
+    Expired,
+    /// The order was cancelled or refunded while it waited.
+    Cancelled,
+    /// The customer opted out while it waited.
+    Suppressed,
+}
+
+impl InvitationState {
+    /// As the database writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Queued => "queued",
+            Self::Claimed => "claimed",
+            Self::InData => "in_data",
+            Self::Sent => "sent",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+        }
+    }
+}
+
+/// Why an order is not asked. The database's `skip_reason`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
+#[sqlx(type_name = "skip_reason", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum SkipReason {
+    Cancelled,
+    Refunded,
+    Erased,
+    Unsubscribed,
+    Suppressed,
+    TooLate,
+    NotSampled,
+    Throttled,
+}
+
+impl SkipReason {
+    /// What a person reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Cancelled => "the order was cancelled",
+            Self::Refunded => "the order was refunded",
+            Self::Erased => "the customer was erased",
+            Self::Unsubscribed => "the customer unsubscribed",
+            Self::Suppressed => "the address is on the do-not-contact list",
+            Self::TooLate => "it was due too long ago",
+            Self::NotSampled => "it is not in the sample",
+            Self::Throttled => "the customer was asked recently, or is asked about another order",
+        }
+    }
+}
+
+/// What one run did, shop by shop.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct SendReport {
+    pub shops: Vec<ShopReport>,
+}
+
+/// What one run did for one shop.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct ShopReport {
+    pub shop: String,
+    /// Orders newly decided to be asked.
+    pub n_queued: u64,
+    /// Orders newly decided against, by reason.
+    pub n_skipped: BTreeMap<SkipReason, u64>,
+    /// What became of the mails of this run.
+    #[serde(flatten)]
+    pub delivery: sender::Delivery,
+    /// The decisions, where they were asked for (a dry run).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub decisions: Vec<decide::Decision>,
+}
+
+impl SendReport {
+    /// Whether some mails could not be delivered.
+    pub fn is_partial(&self) -> bool {
+        self.shops.iter().any(|shop| {
+            shop.delivery.n_failed + shop.delivery.n_unknown > 0 || shop.delivery.relay_fault.is_some()
+        })
+    }
+}
+
+/// Decides about every due order of the survey, then delivers what is queued. A dry run writes and mails nothing, and reports the
+/// decisions that a run at the same moment would make.
+///
+/// # Errors
+/// When the database does not answer. What goes wrong with a mail is counted, not an error.
+pub async fn send(
+    context: &Context,
+    survey: &Survey,
+    dry_run: bool,
+    stop: &CancellationToken,
+) -> anyhow::Result<SendReport> {
+    let mut report = SendReport::default();
+    for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
+        let now = context.clock.now();
+        let mut shop_report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
+        let mut transaction = context.pool.begin().await?;
+        let version = survey::version(&mut transaction, shop_id, survey, now).await?;
+        let sampling_key = context.tokens.derived_key(&format!("sample {}", survey.key));
+        let decided =
+            decide::decide(&mut transaction, shop_id, survey, version, &sampling_key, now, dry_run).await?;
+        (shop_report.n_queued, shop_report.n_skipped) = (decided.n_queued, decided.n_skipped);
+        shop_report.decisions = decided.decisions;
+        if dry_run {
+            transaction.rollback().await?;
+        } else {
+            transaction.commit().await?;
+            shop_report.delivery = sender::deliver(context, shop_id, shop, survey, stop).await?;
+        }
+        report.shops.push(shop_report);
+    }
+    Ok(report)
+}

@@ -1,2 +1,4 @@
 //! Mails as texts and as conversations: templates, and the transport that carries them.
+
 pub mod templates;
+pub mod transport;

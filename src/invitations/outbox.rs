@@ -1,0 +1,374 @@
+//! The outbox: every change of an invitation's state after the decision, and nothing else, happens here.
+//!
+//! ```text
+//! queued ──► claimed ──► in_data ──► sent | failed | deferred | unknown
+//!    ▲          │                               │
+//!    └──────────┴───── lease ran out ◄──────────┘ due again
+//! ```
+//!
+//! A sender owns a row by its fence, a number that grows with every claim; what a sender with an old fence writes changes nothing.
+//! Leases run on the database's clock, due times on ours.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::InvitationState;
+use super::suppression::{self, SuppressionReason};
+use crate::mail::transport::{Fault, Phase};
+use crate::survey::Survey;
+use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
+
+/// How many rows a claim takes at most.
+pub const BATCH: i64 = 50;
+
+/// A claimed row with what a mail needs.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub shop: ShopId,
+    pub invitation: InvitationId,
+    pub fence: i64,
+    pub attempts: i16,
+    pub message_id: Option<String>,
+    pub survey_version: SurveyVersionId,
+    pub order: OrderId,
+    pub customer: CustomerId,
+    pub external_id: String,
+    pub ordered_at: DateTime<Utc>,
+    pub locale: Option<String>,
+    pub first_name: Option<String>,
+    pub email: String,
+}
+
+/// How a try ended. The database's `attempt_outcome`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(type_name = "attempt_outcome", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptOutcome {
+    Sent,
+    Deferred,
+    Failed,
+    Unknown,
+}
+
+/// What was tidied up before a claim.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Settled {
+    /// Left in `in_data` by a sender that died.
+    pub n_unknown: u64,
+    pub n_expired: u64,
+    pub n_cancelled: u64,
+    pub n_suppressed: u64,
+}
+
+/// Tidies up what changed while rows waited: leases that ran out, orders that were cancelled, people who opted out, mails that are
+/// too late.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn settle(
+    pool: &PgPool,
+    shop: ShopId,
+    survey: &Survey,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Settled> {
+    let mut transaction = pool.begin().await?;
+    let conn = &mut *transaction;
+    sqlx::query!(
+        "update invitation set state = 'queued', claimed_by = null, lease_until = null
+         where shop_id = $1 and survey = $2 and state = 'claimed' and lease_until < now()",
+        shop.0,
+        survey.key,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let n_unknown = sqlx::query!(
+        "with lost as (
+             update invitation set state = 'unknown', attempts = attempts + 1, lease_until = null
+             where shop_id = $1 and survey = $2 and state = 'in_data' and lease_until < now()
+             returning shop_id, invitation_id, attempts
+         )
+         insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, text)
+         select shop_id, invitation_id, attempts, $3, $4, 'unknown', 'the sender died before the relay answered' from lost",
+        shop.0,
+        survey.key,
+        now,
+        Phase::Final.as_str(),
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    let n_cancelled = sqlx::query!(
+        r#"update invitation i set state = 'cancelled'
+           from "order" o
+           where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
+             and o.shop_id = $1 and o.order_id = i.order_id and o.status in ('cancelled', 'refunded')"#,
+        shop.0,
+        survey.key,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    let n_suppressed = sqlx::query!(
+        "update invitation i set state = 'suppressed'
+         from customer c
+         where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
+           and c.shop_id = $1 and c.customer_id = i.customer_id
+           and (c.erased_at is not null or exists (
+               select from suppression s
+               where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+           ))",
+        shop.0,
+        survey.key,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    let n_expired = sqlx::query!(
+        "update invitation set state = 'expired'
+         where shop_id = $1 and survey = $2 and state in ('queued', 'deferred') and due_at < $3",
+        shop.0,
+        survey.key,
+        now - survey.max_lateness,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
+    transaction.commit().await?;
+    Ok(Settled { n_unknown, n_expired, n_cancelled, n_suppressed })
+}
+
+/// Takes up to [`BATCH`] due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
+/// takes them.
+///
+/// # Errors
+/// When the database does not answer; then nothing may be sent.
+pub async fn claim(
+    pool: &PgPool,
+    shop: ShopId,
+    survey: &Survey,
+    owner: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<Claimed>> {
+    let rows = sqlx::query!(
+        r#"with due as (
+               select i.shop_id, i.invitation_id
+               from invitation i
+               join "order" o using (shop_id, order_id)
+               join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
+               where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
+                 and o.status not in ('cancelled', 'refunded') and c.erased_at is null
+                 and not exists (
+                     select from suppression s
+                     where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+                 )
+               order by i.next_attempt_at, i.invitation_id
+               limit $4
+               for update of i skip locked
+           )
+           update invitation i
+           set state = 'claimed', claimed_by = $5, fence = fence + 1, lease_until = now() + interval '15 minutes'
+           from due, "order" o, customer c
+           where i.shop_id = due.shop_id and i.invitation_id = due.invitation_id
+             and o.shop_id = i.shop_id and o.order_id = i.order_id
+             and c.shop_id = i.shop_id and c.customer_id = i.customer_id
+           returning i.invitation_id as "invitation: InvitationId", i.fence, i.attempts, i.message_id,
+               i.survey_version_id as "survey_version: SurveyVersionId", i.order_id as "order: OrderId",
+               i.customer_id as "customer: CustomerId", o.external_id, o.ordered_at, o.locale, c.first_name,
+               c.email as "email!""#,
+        shop.0,
+        survey.key,
+        now,
+        BATCH,
+        owner,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut claimed: Vec<Claimed> = rows
+        .into_iter()
+        .map(|row| Claimed {
+            shop,
+            invitation: row.invitation,
+            fence: row.fence,
+            attempts: row.attempts,
+            message_id: row.message_id,
+            survey_version: row.survey_version,
+            order: row.order,
+            customer: row.customer,
+            external_id: row.external_id,
+            ordered_at: row.ordered_at,
+            locale: row.locale,
+            first_name: row.first_name,
+            email: row.email,
+        })
+        .collect();
+    // `returning` keeps no order; first due, first mailed.
+    claimed.sort_by_key(|row| row.invitation);
+    Ok(claimed)
+}
+
+/// Says, durably, that the final dot is about to be written. `false`: the row is no longer ours, and nothing may be sent.
+///
+/// # Errors
+/// When the database does not answer; then nothing may be sent.
+pub async fn enter_data(pool: &PgPool, row: &Claimed, message_id: &str) -> anyhow::Result<bool> {
+    let done = sqlx::query!(
+        "update invitation set state = 'in_data', message_id = coalesce(message_id, $4)
+         where shop_id = $1 and invitation_id = $2 and fence = $3 and state = 'claimed'",
+        row.shop.0,
+        row.invitation.0,
+        row.fence,
+        message_id,
+    )
+    .execute(pool)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Puts a claimed row back as it was: no try was made, or the fault was the relay's and not this mail's.
+///
+/// # Errors
+/// When the database does not answer; the lease then frees the row.
+pub async fn release(pool: &PgPool, row: &Claimed, due: DateTime<Utc>) -> anyhow::Result<()> {
+    sqlx::query!(
+        "update invitation set state = 'queued', claimed_by = null, lease_until = null, next_attempt_at = $4
+         where shop_id = $1 and invitation_id = $2 and fence = $3 and state = 'claimed'",
+        row.shop.0,
+        row.invitation.0,
+        row.fence,
+        due,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// What became of a try.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    pub outcome: AttemptOutcome,
+    /// `None`: the relay took it.
+    pub fault: Option<Fault>,
+    /// Whether the address is not to be written to again.
+    pub suppress: bool,
+}
+
+/// Writes what became of a try. `false`: the row was taken away from us meanwhile; the other's word stands.
+///
+/// # Errors
+/// When the database does not answer; the caller tries again, because only this tells what the relay said.
+pub async fn finish(
+    pool: &PgPool,
+    row: &Claimed,
+    outcome: &Outcome,
+    started_at: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<bool> {
+    let state = match outcome.outcome {
+        AttemptOutcome::Sent => InvitationState::Sent,
+        AttemptOutcome::Deferred => InvitationState::Deferred,
+        AttemptOutcome::Failed => InvitationState::Failed,
+        AttemptOutcome::Unknown => InvitationState::Unknown,
+    };
+    let attempt = row.attempts + 1;
+    let fault = outcome.fault.as_ref();
+    let reply = fault.and_then(|fault| fault.reply.as_ref());
+    let enhanced = reply
+        .and_then(|reply| reply.enhanced)
+        .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
+    let mut transaction = pool.begin().await?;
+    let updated = sqlx::query!(
+        "update invitation
+         set state = $4, attempts = $5, next_attempt_at = $6, claimed_by = null, lease_until = null,
+             sent_at = case when $4 = 'sent'::invitation_state then $7::timestamptz end
+         where shop_id = $1 and invitation_id = $2 and fence = $3 and state in ('claimed', 'in_data')",
+        row.shop.0,
+        row.invitation.0,
+        row.fence,
+        state as InvitationState,
+        attempt,
+        now + backoff(attempt),
+        now,
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if updated.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, code, enhanced_code, text)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        row.shop.0,
+        row.invitation.0,
+        attempt,
+        started_at,
+        fault.map_or(Phase::Final, |fault| fault.phase).as_str(),
+        outcome.outcome as AttemptOutcome,
+        reply.and_then(|reply| i16::try_from(reply.code).ok()),
+        enhanced,
+        fault.map_or("accepted", |fault| fault.text.as_str()),
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if outcome.suppress {
+        suppression::add(&mut transaction, row.shop, row.customer, SuppressionReason::Bounced, now).await?;
+    }
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// The wait after the n-th try: 5, 15, 30 minutes, then doubling up to 4 hours.
+pub fn backoff(attempt: i16) -> TimeDelta {
+    TimeDelta::minutes(match attempt {
+        ..=1 => 5,
+        2 => 15,
+        3 => 30,
+        4 => 60,
+        5 => 120,
+        _ => 240,
+    })
+}
+
+/// A row of the outbox as a person sees it.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    pub id: InvitationId,
+    pub shop: String,
+    /// The shop's name for the order.
+    pub order: String,
+    pub survey: String,
+    pub wave: i16,
+    pub state: InvitationState,
+    pub message_id: Option<String>,
+    pub attempts: i16,
+    pub next_attempt_at: DateTime<Utc>,
+    /// What the relay said last, when it did not take the mail.
+    pub last_error: Option<String>,
+}
+
+/// The rows in a state, or all that are not settled, the latest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(pool: &PgPool, state: Option<InvitationState>, limit: i64) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"select i.invitation_id as "id: InvitationId", s.key as shop, o.external_id as "order", i.survey, i.wave,
+               i.state as "state: InvitationState", i.message_id, i.attempts, i.next_attempt_at,
+               (select a.text from attempt a
+                where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id and a.outcome <> 'sent'
+                order by a.attempt desc limit 1) as last_error
+           from invitation i
+           join shop s using (shop_id)
+           join "order" o using (shop_id, order_id)
+           where case when $1::invitation_state is null
+               then i.state in ('queued', 'claimed', 'in_data', 'deferred', 'unknown')
+               else i.state = $1 end
+           order by i.invitation_id desc
+           limit $2"#,
+        state as Option<InvitationState>,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
