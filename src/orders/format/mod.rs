@@ -188,6 +188,11 @@ impl<'h> Search<'h> {
         place
     }
 
+    /// Notes something else that does not fit.
+    pub fn add(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
     /// Ends the search. With `known`, columns that nobody looked for are problems too, except those that a file of rejects has more.
     ///
     /// # Errors
