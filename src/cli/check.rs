@@ -18,9 +18,11 @@ const FIRINGS: usize = 5;
 
 /// Check the configuration, the templates, the schedules and the database
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  afterword check\n  afterword check --online\n  afterword check --render /tmp/renders\n\n\
+#[command(
+    after_help = "Examples:\n  afterword check\n  afterword check --online\n  afterword check --render /tmp/renders\n\n\
     Mistakes are shown with file, line and column. Exit code 2: the configuration or a template is wrong; 1: the database or\n\
-    the relay does not answer.")]
+    the relay does not answer."
+)]
 pub struct Args {
     /// Also greet the mail relay
     #[arg(long)]
@@ -143,7 +145,8 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
 
 async fn database(config: &Config) -> anyhow::Result<String> {
     let database = db::open(config).await?;
-    let checked = if config.database.auto_migrate { database.migrate().await } else { database.check_schema().await };
+    let checked =
+        if config.database.auto_migrate { database.migrate().await } else { database.check_schema().await };
     let version = sqlx::query_scalar!(r#"select current_setting('server_version') as "version!""#)
         .fetch_one(&database.pool)
         .await;
@@ -154,9 +157,10 @@ async fn database(config: &Config) -> anyhow::Result<String> {
 }
 
 async fn relay(config: &Config) -> anyhow::Result<String> {
-    let connection = Connection::open(&config.mail.transport, &config.outbox_dir())
-        .await
-        .map_err(|fault| anyhow::anyhow!("the mail relay failed at {}: {}", fault.phase.as_str(), fault.text))?;
+    let connection =
+        Connection::open(&config.mail.transport, &config.outbox_dir()).await.map_err(|fault| {
+            anyhow::anyhow!("the mail relay failed at {}: {}", fault.phase.as_str(), fault.text)
+        })?;
     connection.close().await;
     Ok(match &config.mail.transport {
         Transport::File => format!("mails are written to {}", config.outbox_dir().display()),

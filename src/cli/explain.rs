@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
+use clap::ValueEnum as _;
 use serde::Serialize;
 use sqlx::PgPool;
 
@@ -20,7 +21,9 @@ use crate::types::{CustomerId, InvitationId, OrderId, ResponseId, ShopId};
 
 /// Everything that was decided about an order, and why
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  afterword explain order 100017\n  afterword explain order 100017 --shop maison --json")]
+#[command(
+    after_help = "Examples:\n  afterword explain order 100017\n  afterword explain order 100017 --shop maison --json"
+)]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -137,7 +140,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     opened.close().await;
     let stories = stories?;
     if stories.is_empty() {
-        output::say(&format!("No order is called {id:?}. It has not been imported, or its file calls it otherwise."));
+        output::say(&format!(
+            "No order is called {id:?}. It has not been imported, or its file calls it otherwise."
+        ));
         return Ok(Exit::Failed);
     }
     if global.json {
@@ -152,7 +157,8 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 
 async fn stories(context: &Context, id: &str, shop: Option<&str>) -> anyhow::Result<Vec<(Story, Tz)>> {
     let mut stories = Vec::new();
-    for (shop_id, shop) in context.shops.iter().filter(|(_, other)| shop.is_none_or(|shop| shop == other.key)) {
+    for (shop_id, shop) in context.shops.iter().filter(|(_, other)| shop.is_none_or(|shop| shop == other.key))
+    {
         if let Some(story) = story(context, shop_id, &shop.key, id).await? {
             stories.push((story, shop.timezone));
         }
@@ -355,10 +361,14 @@ fn told(story: &Story, zone: Tz) -> String {
 fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, String)>) {
     let survey = &invitation.survey;
     if let Some(reason) = invitation.skip_reason {
-        lines.push((invitation.decided_at, format!("survey {survey}: not asked, because {}", reason.words())));
+        lines
+            .push((invitation.decided_at, format!("survey {survey}: not asked, because {}", reason.words())));
         return;
     }
-    lines.push((invitation.decided_at, format!("survey {survey}: to be asked (invitation {})", invitation.invitation_id)));
+    lines.push((
+        invitation.decided_at,
+        format!("survey {survey}: to be asked (invitation {})", invitation.invitation_id),
+    ));
     for attempt in &invitation.attempts {
         let code = attempt.code.map(|code| format!(" {code}")).unwrap_or_default();
         let what = match attempt.outcome {
@@ -396,7 +406,10 @@ fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>)
             "survey {}: answer {} ({}, revision {}, {counted}): {}",
             response.survey,
             response.response_id,
-            response.via.as_str(),
+            match response.via {
+                ResponseVia::Page => "on the page",
+                ResponseVia::Import => "by file",
+            },
             response.revision,
             answers.join(", "),
         ),
@@ -409,9 +422,14 @@ fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>)
         (TestimonialState::Pending, _) => {
             lines.push((response.received_at, "waits for approval as a testimonial".to_owned()));
         }
-        (TestimonialState::Approved, Some(moment)) => lines.push((moment, "approved as a testimonial".to_owned())),
+        (TestimonialState::Approved, Some(moment)) => {
+            lines.push((moment, "approved as a testimonial".to_owned()))
+        }
         (TestimonialState::Rejected, Some(moment)) => {
-            let reason = testimonial.reject_reason.map(|reason| format!(": {}", reason.words())).unwrap_or_default();
+            let reason = testimonial
+                .reject_reason
+                .map(|reason| format!(": {}", reason_words(reason)))
+                .unwrap_or_default();
             lines.push((moment, format!("rejected as a testimonial{reason}")));
         }
         (_, None) => {}
@@ -419,4 +437,10 @@ fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>)
     if let Some(published_at) = testimonial.published_at {
         lines.push((published_at, "first exported as a testimonial".to_owned()));
     }
+}
+
+/// A reason as the help of `testimonials reject` words it.
+fn reason_words(reason: RejectReason) -> String {
+    let value = reason.to_possible_value();
+    value.and_then(|value| value.get_help().map(|help| help.to_string().to_lowercase())).unwrap_or_default()
 }

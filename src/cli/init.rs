@@ -27,7 +27,9 @@ pub fn run(_: &Args, global: &Global) -> anyhow::Result<Exit> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
     }
     match fs::OpenOptions::new().write(true).create_new(true).open(path) {
-        Ok(mut file) => file.write_all(SHIPPED.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?,
+        Ok(mut file) => {
+            file.write_all(SHIPPED.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
             output::say(&format!("{} is there already; nothing was written.", path.display()));
             return Ok(Exit::Refused);

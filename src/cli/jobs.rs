@@ -7,8 +7,8 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
-use crate::jobs::ledger::{self, JobRun, JobRunState};
 use crate::jobs;
+use crate::jobs::ledger::{self, JobRun, JobRunState};
 
 /// What is scheduled, will run, did run
 #[derive(Debug, clap::Args)]
@@ -93,7 +93,8 @@ async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: b
     }
     let rows = standings.iter().map(|standing| {
         let zone = zone_of(config, standing.job);
-        let last = standing.last.map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
+        let last =
+            standing.last.map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
         [
             standing.job.to_owned(),
             standing.kind.to_owned(),
@@ -104,7 +105,10 @@ async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: b
             standing.next.map(|next| shown(next, zone)).unwrap_or_default(),
         ]
     });
-    output::data(&output::table(["job", "kind", "schedule", "zone", "enabled", "last run", "next run"], rows))?;
+    output::data(&output::table(
+        ["job", "kind", "schedule", "zone", "enabled", "last run", "next run"],
+        rows,
+    ))?;
     Ok(Exit::Done)
 }
 

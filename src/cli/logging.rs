@@ -11,7 +11,8 @@ pub fn start(format: LogFormat) {
         || EnvFilter::new("warn,afterword=info"),
         |filter| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info")),
     );
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // It fails only when logging was started before, by a command that runs another.
     let _ = match format {
         LogFormat::Text => lines.try_init(),

@@ -6,7 +6,9 @@ use crate::db;
 
 /// Bring the database up to date
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Example:\n  afterword migrate\n\nWith `auto_migrate = true` every command does this by itself.")]
+#[command(
+    after_help = "Example:\n  afterword migrate\n\nWith `auto_migrate = true` every command does this by itself."
+)]
 pub struct Args {}
 
 /// Runs the command.

@@ -166,7 +166,8 @@ pub async fn open(global: &Global) -> anyhow::Result<Opened> {
 /// # Errors
 /// As [`open`].
 pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened> {
-    let templates = Templates::load(config.app.templates_dir.as_deref()).context("the templates cannot be used")?;
+    let templates =
+        Templates::load(config.app.templates_dir.as_deref()).context("the templates cannot be used")?;
     let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
     let database = db::open(&config).await?;
     if config.database.auto_migrate {

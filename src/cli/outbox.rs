@@ -6,7 +6,9 @@ use crate::invitations::outbox;
 
 /// What is queued, deferred or unknown
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  afterword outbox\n  afterword outbox --state unknown --json\n  afterword outbox --state sent")]
+#[command(
+    after_help = "Examples:\n  afterword outbox\n  afterword outbox --state unknown --json\n  afterword outbox --state sent"
+)]
 pub struct Args {
     /// Only this state; absent: all that is not settled
     #[arg(long)]
@@ -44,6 +46,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             entry.last_error.unwrap_or_default(),
         ]
     });
-    output::data(&output::table(["id", "shop", "order", "survey", "state", "tries", "due (UTC)", "last error"], rows))?;
+    output::data(&output::table(
+        ["id", "shop", "order", "survey", "state", "tries", "due (UTC)", "last error"],
+        rows,
+    ))?;
     Ok(Exit::Done)
 }

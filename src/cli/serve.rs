@@ -27,7 +27,9 @@ pub struct Args {}
 /// When the configuration, the database or the address cannot be used.
 pub async fn run(_: Args, global: &Global) -> anyhow::Result<Exit> {
     if global.as_of.is_some() {
-        output::say("error: --as-of stops the clock, and a stopped clock has no schedule; it is for single commands");
+        output::say(
+            "error: --as-of stops the clock, and a stopped clock has no schedule; it is for single commands",
+        );
         return Ok(Exit::Usage);
     }
     let opened = super::open(global).await?;

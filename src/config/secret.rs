@@ -23,15 +23,22 @@ pub fn load_or_make(file: &Path) -> anyhow::Result<Vec<u8>> {
     match make(file) {
         Ok(secret) => return Ok(secret),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(error).with_context(|| format!("cannot write the secret to {}", file.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot write the secret to {}", file.display()));
+        }
     }
-    let mode = fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.permissions().mode();
+    let mode =
+        fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.permissions().mode();
     if mode & 0o077 != 0 {
         bail!("{} can be read by others; run `chmod 600 {}`", file.display(), file.display());
     }
     let secret = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let secret = secret.trim();
-    ensure!(secret.len() >= BYTES, "{} holds less than {BYTES} characters; is it the secret?", file.display());
+    ensure!(
+        secret.len() >= BYTES,
+        "{} holds less than {BYTES} characters; is it the secret?",
+        file.display()
+    );
     Ok(secret.as_bytes().to_vec())
 }
 
@@ -47,7 +54,8 @@ fn make(file: &Path) -> io::Result<Vec<u8>> {
     getrandom::fill(&mut random).map_err(io::Error::other)?;
     let secret = URL_SAFE_NO_PAD.encode(random);
     let unfinished = file.with_extension(format!("{}.part", std::process::id()));
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    let mut out =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     out.write_all(secret.as_bytes())?;
     out.sync_all()?;
     // A link, unlike a rename, refuses to replace what another start has put there meanwhile.

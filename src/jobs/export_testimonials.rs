@@ -50,14 +50,21 @@ impl Job for ExportTestimonials {
             .as_ref()
             .and_then(|shop| unknown("shop", shop, shops()))
             .into_iter()
-            .chain(unknown("testimonial format", &self.format, EXPORT_FORMATS.iter().map(|format| format.name)))
+            .chain(unknown(
+                "testimonial format",
+                &self.format,
+                EXPORT_FORMATS.iter().map(|format| format.name),
+            ))
             .collect()
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
-        let shops: Vec<(ShopId, &Shop)> =
-            context.shops.iter().filter(|(_, shop)| self.shop.as_ref().is_none_or(|key| *key == shop.key)).collect();
+        let shops: Vec<(ShopId, &Shop)> = context
+            .shops
+            .iter()
+            .filter(|(_, shop)| self.shop.as_ref().is_none_or(|key| *key == shop.key))
+            .collect();
         let format = export::format(&self.format)
             .with_context(|| format!("there is no testimonial format {:?}", self.format))?;
         let now = context.clock.now();
@@ -90,7 +97,8 @@ fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
 
 fn text(report: &ExportReport) -> String {
     let n_withheld: u64 = report.withheld.values().sum();
-    let withheld = if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
+    let withheld =
+        if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
     format!(
         "{} testimonials written to {}, {} of them for the first time{withheld}",
         report.n_rows, report.destination, report.n_first_published

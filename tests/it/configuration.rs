@@ -12,7 +12,8 @@ use crate::support::program::{command, ran};
 fn check(from: &str, to: &str, expected: &[&str]) {
     assert!(SHIPPED.contains(from), "{from:?} is not in the shipped file any more");
     let changed = SHIPPED.replacen(from, to, 1);
-    let found = Config::parse(Path::new("jobs.toml"), &changed).err().map(|error| error.lines()).unwrap_or_default();
+    let found =
+        Config::parse(Path::new("jobs.toml"), &changed).err().map(|error| error.lines()).unwrap_or_default();
     assert_eq!(found, expected);
 }
 
@@ -23,7 +24,8 @@ fn line(text: &str) -> usize {
 
 #[test]
 fn the_shipped_file_is_valid() {
-    let config = Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap_or_else(|error| panic!("{:#?}", error.lines()));
+    let config =
+        Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap_or_else(|error| panic!("{:#?}", error.lines()));
     assert_eq!(config.shops.len(), 1);
     assert!(config.surveys[0].recommendation.is_some());
 }
@@ -75,7 +77,8 @@ fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
 
 #[test]
 fn one_reading_tells_all_mistakes() {
-    let changed = SHIPPED.replace("delay = \"7d\"", "delay = \"soon\"").replace("sample = 1.0", "sample = 2.0");
+    let changed =
+        SHIPPED.replace("delay = \"7d\"", "delay = \"soon\"").replace("sample = 1.0", "sample = 2.0");
     let error = Config::parse(Path::new("jobs.toml"), &changed).unwrap_err();
     let lines = error.lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
@@ -93,16 +96,21 @@ fn duplicate_keys_and_questions_are_refused() {
     check(
         "key = \"overall\"",
         "key = \"recommend\"",
-        &[&format!("jobs.toml:{}:7: the question \"recommend\" stands here twice", line("key = \"overall\""))],
+        &[&format!(
+            "jobs.toml:{}:7: the question \"recommend\" stands here twice",
+            line("key = \"overall\"")
+        )],
     );
     let shop = &SHIPPED[SHIPPED.find("[[shop]]").unwrap()..SHIPPED.find("# The order files").unwrap()];
-    let error = Config::parse(Path::new("jobs.toml"), &SHIPPED.replacen(shop, &format!("{shop}{shop}"), 1)).unwrap_err();
+    let error = Config::parse(Path::new("jobs.toml"), &SHIPPED.replacen(shop, &format!("{shop}{shop}"), 1))
+        .unwrap_err();
     assert!(error.lines()[0].ends_with("the shop \"maison\" stands here twice"), "{:?}", error.lines());
 }
 
 #[test]
 fn a_bad_schedule_names_the_field() {
-    let error = Config::parse(Path::new("jobs.toml"), &SHIPPED.replace("0 6 * * 1", "61 6 * * 1")).unwrap_err();
+    let error =
+        Config::parse(Path::new("jobs.toml"), &SHIPPED.replace("0 6 * * 1", "61 6 * * 1")).unwrap_err();
     let lines = error.lines();
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].starts_with(&format!("jobs.toml:{}:12: ", line("0 6 * * 1"))), "{lines:?}");
@@ -122,7 +130,8 @@ fn init_writes_the_commented_file_once() {
 #[test]
 fn a_mistake_ends_with_exit_code_2_and_shows_the_place() {
     let dir = crate::support::data_dir();
-    std::fs::write(dir.path().join("jobs.toml"), SHIPPED.replace("delay = \"7d\"", "delay = \"soon\"")).unwrap();
+    std::fs::write(dir.path().join("jobs.toml"), SHIPPED.replace("delay = \"7d\"", "delay = \"soon\""))
+        .unwrap();
     let ran = ran(command(dir.path()).arg("check").output().unwrap()).expect(2);
     assert!(ran.stderr.contains(&format!("jobs.toml:{}:", line("delay = \"7d\""))), "{}", ran.stderr);
     assert!(ran.stderr.contains("expected a time such as 7d"), "{}", ran.stderr);
@@ -132,6 +141,7 @@ fn a_mistake_ends_with_exit_code_2_and_shows_the_place() {
 #[test]
 fn no_file_says_how_to_get_one() {
     let dir = crate::support::data_dir();
-    let ran = ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(1);
+    let ran =
+        ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(1);
     assert!(ran.stderr.contains("afterword init"), "{}", ran.stderr);
 }

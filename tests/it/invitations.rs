@@ -33,7 +33,8 @@ async fn orders(pool: &PgPool, emails: &[&str]) {
 async fn states(pool: &PgPool) -> BTreeMap<String, (InvitationState, Option<SkipReason>, i16)> {
     let sql = r#"select o.external_id, i.state, i.skip_reason, i.attempts
                  from invitation i join "order" o using (shop_id, order_id)"#;
-    let rows: Vec<(String, InvitationState, Option<SkipReason>, i16)> = sqlx::query_as(sql).fetch_all(pool).await.unwrap();
+    let rows: Vec<(String, InvitationState, Option<SkipReason>, i16)> =
+        sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     rows.into_iter().map(|(order, state, reason, attempts)| (order, (state, reason, attempts))).collect()
 }
 
@@ -48,7 +49,18 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
     let pool = &program.db.pool;
     let shop = factories::shop(pool, "maison").await;
     let mut customers = BTreeMap::new();
-    for name in ["asked", "cancelled", "refunded", "late", "twice", "unsubscribed", "bounced", "open", "soon", "erased"] {
+    for name in [
+        "asked",
+        "cancelled",
+        "refunded",
+        "late",
+        "twice",
+        "unsubscribed",
+        "bounced",
+        "open",
+        "soon",
+        "erased",
+    ] {
         customers.insert(name, factories::customer(pool, shop, &format!("{name}@customer.example")).await);
     }
     let order = |name: &str| Order::new(shop, customers[name], name);
@@ -57,7 +69,9 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
     Order { status: "refunded", ..order("refunded") }.insert(pool).await;
     order("late").ordered_at("2026-01-01T10:00:00Z").insert(pool).await;
     order("twice").insert(pool).await;
-    Order { external_id: "twice-later".to_owned(), ..order("twice").ordered_at("2026-03-02T10:00:00Z") }.insert(pool).await;
+    Order { external_id: "twice-later".to_owned(), ..order("twice").ordered_at("2026-03-02T10:00:00Z") }
+        .insert(pool)
+        .await;
     Order { fulfilled_at: None, status: "open", ..order("open") }.insert(pool).await;
     order("soon").ordered_at("2026-03-09T10:00:00Z").insert(pool).await;
     for (name, reason) in [("unsubscribed", "unsubscribed"), ("bounced", "bounced")] {
@@ -67,11 +81,13 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
         sqlx::query(sql).bind(shop).bind(address).bind(reason).execute(pool).await.unwrap();
     }
     order("erased").insert(pool).await;
-    sqlx::query("update customer set email = null, email_key = null, erased_at = now() where customer_id = $1")
-        .bind(customers["erased"])
-        .execute(pool)
-        .await
-        .unwrap();
+    sqlx::query(
+        "update customer set email = null, email_key = null, erased_at = now() where customer_id = $1",
+    )
+    .bind(customers["erased"])
+    .execute(pool)
+    .await
+    .unwrap();
 
     let context = at_moment(&program, at(NOW)).await;
     let dry = send(&context, true).await;
@@ -97,8 +113,11 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
         .map(|(order, state)| (order.to_owned(), state)),
     );
     assert_eq!(states(pool).await, expected);
-    let listed: BTreeMap<_, _> =
-        dry.shops[0].decisions.iter().map(|decision| (decision.order_id.clone(), decision.skip_reason)).collect();
+    let listed: BTreeMap<_, _> = dry.shops[0]
+        .decisions
+        .iter()
+        .map(|decision| (decision.order_id.clone(), decision.skip_reason))
+        .collect();
     assert_eq!(listed, expected.iter().map(|(order, (_, reason, _))| (order.clone(), *reason)).collect());
 
     // Again, the same day and the next: nobody is decided about or mailed twice.
@@ -107,7 +126,9 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
     assert_eq!(states(pool).await, expected);
     assert_eq!(relay.accepted().len(), 2);
     // The throttle looks back: the later order of "soon" is due now, its customer was never asked; "twice" was.
-    Order { external_id: "twice-again".to_owned(), ..order("twice").ordered_at("2026-03-10T10:00:00Z") }.insert(pool).await;
+    Order { external_id: "twice-again".to_owned(), ..order("twice").ordered_at("2026-03-10T10:00:00Z") }
+        .insert(pool)
+        .await;
     send(&at_moment(&program, at("2026-03-20T10:00:00Z")).await, false).await;
     let now = states(pool).await;
     assert_eq!(now["soon"].0, InvitationState::Sent);
@@ -127,7 +148,8 @@ async fn what_the_relay_says_decides_the_outcome() {
     assert!(report.is_partial());
 
     let found = states(pool).await;
-    let state = |name: &str| found[&(names.iter().position(|other| *other == name).unwrap() + 1).to_string()].0;
+    let state =
+        |name: &str| found[&(names.iter().position(|other| *other == name).unwrap() + 1).to_string()].0;
     assert_eq!(state("alice"), InvitationState::Sent);
     assert_eq!(state("nobody"), InvitationState::Failed);
     assert_eq!(state("policy"), InvitationState::Failed);
@@ -146,7 +168,10 @@ async fn what_the_relay_says_decides_the_outcome() {
     assert_eq!(suppressed, ["nobody@customer.example"]);
     // What the relay said is kept, the address in it is not.
     let text: String =
-        sqlx::query_scalar("select text from attempt where code = 550 and enhanced_code = '5.1.1'").fetch_one(pool).await.unwrap();
+        sqlx::query_scalar("select text from attempt where code = 550 and enhanced_code = '5.1.1'")
+            .fetch_one(pool)
+            .await
+            .unwrap();
     assert!(text.contains("no such user") && !text.contains('@'), "{text}");
 
     // Days of further runs: the deferred one is tried again, the unknown one never.
@@ -173,7 +198,9 @@ async fn a_relay_that_is_away_is_held_against_nobody() {
     assert_eq!(states(&program.db.pool).await.into_values().collect::<Vec<_>>(), [waiting, waiting]);
 
     // It is back, and the mails leave.
-    let text = std::fs::read_to_string(program.path("jobs.toml")).unwrap().replace("port = 1\n", &format!("{port}\n"));
+    let text = std::fs::read_to_string(program.path("jobs.toml"))
+        .unwrap()
+        .replace("port = 1\n", &format!("{port}\n"));
     program.write("jobs.toml", text);
     send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
     assert_eq!(relay.accepted().len(), 2);
@@ -185,11 +212,16 @@ async fn an_order_cancelled_or_a_customer_gone_while_the_mail_waits_is_not_maile
     let pool = &program.db.pool;
     orders(pool, &["a@customer.example", "b@customer.example", "c@customer.example"]).await;
     send(&at_moment(&program, at(NOW)).await, false).await;
-    sqlx::query(r#"update "order" set status = 'cancelled' where external_id = '1'"#).execute(pool).await.unwrap();
-    sqlx::query("insert into suppression select shop_id, sha256('b@customer.example'), 'manual', now() from shop")
+    sqlx::query(r#"update "order" set status = 'cancelled' where external_id = '1'"#)
         .execute(pool)
         .await
         .unwrap();
+    sqlx::query(
+        "insert into suppression select shop_id, sha256('b@customer.example'), 'manual', now() from shop",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
     let later = at(NOW) + TimeDelta::days(40);
     send(&at_moment(&program, later).await, false).await;
     let found = states(pool).await;
@@ -231,7 +263,13 @@ async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
     .unwrap();
     let port = format!("port = {}", relay.port);
     let text = std::fs::read_to_string(program.path("jobs.toml")).unwrap();
-    program.write("jobs.toml", text.lines().map(|line| if line.starts_with("port = 1 #") { &port } else { line }).collect::<Vec<_>>().join("\n"));
+    program.write(
+        "jobs.toml",
+        text.lines()
+            .map(|line| if line.starts_with("port = 1 #") { &port } else { line })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
     let report = send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
     assert_eq!(report.shops[0].delivery.settled.n_unknown, 1);
     let found = states(pool).await;
@@ -257,7 +295,8 @@ async fn mails_are_written_as_files_when_none_may_leave() {
     let program = Program::new(&shipped()).await;
     orders(&program.db.pool, &["alice@customer.example"]).await;
     send(&at_moment(&program, at(NOW)).await, false).await;
-    let files: Vec<_> = std::fs::read_dir(program.path("data/outbox")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> =
+        std::fs::read_dir(program.path("data/outbox")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 1);
     let mail = std::fs::read(&files[0]).unwrap();
     let mail = mail_parser::MessageParser::default().parse(&mail).unwrap();
@@ -267,7 +306,10 @@ async fn mails_are_written_as_files_when_none_may_leave() {
 
 #[tokio::test]
 async fn outside_the_send_window_mails_wait() {
-    let window = shipped().replace("sample = 1.0", "sample = 1.0\nsend_window = { days = \"mon-fri\", from = \"09:00\", to = \"19:00\" }");
+    let window = shipped().replace(
+        "sample = 1.0",
+        "sample = 1.0\nsend_window = { days = \"mon-fri\", from = \"09:00\", to = \"19:00\" }",
+    );
     let program = Program::new(&window).await;
     orders(&program.db.pool, &["alice@customer.example"]).await;
     // 21:00 in Paris.
@@ -286,7 +328,8 @@ async fn the_enums_are_the_databases() {
     let labels = |name: &'static str| {
         let pool = db.pool.clone();
         async move {
-            let sql = "select enumlabel::text from pg_enum where enumtypid = $1::regtype order by enumsortorder";
+            let sql =
+                "select enumlabel::text from pg_enum where enumtypid = $1::regtype order by enumsortorder";
             sqlx::query_scalar::<_, String>(sql).bind(name).fetch_all(&pool).await.unwrap()
         }
     };
@@ -295,7 +338,11 @@ async fn the_enums_are_the_databases() {
         ($name:literal, $kind:ty) => {
             for label in labels($name).await {
                 let sql = concat!("select $1::", $name);
-                let read: $kind = sqlx::query_scalar(concat!("select ($1::text)::", $name)).bind(&label).fetch_one(&db.pool).await.unwrap();
+                let read: $kind = sqlx::query_scalar(concat!("select ($1::text)::", $name))
+                    .bind(&label)
+                    .fetch_one(&db.pool)
+                    .await
+                    .unwrap();
                 let written: $kind = sqlx::query_scalar(sql).bind(read).fetch_one(&db.pool).await.unwrap();
                 assert_eq!(serde_json::to_value(written).unwrap(), label);
             }

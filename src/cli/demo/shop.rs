@@ -36,7 +36,10 @@ pub enum Reaction {
     Ignores,
     Unsubscribes,
     /// Their mail provider's scanner opens every link and sends the form at once; then the person answers.
-    Answers { answer: Answer, scanner_first: bool },
+    Answers {
+        answer: Answer,
+        scanner_first: bool,
+    },
 }
 
 /// What somebody answers.
@@ -50,18 +53,49 @@ pub struct Answer {
 }
 
 const FRENCH: &[(&str, &str)] = &[
-    ("Claire", "Dubreuil"), ("Hugo", "Marchetti"), ("Léa", "Fontanel"), ("Aïcha", "Belkacem"), ("Étienne", "Rousselot"),
-    ("Maëlle", "Kerguelen"), ("Nicolas", "d'Astier"), ("Inès", "Villeneuve"), ("Bastien", "Lemoigne"), ("Chloé", "Sarrazin"),
-    ("Yann", "Le Goff"), ("Manon", "Peyrade"), ("Olivier", "Castaing"), ("Sophie-Anne", "Malbec"), ("Karim", "Haddad"),
-    ("Juliette", "Orsini"), ("Théo", "Bonnefoy"), ("Margaux", "Delorme"), ("Pascal", "Quéméneur"), ("Noémie", "Tixier"),
+    ("Claire", "Dubreuil"),
+    ("Hugo", "Marchetti"),
+    ("Léa", "Fontanel"),
+    ("Aïcha", "Belkacem"),
+    ("Étienne", "Rousselot"),
+    ("Maëlle", "Kerguelen"),
+    ("Nicolas", "d'Astier"),
+    ("Inès", "Villeneuve"),
+    ("Bastien", "Lemoigne"),
+    ("Chloé", "Sarrazin"),
+    ("Yann", "Le Goff"),
+    ("Manon", "Peyrade"),
+    ("Olivier", "Castaing"),
+    ("Sophie-Anne", "Malbec"),
+    ("Karim", "Haddad"),
+    ("Juliette", "Orsini"),
+    ("Théo", "Bonnefoy"),
+    ("Margaux", "Delorme"),
+    ("Pascal", "Quéméneur"),
+    ("Noémie", "Tixier"),
 ];
 const ENGLISH: &[(&str, &str)] = &[
-    ("Alice", "Penrose"), ("Tom", "Ashdown"), ("Priya", "Ramanathan"), ("Ewan", "MacLeish"), ("Grace", "O'Shea"),
-    ("Daniel", "Whitlock"), ("Nora", "Lindqvist"), ("Samuel", "Okafor"), ("Isla", "Thorne"), ("Marcus", "Yeo"),
+    ("Alice", "Penrose"),
+    ("Tom", "Ashdown"),
+    ("Priya", "Ramanathan"),
+    ("Ewan", "MacLeish"),
+    ("Grace", "O'Shea"),
+    ("Daniel", "Whitlock"),
+    ("Nora", "Lindqvist"),
+    ("Samuel", "Okafor"),
+    ("Isla", "Thorne"),
+    ("Marcus", "Yeo"),
 ];
 const PRODUCTS: &[(&str, u64)] = &[
-    ("lin-drap-140", 8900), ("lin-taie", 2900), ("bol-gres", 1800), ("carafe-verre", 3400), ("plaid-laine", 11900),
-    ("torchon-lot-3", 2400), ("bougie-figuier", 2600), ("panier-osier", 4500), ("nappe-coton", 5900),
+    ("lin-drap-140", 8900),
+    ("lin-taie", 2900),
+    ("bol-gres", 1800),
+    ("carafe-verre", 3400),
+    ("plaid-laine", 11900),
+    ("torchon-lot-3", 2400),
+    ("bougie-figuier", 2600),
+    ("panier-osier", 4500),
+    ("nappe-coton", 5900),
 ];
 const HAPPY_FR: &[&str] = &[
     "Livraison rapide et emballage soigné. Le linge est encore plus beau en vrai, merci !",
@@ -87,6 +121,7 @@ const UNHAPPY_EN: &[&str] = &[
     "The basket came with a broken handle and nobody answered my first mail.",
     "Nice product, but delivery took three weeks and the tracking never moved.",
 ];
+const CHANNELS: &[&str] = &["web", "web", "phone", "newsletter"];
 const TOPICS: &[&str] = &["delivery", "product", "returns", "contact", "other"];
 
 /// Spreads a number evenly over 64 bits (the finalizer of SplitMix64), so that neighbours have nothing in common.
@@ -102,15 +137,16 @@ fn draw(salt: u64, n: u64, limit: u64) -> u64 {
     spread(spread(salt) ^ n) % limit
 }
 
-fn pick<T>(list: &'static [T], salt: u64, n: u64) -> &'static T {
+fn pick<T: Copy>(list: &[T], salt: u64, n: u64) -> T {
     // The remainder is an index into the list.
-    &list[usize::try_from(draw(salt, n, list.len() as u64)).unwrap_or(0)]
+    list[usize::try_from(draw(salt, n, list.len() as u64)).unwrap_or(0)]
 }
 
 fn person(n: u64) -> Person {
     let english = draw(1, n, 100) < 28;
-    let (first_name, last_name) = *pick(if english { ENGLISH } else { FRENCH }, 2, n);
-    let country = if english { *pick(&["GB", "IE", "NL"], 3, n) } else { *pick(&["FR", "FR", "FR", "BE"], 3, n) };
+    let (first_name, last_name) = pick(if english { ENGLISH } else { FRENCH }, 2, n);
+    let country =
+        if english { pick(&["GB", "IE", "NL"], 3, n) } else { pick(&["FR", "FR", "FR", "BE"], 3, n) };
     Person {
         first_name,
         last_name,
@@ -133,7 +169,10 @@ pub fn orders(today: DateTime<Tz>) -> Vec<Order> {
 fn order(n: u64, today: DateTime<Tz>) -> Order {
     let days_ago = draw(4, n, DAYS);
     let midday = NaiveTime::from_hms_opt(12, 0, 0).unwrap_or_default();
-    let day = today.checked_sub_days(Days::new(days_ago)).and_then(|day| day.with_time(midday).single()).unwrap_or(today);
+    let day = today
+        .checked_sub_days(Days::new(days_ago))
+        .and_then(|day| day.with_time(midday).single())
+        .unwrap_or(today);
     let minutes = i64::try_from(draw(5, n, 600)).unwrap_or(0) - 240;
     let ordered_at = day + TimeDelta::minutes(minutes);
     let delivery = TimeDelta::hours(i64::try_from(30 + draw(6, n, 110)).unwrap_or(48));
@@ -143,7 +182,8 @@ fn order(n: u64, today: DateTime<Tz>) -> Order {
         _ if ordered_at + delivery > today => "open",
         _ => "fulfilled",
     };
-    let fulfilled_at = matches!(status, "fulfilled" | "refunded").then(|| ordered_at + delivery).filter(|at| *at <= today);
+    let fulfilled_at =
+        matches!(status, "fulfilled" | "refunded").then(|| ordered_at + delivery).filter(|at| *at <= today);
     let n_items = 1 + draw(8, n, 3);
     let items: Vec<_> = (0..n_items).map(|i| pick(PRODUCTS, 9 + i, n)).collect();
     // The first orders are one each for the first customers; the rest come from people who have bought before or not, as it falls.
@@ -154,9 +194,9 @@ fn order(n: u64, today: DateTime<Tz>) -> Order {
         ordered_at,
         fulfilled_at,
         status,
-        total_cents: items.iter().map(|(_, cents)| cents).sum(),
-        items: items.into_iter().map(|(id, _)| *id).collect(),
-        channel: pick(&["web", "web", "phone", "newsletter"], 13, n),
+        total_cents: items.iter().map(|(_, cents)| *cents).sum(),
+        items: items.into_iter().map(|(id, _)| id).collect(),
+        channel: pick(CHANNELS, 13, n),
     }
 }
 
@@ -167,8 +207,19 @@ fn order(n: u64, today: DateTime<Tz>) -> Order {
 pub fn write_orders(orders: &[Order], out: impl std::io::Write) -> csv::Result<()> {
     let mut file = csv::Writer::from_writer(out);
     file.write_record([
-        "order_id", "email", "ordered_at", "fulfilled_at", "status", "first_name", "last_name", "locale", "country", "currency",
-        "total", "items", "attributes.channel",
+        "order_id",
+        "email",
+        "ordered_at",
+        "fulfilled_at",
+        "status",
+        "first_name",
+        "last_name",
+        "locale",
+        "country",
+        "currency",
+        "total",
+        "items",
+        "attributes.channel",
     ])?;
     for order in orders {
         let person = &order.customer;
@@ -219,9 +270,13 @@ fn answer(order: &Order, n: u64) -> Answer {
     };
     Answer {
         recommend: if happy { "yes" } else { "no" },
-        overall: if happy { u8::try_from(4 + draw(24, n, 2)).unwrap_or(5) } else { u8::try_from(1 + draw(24, n, 3)).unwrap_or(1) },
-        topic: (!happy).then(|| *pick(TOPICS, 25, n)),
-        comment: has_words.then(|| *pick(words, 26, n)),
+        overall: if happy {
+            u8::try_from(4 + draw(24, n, 2)).unwrap_or(5)
+        } else {
+            u8::try_from(1 + draw(24, n, 3)).unwrap_or(1)
+        },
+        topic: (!happy).then(|| pick(TOPICS, 25, n)),
+        comment: has_words.then(|| pick(words, 26, n)),
         publish_as: (has_words && draw(27, n, 100) < 70).then_some(name),
     }
 }
@@ -232,7 +287,10 @@ mod tests {
 
     #[test]
     fn the_shop_is_the_same_every_time_and_nobody_in_it_is_real() {
-        let today = "2026-06-30T10:00:00+02:00".parse::<DateTime<chrono::Utc>>().unwrap().with_timezone(&Tz::Europe__Paris);
+        let today = "2026-06-30T10:00:00+02:00"
+            .parse::<DateTime<chrono::Utc>>()
+            .unwrap()
+            .with_timezone(&Tz::Europe__Paris);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let orders = orders(today);
         write_orders(&orders, &mut first).unwrap();
