@@ -142,10 +142,9 @@ fn mail_question(
     let text = render_wording(question.text.get(locale, &shop.locale), &shop.name)
         .map_err(|problem| ComposeError::Wording { question: question.key.clone(), problem })?;
     let (low, high) = ends(question, words);
-    let answers = options.into_iter().map(|(value, label)| MailAnswer {
-        label,
-        url: format!("{survey_url}?{}={value}", question.key),
-    });
+    let answers = options
+        .into_iter()
+        .map(|(value, label)| MailAnswer { label, url: format!("{survey_url}?{}={value}", question.key) });
     Ok(Some(MailQuestion { text, answers: answers.collect(), scale: !low.is_empty(), low, high }))
 }
 
@@ -296,11 +295,7 @@ mod tests {
         let headers = raw.split_once("\r\n\r\n").unwrap().0.replace("\r\n", "\n");
         let parsed = MessageParser::new().parse(&composed.bytes).unwrap();
         let part = |text: std::borrow::Cow<'_, str>| text.replace("\r\n", "\n");
-        format!(
-            "{headers}\n\n{}\n{}",
-            part(parsed.body_text(0).unwrap()),
-            part(parsed.body_html(0).unwrap())
-        )
+        format!("{headers}\n\n{}\n{}", part(parsed.body_text(0).unwrap()), part(parsed.body_html(0).unwrap()))
     }
 
     #[test]
@@ -351,7 +346,8 @@ mod tests {
         };
         let templates = Templates::load(None).unwrap();
         let tokens = Tokens::new(b"secret");
-        let error = compose(&templates, &tokens, "https://a.example", &shop(), &facts, None, DateTime::UNIX_EPOCH);
+        let error =
+            compose(&templates, &tokens, "https://a.example", &shop(), &facts, None, DateTime::UNIX_EPOCH);
         let error = error.err().unwrap();
         assert!(matches!(error, ComposeError::Recipient));
         assert!(!format!("{error} {error:?}").contains("canary"));

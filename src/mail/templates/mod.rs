@@ -245,7 +245,8 @@ impl Templates {
     }
 
     fn read_words(&self) -> Result<BTreeMap<Locale, Words>, TemplateError> {
-        let files = self.sources.iter().filter_map(|(name, source)| Some((name, words_locale(name)?, source)));
+        let files =
+            self.sources.iter().filter_map(|(name, source)| Some((name, words_locale(name)?, source)));
         let mut all = BTreeMap::new();
         for (name, locale, source) in files {
             let words: Words = toml::from_str(&source.text).map_err(|error| {
@@ -254,18 +255,25 @@ impl Templates {
                 self.error(name, position, error.message().to_owned(), help)
             })?;
             let known = [("day", ""), ("month", ""), ("year", "")];
-            words::fill(&words.date, &known)
-                .map_err(|unknown| self.error(name, None, format!("{{{unknown}}} is not part of a date"), ""))?;
+            words::fill(&words.date, &known).map_err(|unknown| {
+                self.error(name, None, format!("{{{unknown}}} is not part of a date"), "")
+            })?;
             all.insert(locale, words);
         }
         // The choices' built-in words must be the same in every language, or a survey would fall back to a bare key in some.
         let english = all.iter().find(|(l, _)| l.as_str() == "en").map(|(_, w)| w.choices.clone());
         let keys = |choices: &BTreeMap<String, String>| choices.keys().cloned().collect::<BTreeSet<_>>();
         for (locale, words) in &all {
-            let missing = english.as_ref().and_then(|en| keys(en).difference(&keys(&words.choices)).next().cloned());
+            let missing =
+                english.as_ref().and_then(|en| keys(en).difference(&keys(&words.choices)).next().cloned());
             if let Some(missing) = missing {
                 let problem = format!("the choice {missing:?} has no word");
-                return Err(self.error(&format!("words.{locale}.toml"), None, problem, "add it under [choices]"));
+                return Err(self.error(
+                    &format!("words.{locale}.toml"),
+                    None,
+                    problem,
+                    "add it under [choices]",
+                ));
             }
         }
         Ok(all)
@@ -317,12 +325,13 @@ impl Templates {
         let of_mails = self.sources.keys().filter_map(|name| part_locale(name));
         let locales: BTreeSet<Locale> = of_mails.chain(self.words.keys().cloned()).collect();
         for locale in &locales {
-            let parts = MAILS.iter().flat_map(|mail| {
-                PARTS.iter().map(|(part, kind)| part_name(mail.name, part, locale, kind))
-            });
+            let parts = MAILS
+                .iter()
+                .flat_map(|mail| PARTS.iter().map(|(part, kind)| part_name(mail.name, part, locale, kind)));
             for name in std::iter::once(format!("words.{locale}.toml")).chain(parts) {
                 if !self.sources.contains_key(&name) {
-                    let problem = format!("is missing, although there are other files for {:?}", locale.as_str());
+                    let problem =
+                        format!("is missing, although there are other files for {:?}", locale.as_str());
                     return Err(self.error(&name, None, problem, "a language needs all of its files"));
                 }
             }
@@ -420,8 +429,9 @@ impl HelperDef for Fill {
             values.push((*name, value.render()));
         }
         let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let filled = words::fill(wording, &values)
-            .map_err(|name| RenderErrorReason::Other(format!("the wording uses {{{name}}}, which has no value here")))?;
+        let filled = words::fill(wording, &values).map_err(|name| {
+            RenderErrorReason::Other(format!("the wording uses {{{name}}}, which has no value here"))
+        })?;
         Ok(ScopedJson::Derived(filled.into()))
     }
 }
@@ -642,10 +652,7 @@ mod tests {
         let of = |name: &str| BUILT_IN.iter().find(|(n, _)| *n == name).unwrap().1;
         let mut files = vec![
             ("words.de.toml", of("words.en.toml")),
-            (
-                "email/survey_invitation/subject.de.txt.hbs",
-                of("email/survey_invitation/subject.en.txt.hbs"),
-            ),
+            ("email/survey_invitation/subject.de.txt.hbs", of("email/survey_invitation/subject.en.txt.hbs")),
             ("email/survey_invitation/body.de.txt.hbs", of("email/survey_invitation/body.en.txt.hbs")),
             ("email/survey_invitation/body.de.html.hbs", of("email/survey_invitation/body.en.html.hbs")),
         ];
@@ -656,10 +663,7 @@ mod tests {
 
     #[test]
     fn wordings_know_the_shop_and_nothing_else() {
-        assert_eq!(
-            render_wording("A {{shop.name}} <b>", "Dupont & fils").unwrap(),
-            "A Dupont & fils <b>"
-        );
+        assert_eq!(render_wording("A {{shop.name}} <b>", "Dupont & fils").unwrap(), "A Dupont & fils <b>");
         assert!(check_wording("Plain").is_ok());
         assert!(check_wording("{{shop.nam}}").unwrap_err().contains("shop.nam"));
         assert!(check_wording("{{shop.name").is_err());
