@@ -56,8 +56,28 @@ impl Shops {
         self.iter().find(|(other, _)| *other == id).map(|(_, shop)| shop)
     }
 
+    /// The shop with this key; all of them where none is named.
+    ///
+    /// # Errors
+    /// When there is none with this key.
+    pub fn named(&self, key: Option<&str>) -> Result<Vec<(ShopId, &Shop)>, UnknownShop> {
+        let Some(key) = key else { return Ok(self.iter().collect()) };
+        self.by_key(key).map(|shop| vec![shop]).ok_or_else(|| UnknownShop {
+            typed: key.to_owned(),
+            known: self.iter().map(|(_, shop)| shop.key.as_str()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
     /// The shop with this key.
     pub fn by_key(&self, key: &str) -> Option<(ShopId, &Shop)> {
         self.iter().find(|(_, shop)| shop.key == key)
     }
+}
+
+/// A key that no shop has.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no shop {typed:?}; known: {known}")]
+pub struct UnknownShop {
+    typed: String,
+    known: String,
 }

@@ -1,1 +1,246 @@
-//! (to come)
+//! [4] Metrics: rates with their intervals.
+//!
+//! In: orders, invitations, responses. Out: a [`Report`], per shop and for a window of time, in which every figure carries what was
+//! counted, its 95 % interval, its definition and a sentence. Nothing is written; a report that dies is asked for again.
+//!
+//! All figures of a report are read in one snapshot of the database, so that they belong together. A report can be asked for as of
+//! a past moment: answers are placed by when they were given and orders by when they were placed, never by when they came in, so that
+//! an imported history reports as if it had been here all along. Of an answer that was changed, the revision that stood at that
+//! moment counts. What is not kept is the history of an order's status: an order that was cancelled later does not count in the
+//! figures of earlier dates either.
+//!
+//! A new metric is a file that counts, and a line in [`METRICS`].
+
+mod answers;
+pub mod figure;
+pub mod interval;
+pub mod window;
+mod recommendation_rate;
+mod nps;
+mod csat;
+mod response_rate;
+mod repeat_customer_ratio;
+mod returning_customer_rate;
+pub mod report_html;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use serde::{Serialize, Serializer};
+use sqlx::{PgConnection, PgPool};
+
+use crate::config::Shop;
+use crate::survey::Survey;
+use crate::types::ShopId;
+use figure::{Counts, Figure};
+use window::{Bound, Span, Window};
+
+/// One of the figures of a report.
+pub struct Metric {
+    /// Its name in JSON, files and the configuration.
+    pub key: &'static str,
+    /// Its name for people.
+    pub name: &'static str,
+    /// What is counted, in the plural.
+    pub noun: &'static str,
+    /// What it is, in a sentence. What the metric adds about this shop (which question, which answers) follows it in the report.
+    pub definition: &'static str,
+    count: Count,
+}
+
+type Count = for<'a> fn(&'a mut PgConnection, &'a Scope<'a>) -> BoxFuture<'a, sqlx::Result<Counted>>;
+
+/// All metrics, in the order of the report.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        key: "recommendation_rate",
+        name: "Recommendation rate",
+        noun: "answers",
+        definition: "The share of answers that recommend the shop, of all answers to that question; of an answer that was changed, \
+                     the revision that stood last.",
+        count: |conn, scope| Box::pin(recommendation_rate::count(conn, scope)),
+    },
+    Metric {
+        key: "nps",
+        name: "Net promoter score",
+        noun: "answers",
+        definition: "The percentage of promoters (9 and 10) minus the percentage of detractors (0 to 6), in points from −100 to 100.",
+        count: |conn, scope| Box::pin(nps::count(conn, scope)),
+    },
+    Metric {
+        key: "csat",
+        name: "Customer satisfaction",
+        noun: "answers",
+        definition: "The share of ratings of 4 or 5, of all ratings from 1 to 5.",
+        count: |conn, scope| Box::pin(csat::count(conn, scope)),
+    },
+    Metric {
+        key: "response_rate",
+        name: "Response rate",
+        noun: "mails",
+        definition: "The share of first mails that were answered on the survey page, of those that the mail relay accepted in the \
+                     window; mails of which it is unknown whether the relay has them are in neither and stand beside as `unknown`, \
+                     placed by when they were decided.",
+        count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
+    },
+    Metric {
+        key: "repeat_customer_ratio",
+        name: "Repeat customers",
+        noun: "customers",
+        definition: "The share of customers with two or more orders in the window, of those with one or more; cancelled and refunded \
+                     orders do not count.",
+        count: |conn, scope| Box::pin(repeat_customer_ratio::count(conn, scope)),
+    },
+    Metric {
+        key: "returning_customer_rate",
+        name: "Returning customers",
+        noun: "customers",
+        definition: "The share of customers for whom at least one of their orders in the window was not their first ever, of those \
+                     with an order in the window; cancelled and refunded orders do not count; without a start of the window it \
+                     equals `repeat_customer_ratio`.",
+        count: |conn, scope| Box::pin(returning_customer_rate::count(conn, scope)),
+    },
+];
+
+/// What a metric looks at.
+struct Scope<'a> {
+    shop: ShopId,
+    /// The surveys of the shop, in the order of jobs.toml.
+    surveys: Vec<&'a Survey>,
+    span: Span,
+}
+
+/// What a metric found.
+struct Counted {
+    counts: Counts,
+    /// What the definition does not know: which questions, which answers.
+    detail: Option<String>,
+}
+
+impl Counted {
+    fn share(hits: i64, total: i64) -> Self {
+        Self { counts: Counts::Share { hits, total, unknown: None }, detail: None }
+    }
+}
+
+/// The figures of some shops.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Nothing later is known.
+    pub as_of: DateTime<Utc>,
+    /// The start of the window; a day that begins at different moments in the shops' zones is left a day.
+    pub from: Option<Bound>,
+    /// The end of the window, exclusive.
+    pub to: Option<Bound>,
+    /// In the order they were asked for.
+    pub shops: Vec<ShopReport>,
+}
+
+/// The figures of one shop.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ShopReport {
+    /// Its key.
+    pub shop: String,
+    /// Its name for people.
+    pub name: String,
+    /// The start of the window in this shop.
+    pub from: Option<DateTime<Utc>>,
+    /// The end of the window in this shop, exclusive.
+    pub to: Option<DateTime<Utc>>,
+    /// By key, in the order of [`METRICS`].
+    pub metrics: Figures,
+}
+
+/// A figure for each of [`METRICS`], in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figures(Vec<Figure>);
+
+impl Figures {
+    /// Each metric with its figure.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static Metric, &Figure)> {
+        METRICS.iter().zip(&self.0)
+    }
+
+    /// The figure of the metric with this key.
+    pub fn get(&self, key: &str) -> Option<&Figure> {
+        self.iter().find(|(metric, _)| metric.key == key).map(|(_, figure)| figure)
+    }
+}
+
+impl Serialize for Figures {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter().map(|(metric, figure)| (metric.key, figure)))
+    }
+}
+
+/// Computes all metrics of the shops, as of a moment.
+///
+/// # Errors
+/// When the window is empty, or the database does not answer.
+pub async fn report(
+    pool: &PgPool,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    window: Window,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Report> {
+    let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
+    let mut reports = Vec::with_capacity(shops.len());
+    for (id, shop) in shops {
+        let scope = Scope {
+            shop: *id,
+            surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
+            span: window.span(shop.timezone, as_of)?,
+        };
+        let mut figures = Vec::with_capacity(METRICS.len());
+        for metric in METRICS {
+            let counted = (metric.count)(&mut snapshot, &scope).await?;
+            let definition = match counted.detail {
+                Some(detail) => format!("{} {detail}", metric.definition),
+                None => metric.definition.to_owned(),
+            };
+            figures.push(Figure::new(counted.counts, metric.noun, definition));
+        }
+        reports.push(ShopReport {
+            shop: shop.key.clone(),
+            name: shop.name.clone(),
+            from: scope.span.from,
+            to: scope.span.to,
+            metrics: Figures(figures),
+        });
+    }
+    snapshot.commit().await?;
+    Ok(Report {
+        as_of,
+        from: window.from.map(|bound| in_all(bound, shops)),
+        to: window.to.map(|bound| in_all(bound, shops)),
+        shops: reports,
+    })
+}
+
+/// A day as a moment, if it begins at the same moment in all shops.
+fn in_all(bound: Bound, shops: &[(ShopId, &Shop)]) -> Bound {
+    let mut moments = shops.iter().map(|(_, shop)| bound.at(shop.timezone));
+    match moments.next() {
+        Some(first) if moments.all(|moment| moment == first) => Bound::Moment(first),
+        _ => bound,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_metrics_is_sound() {
+        let keys: BTreeSet<_> = METRICS.iter().map(|metric| metric.key).collect();
+        assert_eq!(keys.len(), METRICS.len(), "keys are unique");
+        for Metric { key, name, noun, definition, .. } in METRICS {
+            assert!(key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{key} is in snake case");
+            assert!(!name.is_empty() && !noun.is_empty(), "{key} has its words");
+            assert!(definition.ends_with('.') && !definition.contains("  "), "{key}: {definition}");
+            assert_eq!(definition.matches(". ").count(), 0, "{key} is defined in one sentence");
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::get;
 use handlebars::Handlebars;
 use mail_parser::{Message, MessageParser};
@@ -22,9 +22,10 @@ const PAGE_POLICY: &str =
 const FRAME_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'self'; \
                             sandbox allow-popups allow-popups-to-escape-sandbox";
 
-/// The viewer of one folder, under `/outbox`.
+/// The viewer of one folder, under `/outbox`; `/` leads there.
 pub fn router(outbox_dir: PathBuf) -> Router {
     Router::new()
+        .route("/", get(async || Redirect::temporary("/outbox")))
         .route("/outbox", get(list))
         .route("/outbox/style.css", get(style))
         .route("/outbox/{file}", get(async |s: State<_>, Path(file)| mail(s, file, View::Html).await))

@@ -78,17 +78,16 @@ pub(super) async fn send(
             Ok(submission) => submission,
             Err(errors) => return visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, &fields, &errors),
         };
-        // How fast somebody was is measured by the clock on the wall, whatever moment it is meant to be.
         let traces = Traces {
             rendered_at: visit.rendered_at(&web, &fields),
             trapped: fields.get(TRAP).is_some_and(|value| !value.is_empty()),
-            sent_at: Clock::System.now(),
+            sent_at: visit.now,
         };
         let (locale, _) = visit.language(&web);
         let arrival = Arrival {
             invited: &visit.invited,
             submission: &submission,
-            verdict: classify(traces, FASTEST),
+            verdict: classify(traces, fastest(web.context.clock)),
             locale,
             edit_within: visit.survey.edit_within,
             now: visit.now,
@@ -120,6 +119,14 @@ pub(super) async fn thanks(State(web): State<Web>, Path(token): Path<String>) ->
         Ok(web.page(StatusCode::OK, &visit.shop, locale, words, &view)?)
     })
     .await
+}
+
+/// A clock that stands still (`--as-of`) measures nobody.
+fn fastest(clock: Clock) -> TimeDelta {
+    match clock {
+        Clock::System => FASTEST,
+        Clock::Fixed(_) => TimeDelta::zero(),
+    }
 }
 
 fn see_other(path: &str) -> Response {
@@ -220,7 +227,7 @@ impl Visit {
         let tokens = &web.context.tokens;
         let Invited { shop, invitation, .. } = self.invited;
         // A form that comes back with mistakes keeps the moment it was first made: whoever corrects one quickly is still a person.
-        let rendered_at = self.rendered_at(web, fields).unwrap_or_else(|| Clock::System.now());
+        let rendered_at = self.rendered_at(web, fields).unwrap_or(self.now);
         let date = |moment| words.date(moment, self.shop.timezone);
         let questions = self
             .questionnaire

@@ -1,0 +1,116 @@
+//! `afterword export`
+
+use std::io;
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use clap::Subcommand;
+use clap::builder::PossibleValuesParser;
+
+use super::{Exit, Global, output};
+use crate::context::Context;
+use crate::testimonials::export::{
+    self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, export_testimonials,
+};
+
+/// Write a file, once
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// What may be published, as CSV
+    Testimonials(Testimonials),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afterword export testimonials
+  afterword export testimonials --shop maison --out exports/testimonials.csv
+  afterword export testimonials --since 2026-03-01
+
+Only approved answers of people, with consent, about orders that were not cancelled. With --json and --out FILE, the counts
+are printed as JSON. A file appears complete or not at all.
+Exit code: 0 done, 1 failed, 2 no such shop.")]
+struct Testimonials {
+    /// Only of this shop
+    #[arg(long, value_name = "KEY")]
+    shop: Option<String>,
+    /// The columns
+    #[arg(long, default_value = "generic", value_parser = PossibleValuesParser::new(EXPORT_FORMATS.iter().map(|format| format.name)))]
+    format: String,
+    /// Only what was approved at this moment or later (2026-03-29T09:00:00Z, or a date)
+    #[arg(long, value_name = "T", value_parser = super::parse_moment)]
+    since: Option<DateTime<Utc>>,
+    /// Where to; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration or the database cannot be used, or the file cannot be written.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let What::Testimonials(args) = args.what;
+    let opened = super::open(global).await?;
+    let exit = testimonials(&args, global, &opened.context).await;
+    opened.close().await;
+    exit
+}
+
+async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -> anyhow::Result<Exit> {
+    let shops = match context.shops.named(args.shop.as_deref()) {
+        Ok(shops) => shops,
+        Err(unknown) => {
+            output::say(&format!("error: {unknown}"));
+            return Ok(Exit::Usage);
+        }
+    };
+    // The command line knows the names of the list only.
+    let format: &'static ExportFormat = export::format(&args.format).unwrap_or(&EXPORT_FORMATS[0]);
+    let export =
+        Export { shops: &shops, format, names: context.config.testimonials.display_name, since: args.since };
+    let to_file = args.out.as_os_str() != "-";
+    let mut stdout = io::stdout();
+    let destination =
+        if to_file { Destination::File(args.out.clone()) } else { Destination::Stream(&mut stdout) };
+    let report = match export_testimonials(&context.pool, export, destination, context.clock.now()).await {
+        Err(error) if is_broken_pipe(&error) => {
+            output::say("The reader went away before the end; nothing counts as published.");
+            return Ok(Exit::Done);
+        }
+        report => report?,
+    };
+    if global.json && to_file {
+        output::json(&report)?;
+    } else {
+        output::say(&in_words(&report));
+    }
+    Ok(Exit::Done)
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
+fn in_words(report: &ExportReport) -> String {
+    let to = if report.destination == "-" { String::new() } else { format!(" to {}", report.destination) };
+    let mut text = format!(
+        "{} testimonials exported{to}, {} of them for the first time.",
+        report.n_rows, report.n_first_published
+    );
+    if !report.withheld.is_empty() {
+        let reasons: Vec<_> =
+            report.withheld.iter().map(|(reason, n)| format!("{n} {}", reason.text())).collect();
+        text.push_str(&format!(" Approved but withheld: {}.", reasons.join(", ")));
+    }
+    text
+}

@@ -1,0 +1,16 @@
+-- $1 shop, $2 surveys and $3 their questions, $4 as of, $5 from, $6 to
+with standing as (
+    -- The counted revision, where it was given by then; before that, the latest one a person had given.
+    select distinct on (order_id, survey) response_id, survey, answered_at
+    from response
+    where shop_id = $1 and survey = any($2) and verdict = 'human' and answered_at <= $4
+    order by order_id, survey, counted desc, answered_at desc, revision desc
+)
+select asked.survey as "survey!", answer.score, answer.choice, count(*) as "n!"
+from unnest($2::text[], $3::text[]) as asked (survey, question)
+join standing on standing.survey = asked.survey
+join answer on answer.shop_id = $1 and answer.response_id = standing.response_id and answer.question = asked.question
+where ($5::timestamptz is null or standing.answered_at >= $5)
+  and ($6::timestamptz is null or standing.answered_at < $6)
+  and answer.body is null
+group by asked.survey, answer.score, answer.choice

@@ -1,0 +1,259 @@
+//! A figure with everything that is needed to judge it: what was counted, the interval, and one sentence in words.
+
+use serde::Serialize;
+
+use super::interval::{self, Interval};
+
+/// What a metric counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counts {
+    /// `hits` of `total`.
+    Share {
+        /// The ones that have it.
+        hits: i64,
+        /// All of them.
+        total: i64,
+        /// Mails of which nobody knows whether they arrived; they are in neither.
+        unknown: Option<i64>,
+    },
+    /// The answers of a net promoter score.
+    Net {
+        /// 9 and 10.
+        promoters: i64,
+        /// 7 and 8.
+        passives: i64,
+        /// 0 to 6.
+        detractors: i64,
+    },
+}
+
+/// One figure of a report. `value` and its bounds are null where there is nothing to divide by; shares are from 0 to 1, the net
+/// promoter score is in points from −100 to 100.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Figure {
+    /// Of a share: the ones that have it. Of the net promoter score: promoters minus detractors.
+    pub numerator: i64,
+    /// All that were counted.
+    pub denominator: i64,
+    #[serde(flatten)]
+    parts: Parts,
+    /// The figure.
+    pub value: Option<f64>,
+    /// The lower bound of the 95 % interval.
+    pub ci_low: Option<f64>,
+    /// Its upper bound.
+    pub ci_high: Option<f64>,
+    /// What was counted, exactly.
+    pub definition: String,
+    /// What the figure says, in one sentence.
+    pub verdict: String,
+    /// How it is written.
+    #[serde(skip)]
+    pub unit: Unit,
+    /// What was counted, in the plural.
+    #[serde(skip)]
+    pub noun: &'static str,
+}
+
+/// What some metrics tell besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+enum Parts {
+    Nothing {},
+    Net { promoters: i64, passives: i64, detractors: i64 },
+    Unknown { unknown: i64 },
+}
+
+/// How a figure is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// From 0 to 1, written in percent.
+    Share,
+    /// From −100 to 100.
+    Points,
+}
+
+/// Wider than this share of its scale, an interval says hardly anything: ±10 percentage points, ±20 points of a net promoter score.
+const TELLING: f64 = 0.2;
+
+impl Figure {
+    /// The figure that these counts give.
+    pub fn new(counts: Counts, noun: &'static str, definition: String) -> Self {
+        let (numerator, denominator, parts, unit, interval) = match counts {
+            Counts::Share { hits, total, unknown } => {
+                let parts = unknown.map_or(Parts::Nothing {}, |unknown| Parts::Unknown { unknown });
+                (hits, total, parts, Unit::Share, interval::wilson(hits, total))
+            }
+            Counts::Net { promoters, passives, detractors } => (
+                promoters - detractors,
+                promoters + passives + detractors,
+                Parts::Net { promoters, passives, detractors },
+                Unit::Points,
+                interval::adjusted_wald(promoters, passives, detractors),
+            ),
+        };
+        let value = (denominator > 0).then(|| unit.scale(numerator as f64 / denominator as f64));
+        Self {
+            numerator,
+            denominator,
+            parts,
+            value,
+            ci_low: interval.map(|i| i.low),
+            ci_high: interval.map(|i| i.high),
+            definition,
+            verdict: verdict(unit, noun, numerator, denominator, interval),
+            unit,
+            noun,
+        }
+    }
+
+    /// The value for people; a dash where there is none.
+    pub fn value_text(&self) -> String {
+        self.value.map_or_else(|| "–".to_owned(), |value| self.unit.text(value))
+    }
+
+    /// The interval for people; a dash where there is none.
+    pub fn interval_text(&self) -> String {
+        match (self.ci_low, self.ci_high) {
+            (Some(low), Some(high)) => format!("{} to {}", self.unit.text(low), self.unit.text(high)),
+            _ => "–".to_owned(),
+        }
+    }
+
+    /// What was counted, for people.
+    pub fn counted_text(&self) -> String {
+        match self.unit {
+            Unit::Share => {
+                format!("{} of {} {}", grouped(self.numerator), grouped(self.denominator), self.noun)
+            }
+            Unit::Points => format!("{} {}", grouped(self.denominator), self.noun),
+        }
+    }
+}
+
+impl Unit {
+    fn scale(self, ratio: f64) -> f64 {
+        match self {
+            Self::Share => ratio,
+            Self::Points => 100.0 * ratio,
+        }
+    }
+
+    /// The lower and the upper end of the scale.
+    pub fn range(self) -> (f64, f64) {
+        match self {
+            Self::Share => (0.0, 1.0),
+            Self::Points => (-100.0, 100.0),
+        }
+    }
+
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Share => format!("{:.1} %", 100.0 * value),
+            // A rounded −0.0 is 0.
+            Self::Points => format!("{:.1}", (10.0 * value).round() / 10.0 + 0.0).replace('-', "−"),
+        }
+    }
+}
+
+fn verdict(unit: Unit, noun: &str, numerator: i64, denominator: i64, interval: Option<Interval>) -> String {
+    let Some(interval) = interval else {
+        return format!("Nothing to say yet: no {noun}.");
+    };
+    let (low, high) = (unit.text(interval.low), unit.text(interval.high));
+    let (bottom, top) = unit.range();
+    let what = match unit {
+        Unit::Share => format!("{} of {} {noun}", grouped(numerator), grouped(denominator)),
+        Unit::Points => format!("{} {noun}", grouped(denominator)),
+    };
+    if interval.width() > TELLING * (top - bottom) {
+        format!(
+            "Too few {noun} to say: {what} fit anything from {low} to {high}; about 100 would be telling."
+        )
+    } else {
+        format!("Between {low} and {high} with 95 % confidence ({what}).")
+    }
+}
+
+/// 4105 as 4,105.
+fn grouped(n: i64) -> String {
+    let digits = n.unsigned_abs().to_string();
+    let mut text = if n < 0 { "−".to_owned() } else { String::new() };
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn share(hits: i64, total: i64) -> Figure {
+        Figure::new(Counts::Share { hits, total, unknown: None }, "answers", "Yes of all.".to_owned())
+    }
+
+    #[test]
+    fn verdicts() {
+        assert_eq!(
+            share(2241, 4105).verdict,
+            "Between 53.1 % and 56.1 % with 95 % confidence (2,241 of 4,105 answers)."
+        );
+        assert_eq!(
+            share(3, 4).verdict,
+            "Too few answers to say: 3 of 4 answers fit anything from 30.1 % to 95.4 %; about 100 would be telling."
+        );
+        assert_eq!(share(0, 0).verdict, "Nothing to say yet: no answers.");
+        let net = Figure::new(
+            Counts::Net { promoters: 500, passives: 300, detractors: 200 },
+            "answers",
+            "Net.".to_owned(),
+        );
+        assert_eq!(net.verdict, "Between 25.1 and 34.7 with 95 % confidence (1,000 answers).");
+    }
+
+    #[test]
+    fn about_a_hundred_is_telling_whatever_the_figure() {
+        for hits in 0..=100 {
+            assert!(share(hits, 100).verdict.starts_with("Between"), "{hits} of 100");
+        }
+        for promoters in 0..=100 {
+            let counts = Counts::Net { promoters, passives: 0, detractors: 100 - promoters };
+            let figure = Figure::new(counts, "answers", String::new());
+            assert!(figure.verdict.starts_with("Between"), "{promoters} of 100: {}", figure.verdict);
+        }
+    }
+
+    #[test]
+    fn as_json() {
+        assert_eq!(
+            serde_json::to_string(&share(0, 0)).unwrap(),
+            r#"{"numerator":0,"denominator":0,"value":null,"ci_low":null,"ci_high":null,"definition":"Yes of all.","verdict":"Nothing to say yet: no answers."}"#
+        );
+        let net =
+            Figure::new(Counts::Net { promoters: 3, passives: 1, detractors: 1 }, "answers", String::new());
+        let json = serde_json::to_value(&net).unwrap();
+        assert_eq!(json["promoters"], 3);
+        assert_eq!(json["passives"], 1);
+        assert_eq!(json["detractors"], 1);
+        assert_eq!((&json["numerator"], &json["denominator"]), (&2.into(), &5.into()));
+        assert_eq!(json["value"], 40.0);
+        let sent = Counts::Share { hits: 1, total: 2, unknown: Some(3) };
+        let json = serde_json::to_value(Figure::new(sent, "mails", String::new())).unwrap();
+        assert_eq!(json["unknown"], 3);
+    }
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+        assert_eq!(grouped(-12_345), "−12,345");
+        assert_eq!(Unit::Points.text(-0.01), "0.0");
+        assert_eq!(Unit::Points.text(-12.34), "−12.3");
+    }
+}

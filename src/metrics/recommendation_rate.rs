@@ -1,0 +1,58 @@
+//! Would they recommend the shop?
+//!
+//! Each survey says in its `recommendation` rule which answers to which question are a yes. A shop with several such surveys gets one
+//! figure of all their answers together, and the report names each rule.
+
+use sqlx::PgConnection;
+
+use super::answers::{self, Tally};
+use super::{Counted, Scope};
+use crate::survey::{Recommendation, Yes};
+
+pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
+    let rules: Vec<(&str, &Recommendation)> = scope
+        .surveys
+        .iter()
+        .filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?)))
+        .collect();
+    let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
+    let tally = answers::tally(conn, scope, &asked).await?;
+    let hits = tally.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum();
+    let total = tally.iter().map(|answer| answer.n).sum();
+    Ok(Counted { detail: Some(sentence(&rules)), ..Counted::share(hits, total) })
+}
+
+fn recommends(rules: &[(&str, &Recommendation)], answer: &Tally) -> bool {
+    rules.iter().any(|(survey, rule)| {
+        *survey == answer.survey
+            && match &rule.yes {
+                Yes::Choices(choices) => {
+                    answer.choice.as_ref().is_some_and(|choice| choices.contains(choice))
+                }
+                Yes::Scores { low, high } => {
+                    answer.score.is_some_and(|score| (*low..=*high).contains(&score))
+                }
+            }
+    })
+}
+
+fn sentence(rules: &[(&str, &Recommendation)]) -> String {
+    let named: Vec<_> = rules
+        .iter()
+        .map(|(survey, rule)| {
+            let yes = match &rule.yes {
+                Yes::Choices(choices) => {
+                    choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" or ")
+                }
+                Yes::Scores { low, high } if low == high => format!("a score of {low}"),
+                Yes::Scores { low, high } => format!("a score from {low} to {high}"),
+            };
+            format!("{yes} to question `{}` of survey `{survey}`", rule.question)
+        })
+        .collect();
+    if named.is_empty() {
+        "No survey of this shop says which answer is a recommendation.".to_owned()
+    } else {
+        format!("A recommendation is: {}.", named.join("; or "))
+    }
+}

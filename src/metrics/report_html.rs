@@ -1,0 +1,146 @@
+//! A report as one HTML page that stands by itself: no script, no file beside it, and it prints well.
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use handlebars::Handlebars;
+use serde::Serialize;
+
+use super::figure::Figure;
+use super::{Report, ShopReport, window};
+
+const PAGE: &str = include_str!("../../templates/report/report.html.hbs");
+
+/// Length of the scale in the drawing, in its own units.
+const SCALE: f64 = 200.0;
+
+/// The page.
+///
+/// # Errors
+/// When the template and the report do not fit; a test renders every case there is.
+pub fn render(report: &Report) -> anyhow::Result<String> {
+    let mut templates = Handlebars::new();
+    templates.set_strict_mode(true);
+    templates.register_template_string("report", PAGE).context("reading the template of the report")?;
+    templates.render("report", &Page::of(report)).context("writing the report as HTML")
+}
+
+#[derive(Serialize)]
+struct Page {
+    title: String,
+    as_of: String,
+    shops: Vec<Shop>,
+}
+
+#[derive(Serialize)]
+struct Shop {
+    name: String,
+    window: String,
+    rows: Vec<Row>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    name: &'static str,
+    value: String,
+    interval: String,
+    counted: String,
+    verdict: String,
+    definition: String,
+    /// Absent where there is nothing to draw.
+    bar: Option<Bar>,
+}
+
+/// The interval and the value on the scale, in units of the drawing.
+#[derive(Serialize)]
+struct Bar {
+    scale: f64,
+    x: f64,
+    width: f64,
+    value: f64,
+    middle: f64,
+}
+
+impl Page {
+    fn of(report: &Report) -> Self {
+        let names: Vec<_> = report.shops.iter().map(|shop| shop.name.as_str()).collect();
+        Self {
+            title: format!("What customers say: {}", names.join(", ")),
+            as_of: day_and_minute(report.as_of),
+            shops: report.shops.iter().map(Shop::of).collect(),
+        }
+    }
+}
+
+impl Shop {
+    fn of(shop: &ShopReport) -> Self {
+        let rows = shop.metrics.iter().map(|(metric, figure)| Row {
+            name: metric.name,
+            value: figure.value_text(),
+            interval: figure.interval_text(),
+            counted: figure.counted_text(),
+            verdict: figure.verdict.clone(),
+            definition: figure.definition.clone(),
+            bar: Bar::of(figure),
+        });
+        Self { name: shop.name.clone(), window: in_words(shop), rows: rows.collect() }
+    }
+}
+
+impl Bar {
+    fn of(figure: &Figure) -> Option<Self> {
+        let (bottom, top) = figure.unit.range();
+        let at = |value: f64| (10.0 * SCALE * (value - bottom) / (top - bottom)).round() / 10.0;
+        let (value, low, high) = (at(figure.value?), at(figure.ci_low?), at(figure.ci_high?));
+        // However sure we are, there is something to see.
+        Some(Self { scale: SCALE, x: low, width: (high - low).max(1.0), value, middle: SCALE / 2.0 })
+    }
+}
+
+/// The window of a shop, in words.
+pub fn in_words(shop: &ShopReport) -> String {
+    match (shop.from, shop.to) {
+        (None, None) => "since the first order".to_owned(),
+        (Some(from), None) => format!("from {}", window::rfc3339(from)),
+        (None, Some(to)) => format!("before {}", window::rfc3339(to)),
+        (Some(from), Some(to)) => format!("from {} to before {}", window::rfc3339(from), window::rfc3339(to)),
+    }
+}
+
+fn day_and_minute(moment: DateTime<Utc>) -> String {
+    moment.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figure::Counts;
+    use super::super::{Figures, METRICS};
+    use super::*;
+
+    #[test]
+    fn a_report_with_and_without_answers_becomes_a_page() {
+        let figures = |n: i64| {
+            let counts = |i: usize| match (METRICS[i].key, n) {
+                ("nps", n) => Counts::Net { promoters: 30 * n, passives: 5 * n, detractors: 15 * n },
+                (_, n) => Counts::Share { hits: 40 * n, total: 50 * n, unknown: None },
+            };
+            let figure = |i: usize| Figure::new(counts(i), METRICS[i].noun, METRICS[i].definition.to_owned());
+            Figures((0..METRICS.len()).map(figure).collect())
+        };
+        let shop = |name: &str, n| ShopReport {
+            shop: "shop".to_owned(),
+            name: name.to_owned(),
+            from: None,
+            to: None,
+            metrics: figures(n),
+        };
+        let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];
+        let page = render(&Report { as_of: moment, from: None, to: None, shops }).unwrap();
+        assert!(page.contains("Maison &lt;Exemple&gt; &amp; fils"));
+        assert!(page.contains("80.0 %") && page.contains("Nothing to say yet"));
+        assert_eq!(page.matches("<svg").count(), METRICS.len(), "a bar for each figure that has a value");
+        for foreign in ["<script", "http://", "https://", "{{"] {
+            assert!(!page.contains(foreign), "{foreign}");
+        }
+    }
+}

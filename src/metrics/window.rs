@@ -1,0 +1,158 @@
+//! Which stretch of time a report is about.
+
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, NaiveDate, NaiveTime, SecondsFormat, TimeDelta, TimeZone as _, Utc};
+use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
+
+/// What was asked for: from `from` up to but without `to`. Absent bounds leave that end open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Window {
+    /// The first moment that belongs to the window.
+    pub from: Option<Bound>,
+    /// The first moment that does not belong to it any more.
+    pub to: Option<Bound>,
+}
+
+/// One end of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// The first moment of a day, in the zone of the shop.
+    Date(NaiveDate),
+    /// The same moment for every shop.
+    Moment(DateTime<Utc>),
+}
+
+impl Bound {
+    /// The moment it is in a zone.
+    pub fn at(self, zone: Tz) -> DateTime<Utc> {
+        match self {
+            Self::Date(date) => first_moment(date, zone),
+            Self::Moment(moment) => moment,
+        }
+    }
+}
+
+impl FromStr for Bound {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
+            return Ok(Self::Moment(moment.to_utc()));
+        }
+        text.parse().map(Self::Date).map_err(|_| {
+            "expected a date such as 2026-03-29, or a moment such as 2026-03-29T09:00:00Z".to_owned()
+        })
+    }
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Date(date) => date.fmt(f),
+            Self::Moment(moment) => f.write_str(&rfc3339(*moment)),
+        }
+    }
+}
+
+impl Serialize for Bound {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A window as it is for one shop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// Included; `None`: since ever.
+    pub from: Option<DateTime<Utc>>,
+    /// Excluded; `None`: up to `as_of`.
+    pub to: Option<DateTime<Utc>>,
+    /// Nothing that happened later is known. Included.
+    pub as_of: DateTime<Utc>,
+}
+
+/// The window ends before it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the window is empty: {from} is not before {to}")]
+pub struct EmptyWindow {
+    from: Bound,
+    to: Bound,
+}
+
+impl Window {
+    /// The window in a shop's zone.
+    ///
+    /// # Errors
+    /// When it holds no moment.
+    pub fn span(self, zone: Tz, as_of: DateTime<Utc>) -> Result<Span, EmptyWindow> {
+        if let (Some(from), Some(to)) = (self.from, self.to)
+            && from.at(zone) >= to.at(zone)
+        {
+            return Err(EmptyWindow { from, to });
+        }
+        Ok(Span { from: self.from.map(|b| b.at(zone)), to: self.to.map(|b| b.at(zone)), as_of })
+    }
+}
+
+/// The first moment of a day. Where the clocks go forward at midnight (São Paulo did until 2018), it is the end of the gap.
+fn first_moment(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
+    let midnight = date.and_time(NaiveTime::MIN);
+    (0..=24 * 4)
+        .find_map(|quarters| {
+            zone.from_local_datetime(&(midnight + TimeDelta::minutes(15 * quarters))).earliest()
+        })
+        // A day that a zone skips whole (Samoa, 2011-12-30) begins when the next one does.
+        .map_or_else(|| midnight.and_utc(), |moment| moment.to_utc())
+}
+
+/// A moment for JSON and for people: RFC 3339 in UTC, to the second.
+pub(super) fn rfc3339(moment: DateTime<Utc>) -> String {
+    moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(bound: &str, zone: Tz, expected: &str) {
+        let bound: Bound = bound.parse().unwrap();
+        assert_eq!(rfc3339(bound.at(zone)), expected);
+    }
+
+    #[test]
+    fn days_begin_in_the_zone_of_the_shop() {
+        check("2026-03-29", Tz::Europe__Paris, "2026-03-28T23:00:00Z");
+        check("2026-03-30", Tz::Europe__Paris, "2026-03-29T22:00:00Z");
+        // Midnight did not exist: the clocks went from 23:59:59 to 01:00.
+        check("2018-11-04", Tz::America__Sao_Paulo, "2018-11-04T03:00:00Z");
+        // Midnight came twice: the first counts.
+        check("2018-02-18", Tz::America__Sao_Paulo, "2018-02-18T03:00:00Z");
+        check("2023-10-29", Tz::Atlantic__Azores, "2023-10-29T00:00:00Z");
+        // The day did not exist.
+        check("2011-12-30", Tz::Pacific__Apia, "2011-12-30T10:00:00Z");
+        check("2026-03-29T09:00:00+02:00", Tz::UTC, "2026-03-29T07:00:00Z");
+    }
+
+    #[test]
+    fn what_is_no_bound_is_refused() {
+        for bad in ["", "yesterday", "29/03/2026", "2026-02-30", "2026-03-29 09:00"] {
+            assert!(bad.parse::<Bound>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_window_that_holds_nothing_is_refused() {
+        let window = |from: &str, to: &str| Window { from: from.parse().ok(), to: to.parse().ok() };
+        let as_of = first_moment("2026-06-01".parse().unwrap(), Tz::UTC);
+        assert!(window("2026-03-01", "2026-03-02").span(Tz::UTC, as_of).is_ok());
+        let refused = window("2026-03-01", "2026-03-01").span(Tz::UTC, as_of).unwrap_err();
+        assert_eq!(refused.to_string(), "the window is empty: 2026-03-01 is not before 2026-03-01");
+        assert!(window("2026-03-02", "2026-03-01").span(Tz::UTC, as_of).is_err());
+        // 23:30 UTC is tomorrow already in Paris.
+        assert!(window("2026-03-01T23:30:00Z", "2026-03-02").span(Tz::Europe__Paris, as_of).is_err());
+    }
+}

@@ -1,0 +1,146 @@
+//! What moderation and the gate look at: an answer with all that decides about its publication.
+//!
+//! Which of an answer's questions is the rating, the recommendation and the words is read from the questionnaire its author saw: the
+//! first question of type `rating`, of type `recommend`, and the first question of type `text` that was answered.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use chrono::{DateTime, Utc};
+use futures_util::stream::{BoxStream, StreamExt as _};
+use sqlx::PgConnection;
+
+use super::display_name::Author;
+use super::{RejectReason, TestimonialState};
+use crate::orders::OrderStatus;
+use crate::survey::{self, QuestionKind, Questionnaire};
+use crate::types::{ResponseId, ShopId, SurveyVersionId};
+
+/// A testimonial with its response, its order and its customer, as they are now.
+pub struct Candidate {
+    pub id: ResponseId,
+    pub state: TestimonialState,
+    pub reject_reason: Option<RejectReason>,
+    pub published_at: Option<DateTime<Utc>>,
+    /// No later revision took its place.
+    pub counted: bool,
+    /// Submitted by a person, not by a mail scanner.
+    pub human: bool,
+    pub version: SurveyVersionId,
+    pub locale: String,
+    pub answered_at: DateTime<Utc>,
+    pub received_at: DateTime<Utc>,
+    pub consent_version: Option<String>,
+    pub given_name: Option<String>,
+    /// The shop's name for the order.
+    pub order: String,
+    pub order_status: OrderStatus,
+    pub ordered_at: DateTime<Utc>,
+    pub fulfilled_at: Option<DateTime<Utc>>,
+    pub country: Option<String>,
+    pub items: Vec<String>,
+    pub first_name: Option<String>,
+    pub last_name: Option<String>,
+    pub erased: bool,
+    /// One entry per answered question, in these four alike.
+    pub questions: Vec<String>,
+    pub scores: Vec<Option<i16>>,
+    pub choices: Vec<Option<String>>,
+    pub bodies: Vec<Option<String>>,
+}
+
+/// Which candidates.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter {
+    /// In this state.
+    pub state: Option<TestimonialState>,
+    /// Decided then or later.
+    pub decided_since: Option<DateTime<Utc>>,
+}
+
+/// How many candidates are read at a time.
+pub const PAGE: usize = 1_000;
+
+/// The next [`PAGE`] candidates of a shop whose number is greater than `after`, in the order of their numbers.
+pub fn next_page(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    filter: Filter,
+    after: ResponseId,
+) -> BoxStream<'_, sqlx::Result<Candidate>> {
+    sqlx::query_file_as!(
+        Candidate,
+        "src/testimonials/candidate.sql",
+        shop.0,
+        after.0,
+        filter.state as Option<TestimonialState>,
+        filter.decided_since,
+        PAGE as i64,
+    )
+    .fetch(conn)
+    .boxed()
+}
+
+/// What an author answered, by what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said<'a> {
+    /// From 1 to 5.
+    pub rating: Option<i16>,
+    /// `yes` or `no`.
+    pub recommend: Option<&'a str>,
+    /// The words, as they were written.
+    pub words: Option<&'a str>,
+}
+
+impl Candidate {
+    /// What its author answered, by the questionnaire they saw.
+    pub fn said(&self, asked: &Questionnaire) -> Said<'_> {
+        let answer = |key: &str| self.questions.iter().position(|question| question == key);
+        let mut said = Said::default();
+        for question in &asked.questions {
+            let Some(i) = answer(&question.key) else { continue };
+            match question.kind {
+                QuestionKind::Rating if said.rating.is_none() => said.rating = self.scores[i],
+                QuestionKind::Recommend if said.recommend.is_none() => {
+                    said.recommend = self.choices[i].as_deref();
+                }
+                QuestionKind::Text { .. } if said.words.is_none() => {
+                    said.words = self.bodies[i].as_deref().filter(|body| !body.trim().is_empty());
+                }
+                _ => {}
+            }
+        }
+        said
+    }
+
+    /// What is known of its author's name.
+    pub fn author(&self) -> Author<'_> {
+        Author {
+            first_name: self.first_name.as_deref(),
+            last_name: self.last_name.as_deref(),
+            as_given: self.given_name.as_deref(),
+        }
+    }
+}
+
+/// The questionnaires of a shop, each read once.
+#[derive(Default)]
+pub struct Questionnaires(HashMap<SurveyVersionId, Questionnaire>);
+
+impl Questionnaires {
+    /// The one that these candidates saw, read if need be.
+    ///
+    /// # Errors
+    /// When the database does not answer, or a stored questionnaire cannot be read.
+    pub async fn read(
+        &mut self,
+        conn: &mut PgConnection,
+        shop: ShopId,
+        candidate: &Candidate,
+    ) -> anyhow::Result<&Questionnaire> {
+        Ok(match self.0.entry(candidate.version) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(survey::asked(conn, shop, candidate.version).await?),
+        })
+    }
+}

@@ -1,0 +1,42 @@
+-- $1 shop, $2 after this response, $3 state or null, $4 decided since or null, $5 how many
+select t.response_id as "id: ResponseId",
+       t.state as "state: TestimonialState",
+       t.reject_reason as "reject_reason: RejectReason",
+       t.published_at,
+       r.counted,
+       r.verdict = 'human' as "human!",
+       r.survey_version_id as "version: SurveyVersionId",
+       r.locale,
+       r.answered_at,
+       r.received_at,
+       r.consent_version,
+       r.display_name as given_name,
+       o.external_id as "order",
+       o.status as "order_status: OrderStatus",
+       o.ordered_at,
+       o.fulfilled_at,
+       o.country,
+       o.items,
+       c.first_name,
+       c.last_name,
+       c.erased_at is not null as "erased!",
+       coalesce(a.questions, '{}') as "questions!",
+       coalesce(a.scores, '{}') as "scores!: Vec<Option<i16>>",
+       coalesce(a.choices, '{}') as "choices!: Vec<Option<String>>",
+       coalesce(a.bodies, '{}') as "bodies!: Vec<Option<String>>"
+from testimonial t
+join response r using (shop_id, response_id)
+join "order" o using (shop_id, order_id)
+join customer c using (shop_id, customer_id)
+cross join lateral (
+    select array_agg(question) as questions, array_agg(score) as scores,
+           array_agg(choice) as choices, array_agg(body) as bodies
+    from answer
+    where answer.shop_id = t.shop_id and answer.response_id = t.response_id
+) as a
+where t.shop_id = $1
+  and t.response_id > $2
+  and ($3::testimonial_state is null or t.state = $3)
+  and ($4::timestamptz is null or t.decided_at >= $4)
+order by t.response_id
+limit $5

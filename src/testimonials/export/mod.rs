@@ -1,0 +1,333 @@
+//! The way out: testimonials as CSV.
+//!
+//! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. Read and written in
+//! pages, so that memory stays flat whatever the number. One transaction: the publication dates, the `export_run` rows. A file
+//! is complete and on the disk before the transaction is committed, and takes its name after that; if we die in between, the dates
+//! stand and the next export writes the same ones. An older file under the name is there until the new one takes its place.
+//!
+//! A new format is a file and a line in [`EXPORT_FORMATS`].
+
+pub mod new_file;
+mod generic;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+
+use super::candidate::{self, Filter, Questionnaires};
+use super::gate::{self, House, Publishable, Withheld};
+use super::{TestimonialState, moderation};
+use crate::config::{DisplayName, Shop};
+use crate::types::{ResponseId, ShopId};
+use new_file::NewFile;
+
+/// How testimonials are written.
+#[derive(Debug)]
+pub struct ExportFormat {
+    /// Its name on the command line and in jobs.toml.
+    pub name: &'static str,
+    /// Who reads it.
+    pub description: &'static str,
+    /// The header row.
+    pub columns: &'static [&'static str],
+    /// A row; as many fields as there are columns.
+    record: fn(&Publishable) -> Vec<String>,
+}
+
+/// All formats.
+pub const EXPORT_FORMATS: &[ExportFormat] = &[generic::FORMAT];
+
+/// The format with this name.
+pub fn format(name: &str) -> Option<&'static ExportFormat> {
+    EXPORT_FORMATS.iter().find(|format| format.name == name)
+}
+
+/// What to export, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Export<'a> {
+    /// Of these shops.
+    pub shops: &'a [(ShopId, &'a Shop)],
+    pub format: &'static ExportFormat,
+    /// Under which names the authors appear.
+    pub names: DisplayName,
+    /// Only what was approved then or later.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Where it goes.
+pub enum Destination<'a> {
+    /// A file. It appears complete or not at all.
+    File(PathBuf),
+    /// Whoever reads from here. What was written counts as published once all is written.
+    Stream(&'a mut (dyn Write + Send)),
+}
+
+/// What left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ExportReport {
+    /// The file, or `-`.
+    pub destination: String,
+    pub format: &'static str,
+    /// Testimonials that were written.
+    pub n_rows: u64,
+    /// Of these, how many had never left before.
+    pub n_first_published: u64,
+    /// Approved ones that may not leave now, by reason.
+    pub withheld: BTreeMap<Withheld, u64>,
+}
+
+/// Writes the publishable testimonials of some shops.
+///
+/// # Errors
+/// When the database does not answer or the destination cannot be written. Then nothing counts as published, and a file that was
+/// there before is there still.
+pub async fn export_testimonials(
+    pool: &PgPool,
+    export: Export<'_>,
+    destination: Destination<'_>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<ExportReport> {
+    match destination {
+        Destination::File(path) => {
+            let mut file = NewFile::create(&path)?;
+            let tx = pool.begin().await?;
+            let name = path.display().to_string();
+            let (tx, report) = write(tx, export, &mut file, name, now).await?;
+            file.sync()?;
+            tx.commit().await?;
+            file.publish()?;
+            Ok(report)
+        }
+        Destination::Stream(out) => {
+            let tx = pool.begin().await?;
+            let (tx, report) = write(tx, export, out, "-".to_owned(), now).await?;
+            tx.commit().await?;
+            Ok(report)
+        }
+    }
+}
+
+type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
+
+/// The header and the rows of all shops, and what is to be committed with them.
+async fn write(
+    mut tx: Transaction,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    destination: String,
+    now: DateTime<Utc>,
+) -> anyhow::Result<(Transaction, ExportReport)> {
+    let mut report = ExportReport {
+        destination,
+        format: export.format.name,
+        n_rows: 0,
+        n_first_published: 0,
+        withheld: BTreeMap::new(),
+    };
+    let mut rows = Rows::new();
+    rows.write(export.format.columns)?;
+    for (id, shop) in export.shops {
+        let before = report.n_rows;
+        moderation::take_up(&mut tx, *id).await?;
+        lock_exports(&mut tx, *id).await?;
+        write_shop(&mut tx, *id, shop, export, &mut rows, out, &mut report, now).await?;
+        sqlx::query!(
+            "insert into export_run (shop_id, kind, format, n_rows, destination, created_at)
+             values ($1, 'testimonials', $2, $3, $4, $5)",
+            id.0,
+            export.format.name,
+            i64::try_from(report.n_rows - before)?,
+            report.destination,
+            now,
+        )
+        .execute(&mut *tx)
+        .await?;
+    }
+    rows.flush_into(out)?;
+    out.flush().context("writing the testimonials")?;
+    Ok((tx, report))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a paragraph of `write`, which holds them all")]
+async fn write_shop(
+    conn: &mut PgConnection,
+    id: ShopId,
+    shop: &Shop,
+    export: Export<'_>,
+    rows: &mut Rows,
+    out: &mut (dyn Write + Send),
+    report: &mut ExportReport,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let house = House { shop, names: export.names, now };
+    let filter = Filter { state: Some(TestimonialState::Approved), decided_since: export.since };
+    let mut questionnaires = Questionnaires::default();
+    let mut after = ResponseId(0);
+    loop {
+        let page: Vec<_> = candidate::next_page(conn, id, filter, after).try_collect().await?;
+        let mut first_published = Vec::new();
+        for candidate in &page {
+            let asked = questionnaires.read(conn, id, candidate).await?;
+            match gate::admit(candidate, asked, house) {
+                Ok(publishable) => {
+                    rows.write((export.format.record)(&publishable))?;
+                    report.n_rows += 1;
+                    if candidate.published_at.is_none() {
+                        first_published.push(candidate.id.0);
+                    }
+                }
+                Err(reason) => *report.withheld.entry(reason).or_default() += 1,
+            }
+        }
+        rows.flush_into(out)?;
+        if !first_published.is_empty() {
+            report.n_first_published += first_published.len() as u64;
+            mark_published(conn, id, &first_published, now).await?;
+        }
+        match page.last() {
+            Some(last) if page.len() == candidate::PAGE => after = last.id,
+            _ => return Ok(()),
+        }
+    }
+}
+
+async fn mark_published(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    ids: &[i64],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update testimonial set published_at = $3 where shop_id = $1 and response_id = any($2)",
+        shop.0,
+        ids,
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+/// One export of a shop at a time, until the transaction ends: two at once would give a testimonial two first dates.
+async fn lock_exports(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
+    // Any number that nobody else uses.
+    const EXPORTS: i32 = 0x6177_0005;
+    sqlx::query!(r#"select pg_advisory_xact_lock($1, $2) as "locked: _""#, EXPORTS, shop.0)
+        .execute(conn)
+        .await?;
+    Ok(())
+}
+
+/// Rows as RFC 4180 writes them: fields quoted where they need it, lines ended by CRLF, UTF-8 without a byte-order mark. What stands in
+/// a field is what the author wrote, even where a spreadsheet would take it for a formula: this is for programs.
+struct Rows(csv::Writer<Vec<u8>>);
+
+impl Rows {
+    fn new() -> Self {
+        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new()))
+    }
+
+    fn write<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) -> anyhow::Result<()> {
+        self.0.write_record(fields).context("writing a row")
+    }
+
+    /// Hands on what was written so far.
+    fn flush_into(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
+        self.0.flush().context("writing rows")?;
+        let done = std::mem::replace(self, Self::new());
+        let bytes = done.0.into_inner().map_err(|error| error.into_error()).context("writing rows")?;
+        out.write_all(&bytes).context("writing the testimonials")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::gate::Testimonial;
+    use super::*;
+
+    fn publishable(comment: &str, display_name: &str, items: Vec<String>) -> Publishable {
+        Publishable::sample(Testimonial {
+            id: ResponseId(7),
+            shop: "maison".to_owned(),
+            rating: Some(5),
+            recommend: None,
+            comment: comment.to_owned(),
+            display_name: display_name.to_owned(),
+            country: Some("FR".to_owned()),
+            language: "fr".to_owned(),
+            product_ids: items,
+            experience_date: "2026-03-03".parse().unwrap(),
+            submitted_at: "2026-03-10T10:00:00Z".parse().unwrap(),
+            published_at: "2026-04-01T06:00:00Z".parse().unwrap(),
+            consent_version: "2026-11".to_owned(),
+        })
+    }
+
+    fn written(format: &ExportFormat, publishable: &Publishable) -> Vec<u8> {
+        let mut rows = Rows::new();
+        rows.write(format.columns).unwrap();
+        rows.write((format.record)(publishable)).unwrap();
+        let mut out = Vec::new();
+        rows.flush_into(&mut out).unwrap();
+        out
+    }
+
+    #[test]
+    fn the_list_of_formats_is_sound() {
+        let names: BTreeSet<_> = EXPORT_FORMATS.iter().map(|format| format.name).collect();
+        assert_eq!(names.len(), EXPORT_FORMATS.len(), "names are unique");
+        for ExportFormat { name, description, columns, record } in EXPORT_FORMATS {
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
+            assert!(!description.is_empty(), "{name} is described");
+            assert_eq!(
+                columns.iter().collect::<BTreeSet<_>>().len(),
+                columns.len(),
+                "{name}: columns are unique"
+            );
+            let sample = publishable("Très bien", "Claire D.", vec![]);
+            assert_eq!(record(&sample).len(), columns.len(), "{name}: a field for each column");
+        }
+    }
+
+    #[test]
+    fn a_generic_file() {
+        let items = vec!["p1".to_owned(), "p2".to_owned()];
+        let file =
+            written(&generic::FORMAT, &publishable("=1+1, \"très\" bien\r\nVraiment", "Claire D.", items));
+        assert_eq!(
+            String::from_utf8(file).unwrap(),
+            "testimonial_id,shop,rating,recommend,comment,display_name,country,language,product_ids,experience_date,\
+             submitted_at,published_at,verified,consent_version,reply\r\n\
+             7,maison,5,,\"=1+1, \"\"très\"\" bien\r\nVraiment\",Claire D.,FR,fr,p1|p2,2026-03-03,\
+             2026-03-10T10:00:00Z,2026-04-01T06:00:00Z,true,2026-11,\r\n"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_written_reads_back_exactly(
+            comment in r#"(?s)[=+\-@'", ;|\t\r\n\u{0}-\u{10ffff}]{1,60}"#,
+            name in r#"(?s)[\n"a-z,\u{feff}é]{0,10}"#,
+        ) {
+            for format in EXPORT_FORMATS {
+                let file = written(format, &publishable(&comment, &name, vec![]));
+                let mut reader = csv::Reader::from_reader(file.as_slice());
+                prop_assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from(format.columns.to_vec()));
+                let records: Vec<_> = reader.records().collect::<Result<_, _>>().unwrap();
+                prop_assert_eq!(records.len(), 1);
+                prop_assert!(records[0].iter().any(|field| field == comment));
+                prop_assert!(records[0].iter().any(|field| field == name));
+            }
+        }
+    }
+}

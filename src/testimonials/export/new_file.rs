@@ -1,0 +1,124 @@
+//! A file that appears complete or not at all: written beside its name, made durable, then renamed.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+
+/// A file on its way. Dropped before [`NewFile::publish`], it leaves nothing behind; if the process is killed, a hidden `.….part` stays
+/// beside the name.
+#[derive(Debug)]
+pub struct NewFile {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+    published: bool,
+}
+
+impl NewFile {
+    /// Begins a file, and its folder if need be. Its group may read it, the rest of the world may not.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, or the name is not one of a file.
+    pub fn create(path: &Path) -> anyhow::Result<Self> {
+        let context = || format!("writing {}", path.display());
+        let name = path
+            .file_name()
+            .filter(|_| !path.is_dir())
+            .with_context(|| format!("{} is a folder: name a file in it", path.display()))?;
+        let folder = folder(path);
+        fs::create_dir_all(folder).with_context(context)?;
+        let mut hidden = OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.part", std::process::id()));
+        let part = folder.join(hidden);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&part)
+            .with_context(context)?;
+        Ok(Self { path: path.to_owned(), part, file, published: false })
+    }
+
+    /// Makes what was written survive a loss of power.
+    ///
+    /// # Errors
+    /// When the disk refuses, because it is full for example.
+    pub fn sync(&self) -> anyhow::Result<()> {
+        self.file.sync_all().with_context(|| format!("writing {}", self.path.display()))
+    }
+
+    /// Gives it its name; a file that had it is replaced.
+    ///
+    /// # Errors
+    /// When it cannot be renamed.
+    pub fn publish(mut self) -> anyhow::Result<()> {
+        let context = || format!("writing {}", self.path.display());
+        fs::rename(&self.part, &self.path).with_context(context)?;
+        self.published = true;
+        // The name is on the disk once its folder is.
+        File::open(folder(&self.path)).and_then(|folder| folder.sync_all()).with_context(context)
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.published {
+            // Whatever brought us here is the error to report.
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn appears_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("exports/latest.csv");
+        let mut file = NewFile::create(&path).unwrap();
+        file.write_all(b"old").unwrap();
+        assert!(!path.exists());
+        file.sync().unwrap();
+        file.publish().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0, "not for the world");
+
+        let mut given_up = NewFile::create(&path).unwrap();
+        given_up.write_all(b"half").unwrap();
+        drop(given_up);
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = NewFile::create(folder.path()).unwrap_err();
+        assert!(error.to_string().contains("is a folder"), "{error}");
+        assert!(NewFile::create(Path::new("/proc/afterword/x.csv")).is_err());
+    }
+}
