@@ -2,3 +2,5 @@
 
 mod support;
 mod database;
+mod metrics;
+mod testimonials;
