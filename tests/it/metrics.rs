@@ -157,7 +157,7 @@ async fn recommendation_rate_counts_yes_among_the_answers() {
     assert!(
         figure
             .definition
-            .ends_with("A recommendation is: `yes` to question `recommend` of survey `recommend`.")
+            .ends_with("A recommendation is: “yes” to question “recommend” of survey “recommend”.")
     );
     assert!(figure.verdict.starts_with("Too few answers to say: 3 of 5"), "{}", figure.verdict);
 }
@@ -171,7 +171,7 @@ async fn for_a_scale_the_configured_range_counts_as_yes_and_the_report_says_whic
     }
     let figure = setting.figure("recommendation_rate", ALWAYS, LATER).await;
     assert_eq!((figure.numerator, figure.denominator), (3, 5));
-    assert!(figure.definition.contains("a score from 4 to 5 to question `rating` of survey `scale`"));
+    assert!(figure.definition.contains("a score from 4 to 5 to question “rating” of survey “scale”"));
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn several_surveys_with_a_rule_are_counted_together_and_each_rule_is_named
     let figure = setting.figure("recommendation_rate", ALWAYS, LATER).await;
     assert_eq!((figure.numerator, figure.denominator), (1, 2));
     assert!(
-        figure.definition.contains("survey `recommend`; or a score from 4 to 5"),
+        figure.definition.contains("survey “recommend”; or a score from 4 to 5"),
         "{}",
         figure.definition
     );
@@ -222,7 +222,7 @@ async fn what_was_never_asked_is_listed_without_a_value() {
         );
     }
     let nps = report.shops[0].metrics.get("nps").unwrap();
-    assert!(nps.definition.ends_with("No survey of this shop has a question of type `nps`."));
+    assert!(nps.definition.ends_with("No survey of this shop has a question of type “nps”."));
 }
 
 #[tokio::test]
