@@ -1,16 +1,37 @@
 //! What a person types. A file per command; this one holds what they share: the options before the command, the way from jobs.toml to
 //! a working [`Context`], and the exit codes.
 
+pub mod check;
+pub mod demo;
+pub mod explain;
+pub mod export;
+pub mod import;
+pub mod init;
+pub mod jobs;
+pub mod logging;
+pub mod migrate;
+pub mod outbox;
 pub mod output;
+pub mod report;
+pub mod run;
+pub mod serve;
+pub mod shell;
+pub mod testimonials;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 
+use crate::config::problem::ConfigError;
+use crate::config::{Config, secret};
 use crate::context::{Context, Shops};
+use crate::db::{self, Database};
+use crate::mail::templates::Templates;
+use crate::token::Tokens;
 use crate::types::Clock;
 
 /// Asks a shop's customers whether they would recommend it, and keeps, counts and publishes what they answer.
@@ -39,7 +60,133 @@ pub struct Global {
 
 /// The commands, in the order of the help.
 #[derive(Debug, Subcommand)]
-pub enum Command {}
+pub enum Command {
+    /// Show the whole way with a made-up shop: orders, mails, answers, figures, testimonials
+    Demo(demo::Args),
+    /// Write a commented jobs.toml and the secret
+    Init(init::Args),
+    /// Check the configuration, the templates, the schedules and the database
+    Check(check::Args),
+    /// Bring the database up to date
+    Migrate(migrate::Args),
+    /// Run unattended: the schedule and the pages
+    Serve(serve::Args),
+    /// Run one job once, now
+    Run(run::Args),
+    /// What is scheduled, will run, did run
+    Jobs(jobs::Args),
+    /// Read a file of orders or of answers, once
+    Import(import::Args),
+    /// Write testimonials, once
+    Export(export::Args),
+    /// The figures, with their intervals
+    Report(report::Args),
+    /// Everything that was decided about an order, and why
+    Explain(explain::Args),
+    /// What is queued, deferred or unknown
+    Outbox(outbox::Args),
+    /// Look through, approve or reject what may be published
+    Testimonials(testimonials::Args),
+    /// Write completions for a shell
+    Completions(shell::CompletionsArgs),
+    /// Write the manual page
+    Man,
+}
+
+/// Runs a command and says what went wrong with it.
+pub fn main(cli: Cli) -> Exit {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            output::say(&format!("error: the program cannot start: {error}"));
+            return Exit::Failed;
+        }
+    };
+    match runtime.block_on(dispatch(cli)) {
+        Ok(exit) => exit,
+        Err(error) => match error.downcast::<ConfigError>() {
+            Ok(error) => {
+                output::say(&format!("{:?}", miette::Report::new(error)));
+                Exit::Usage
+            }
+            Err(error) => {
+                output::say(&format!("error: {error:#}"));
+                Exit::Failed
+            }
+        },
+    }
+}
+
+async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    let global = cli.global;
+    match cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Init(args) => init::run(&args, &global),
+        Command::Check(args) => check::run(&args, &global).await,
+        Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Serve(args) => serve::run(args, &global).await,
+        Command::Run(args) => run::run(args, &global).await,
+        Command::Jobs(args) => jobs::run(args, &global).await,
+        Command::Import(args) => import::run(args, &global).await,
+        Command::Export(args) => export::run(args, &global).await,
+        Command::Report(args) => report::run(args, &global).await,
+        Command::Explain(args) => explain::run(args, &global).await,
+        Command::Outbox(args) => outbox::run(args, &global).await,
+        Command::Testimonials(args) => testimonials::run(args, &global).await,
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man => shell::man(),
+    }
+}
+
+/// What a command works with, and the database it has to close.
+pub struct Opened {
+    pub context: Context,
+    pub database: Database,
+}
+
+impl Opened {
+    /// Lets go of the database; the private one stops when nobody else uses it.
+    pub async fn close(self) {
+        self.database.close().await;
+    }
+}
+
+/// From jobs.toml to a working context: reads the configuration, opens the database and brings it up to date (or checks that it is).
+///
+/// # Errors
+/// What is wrong with the configuration, the templates, the secret or the database.
+pub async fn open(global: &Global) -> anyhow::Result<Opened> {
+    let config = Config::load(&global.config)?;
+    logging::start(config.app.log_format);
+    open_config(config, global.as_of.map_or(Clock::System, Clock::Fixed)).await
+}
+
+/// The same from a configuration that was read already.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened> {
+    let templates =
+        Templates::load(config.app.templates_dir.as_deref()).context("the templates cannot be used")?;
+    let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
+    let database = db::open(&config).await?;
+    if config.database.auto_migrate {
+        database.migrate().await?;
+    } else {
+        database.check_schema().await?;
+    }
+    let pool = database.pool.clone();
+    let shops = Shops::store(&pool, &config).await?;
+    let context = Context {
+        config: Arc::new(config),
+        pool,
+        shops: Arc::new(shops),
+        templates: Arc::new(templates),
+        tokens,
+        clock,
+    };
+    Ok(Opened { context, database })
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 
 pub mod problem;
 mod raw;
+pub mod secret;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -1,25 +1,405 @@
-//! (to come)
-use crate::config::{Config, Shop};
-use crate::mail::templates::Templates;
-use crate::survey::Questionnaire;
-use crate::token::Tokens;
-use crate::types::ShopId;
+//! An invitation's mail. Comes in: the facts of one order and its shop. Goes out: the bytes of one message and its envelope.
+//!
+//! Nothing here asks a clock, a database or a random number: the same facts give the same bytes, so that a mail that is tried again is
+//! the same mail. The message names who asks and why, about which order, what the answer is used for, and how to opt out; the headers
+//! carry the same opt-out for the mail programs (RFC 8058).
+
+use std::time::SystemTime;
+
+use chrono::{DateTime, Utc};
+use lettre::Address;
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+
+use crate::config::Shop;
+use crate::mail::templates::palette::Palette;
+use crate::mail::templates::views::{MailAnswer, MailQuestion, ShopView, SurveyInvitation};
+use crate::mail::templates::words::Words;
+use crate::mail::templates::{TemplateError, Templates, render_wording};
+use crate::survey::{Choice, Question, QuestionKind, Questionnaire};
+use crate::token::{Purpose, Tokens};
+use crate::types::{InvitationId, Locale, ShopId};
+
+/// What is asked, of whom, about which order.
+pub struct Facts<'a> {
+    pub shop_id: ShopId,
+    pub invitation_id: InvitationId,
+    pub questionnaire: &'a Questionnaire,
+    /// The shop's own number of the order.
+    pub order: &'a str,
+    pub ordered_at: DateTime<Utc>,
+    pub first_name: Option<&'a str>,
+    /// The order's; what is no language tag counts as none.
+    pub locale: Option<&'a str>,
+    pub email: &'a str,
+}
+
+/// A message that can be handed to a relay.
 pub struct Composed {
+    /// Without angle brackets; the same for every attempt.
     pub message_id: String,
-    pub envelope_from: lettre::Address,
-    pub envelope_to: lettre::Address,
+    pub envelope_from: Address,
+    pub envelope_to: Address,
     pub bytes: Vec<u8>,
 }
-#[expect(clippy::too_many_arguments, reason = "stub")]
+
+/// Why there is no message. Holds no address.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// This recipient cannot be written to; others can.
+    #[error("the customer's address cannot be put into an envelope")]
+    Recipient,
+    /// No mail of this shop can be sent.
+    #[error("the return path {0:?} is not a mail address")]
+    ReturnPath(String),
+    /// No mail in this language can be sent.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// A wording of the survey cannot be used.
+    #[error("the wording of the question {question:?}: {problem}")]
+    Wording { question: String, problem: String },
+    /// The mail library refused the message.
+    #[error("the message cannot be built: {0}")]
+    Build(#[from] lettre::error::Error),
+}
+
+/// The mail that asks for an opinion on one order.
+///
+/// # Errors
+/// See [`ComposeError`]; only `Recipient` is about this one mail.
 pub fn compose(
-    _: &Templates,
-    _: &Tokens,
-    _: &Config,
-    _: ShopId,
-    _: &Shop,
-    _: &Questionnaire,
-    _: &super::outbox::Claimed,
-    _: chrono::DateTime<chrono::Utc>,
-) -> Result<Composed, String> {
-    Err(String::new())
+    templates: &Templates,
+    tokens: &Tokens,
+    base_url: &str,
+    shop: &Shop,
+    facts: &Facts<'_>,
+    return_path: Option<&str>,
+    now: DateTime<Utc>,
+) -> Result<Composed, ComposeError> {
+    let wanted = facts.locale.and_then(|locale| Locale::parse(locale).ok());
+    let (locale, words) = templates.language(wanted.as_ref(), &shop.locale);
+    let token = |purpose| tokens.issue(purpose, facts.shop_id, facts.invitation_id);
+    let survey_url = format!("{base_url}/s/{}", token(Purpose::Survey));
+    let unsubscribe_url = format!("{base_url}/u/{}", token(Purpose::Unsubscribe));
+    let first_name = facts.first_name.and_then(SafeName::new);
+    let question = match facts.questionnaire.in_mail() {
+        Some(question) => mail_question(question, shop, locale, words, &survey_url)?,
+        None => None,
+    };
+    let texts = templates.mail(
+        locale,
+        &SurveyInvitation {
+            locale: locale.to_string(),
+            shop: ShopView::of(shop),
+            palette: Palette::of(&shop.color),
+            first_name: first_name.clone().map(|name| name.0),
+            order: clean(facts.order, 60),
+            date: words.date(facts.ordered_at, shop.timezone),
+            question,
+            survey_url,
+            unsubscribe_url: unsubscribe_url.clone(),
+        },
+    )?;
+
+    let to: Address = facts.email.parse().map_err(|_| ComposeError::Recipient)?;
+    let envelope_from = match return_path {
+        Some(path) => path.parse().map_err(|_| ComposeError::ReturnPath(path.to_owned()))?,
+        None => shop.from.email.clone(),
+    };
+    let id = token(Purpose::MessageId);
+    let message_id = format!("{id}@{}", shop.from.email.domain());
+    let mut builder = Message::builder()
+        .date(SystemTime::from(now))
+        .from(safe_mailbox(&shop.from))
+        .to(Mailbox::new(first_name.map(|name| name.0), to.clone()))
+        .subject(clean(&texts.subject, 200))
+        .message_id(Some(format!("<{message_id}>")));
+    if let Some(reply_to) = &shop.reply_to {
+        builder = builder.reply_to(safe_mailbox(reply_to));
+    }
+    let message = builder
+        .raw_header(verbatim("List-Unsubscribe", format!("<{unsubscribe_url}>")))
+        .raw_header(verbatim("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()))
+        .raw_header(verbatim("Auto-Submitted", "auto-generated".to_owned()))
+        .multipart(
+            MultiPart::alternative()
+                .boundary(format!("=_{id}"))
+                .singlepart(SinglePart::plain(texts.text))
+                .singlepart(SinglePart::html(texts.html)),
+        )?;
+    Ok(Composed { message_id, envelope_from, envelope_to: to, bytes: message.formatted() })
+}
+
+/// The answers of a question that can be given with one touch; `None` for a question that needs typing.
+fn mail_question(
+    question: &Question,
+    shop: &Shop,
+    locale: &Locale,
+    words: &Words,
+    survey_url: &str,
+) -> Result<Option<MailQuestion>, ComposeError> {
+    let Some(options) = options(question, locale, &shop.locale, words) else { return Ok(None) };
+    let text = render_wording(question.text.get(locale, &shop.locale), &shop.name)
+        .map_err(|problem| ComposeError::Wording { question: question.key.clone(), problem })?;
+    let (low, high) = ends(question, words);
+    let answers = options
+        .into_iter()
+        .map(|(value, label)| MailAnswer { label, url: format!("{survey_url}?{}={value}", question.key) });
+    Ok(Some(MailQuestion { text, answers: answers.collect(), scale: !low.is_empty(), low, high }))
+}
+
+/// What can be chosen, as value and label; `None` when the answer is typed or ticked.
+pub fn options(
+    question: &Question,
+    locale: &Locale,
+    fallback: &Locale,
+    words: &Words,
+) -> Option<Vec<(String, String)>> {
+    let numbers = |scores: std::ops::RangeInclusive<i16>| {
+        Some(scores.map(|score| (score.to_string(), score.to_string())).collect())
+    };
+    match &question.kind {
+        QuestionKind::Recommend => {
+            Some(vec![("yes".to_owned(), words.yes.clone()), ("no".to_owned(), words.no.clone())])
+        }
+        QuestionKind::Nps => numbers(0..=10),
+        QuestionKind::Rating => numbers(1..=5),
+        QuestionKind::Choice { choices } => {
+            let label = |choice: &Choice| match &choice.text {
+                Some(texts) => texts.get(locale, fallback).to_owned(),
+                None => words.choices.get(&choice.key).unwrap_or(&choice.key).clone(),
+            };
+            Some(choices.iter().map(|choice| (choice.key.clone(), label(choice))).collect())
+        }
+        QuestionKind::Text { .. } | QuestionKind::Consent { .. } => None,
+    }
+}
+
+/// The words at the ends of a scale; empty for what is no scale.
+pub fn ends(question: &Question, words: &Words) -> (String, String) {
+    match question.kind {
+        QuestionKind::Rating => (words.rating_low.clone(), words.rating_high.clone()),
+        QuestionKind::Nps => (words.nps_low.clone(), words.nps_high.clone()),
+        _ => (String::new(), String::new()),
+    }
+}
+
+/// A header that goes out exactly as it is: on one line, because mail programs read the address in it with less patience than the
+/// standard asks for.
+fn verbatim(name: &'static str, value: String) -> HeaderValue {
+    HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(name), value.clone(), value)
+}
+
+fn safe_mailbox(mailbox: &Mailbox) -> Mailbox {
+    let name = mailbox.name.as_deref().and_then(SafeName::new);
+    Mailbox::new(name.map(|name| name.0), mailbox.email.clone())
+}
+
+/// A name that can stand in a header. The mail library panics on a line break in a name, and what a shop's file calls a name can hold
+/// anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SafeName(String);
+
+impl SafeName {
+    /// At most 100 characters of it, on one line; `None` when nothing is left.
+    pub fn new(name: &str) -> Option<Self> {
+        let name = clean(name, 100);
+        (!name.is_empty()).then_some(Self(name))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// On one line: control characters and line separators become spaces, characters that turn the direction of the text around are
+/// dropped, spaces are not repeated.
+fn clean(text: &str, longest: usize) -> String {
+    let mut cleaned = String::with_capacity(text.len().min(4 * longest));
+    for c in text.chars() {
+        match c {
+            '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{200e}' | '\u{200f}' | '\u{feff}' => {}
+            c if c.is_control() || c.is_whitespace() => {
+                if !cleaned.is_empty() && !cleaned.ends_with(' ') {
+                    cleaned.push(' ');
+                }
+            }
+            c => cleaned.push(c),
+        }
+    }
+    let end = cleaned.char_indices().nth(longest).map_or(cleaned.len(), |(at, _)| at);
+    cleaned[..end].trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use mail_parser::MessageParser;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::survey::Texts;
+
+    fn texts(pairs: &[(&str, &str)]) -> Texts {
+        Texts(pairs.iter().map(|(l, t)| (Locale::parse(l).unwrap(), (*t).to_owned())).collect())
+    }
+
+    fn question(kind: QuestionKind) -> Question {
+        Question {
+            key: "recommend".to_owned(),
+            kind,
+            required: true,
+            in_mail: true,
+            when: None,
+            text: texts(&[
+                ("fr", "Recommanderiez-vous {{shop.name}} à un proche ?"),
+                ("en", "Would you recommend {{shop.name}} to a friend?"),
+            ]),
+        }
+    }
+
+    fn shop() -> Shop {
+        Shop {
+            key: "maison".to_owned(),
+            name: "Maison Exemple".to_owned(),
+            locale: Locale::parse("fr").unwrap(),
+            timezone: chrono_tz::Europe::Paris,
+            from: "Maison Exemple <avis@shop.example>".parse().unwrap(),
+            reply_to: Some("service@shop.example".parse().unwrap()),
+            url: "https://shop.example".to_owned(),
+            color: "#0b6b5c".to_owned(),
+        }
+    }
+
+    fn composed(kind: QuestionKind, locale: Option<&str>, hostile: Option<&str>) -> Composed {
+        let questionnaire = Questionnaire { questions: vec![question(kind)] };
+        let facts = Facts {
+            shop_id: ShopId(1),
+            invitation_id: InvitationId(42),
+            questionnaire: &questionnaire,
+            order: hostile.unwrap_or("A-1001"),
+            ordered_at: "2026-02-28T23:30:00Z".parse().unwrap(),
+            first_name: Some(hostile.unwrap_or("Claire")),
+            locale,
+            email: "claire.dubois@customer.example",
+        };
+        let now = "2026-03-09T08:00:00Z".parse().unwrap();
+        let base_url = "https://avis.shop.example";
+        let templates = Templates::load(None).unwrap();
+        compose(&templates, &Tokens::new(b"secret"), base_url, &shop(), &facts, None, now).unwrap()
+    }
+
+    /// The mail as a person would read it: its headers as they are, then its two parts.
+    fn readable(composed: &Composed) -> String {
+        let raw = String::from_utf8(composed.bytes.clone()).unwrap();
+        let headers = raw.split_once("\r\n\r\n").unwrap().0.replace("\r\n", "\n");
+        let parsed = MessageParser::new().parse(&composed.bytes).unwrap();
+        let part = |text: std::borrow::Cow<'_, str>| text.replace("\r\n", "\n");
+        format!("{headers}\n\n{}\n{}", part(parsed.body_text(0).unwrap()), part(parsed.body_html(0).unwrap()))
+    }
+
+    #[test]
+    fn the_mail_in_french() {
+        insta::assert_snapshot!(readable(&composed(QuestionKind::Recommend, None, None)));
+    }
+
+    #[test]
+    fn the_mail_in_english() {
+        insta::assert_snapshot!(readable(&composed(QuestionKind::Recommend, Some("en-GB"), None)));
+    }
+
+    #[test]
+    fn the_mail_without_a_question_leads_to_the_page() {
+        let mail = readable(&composed(QuestionKind::Text { max_length: 10 }, Some("en"), None));
+        assert!(mail.contains("Give my opinion") && !mail.contains("recommend"), "{mail}");
+    }
+
+    #[test]
+    fn a_scale_has_a_link_per_number() {
+        let mail = readable(&composed(QuestionKind::Nps, None, None));
+        for score in 0..=10 {
+            assert!(mail.contains(&format!("\n{score} : https://")), "{score}: {mail}");
+        }
+        assert!(mail.contains("Pas du tout probable"), "{mail}");
+    }
+
+    #[test]
+    fn the_same_facts_give_the_same_bytes() {
+        let once = composed(QuestionKind::Recommend, None, None);
+        let again = composed(QuestionKind::Recommend, None, None);
+        assert_eq!(once.bytes, again.bytes);
+        assert!(once.message_id.ends_with("@shop.example"), "{}", once.message_id);
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_shown() {
+        let questionnaire = Questionnaire { questions: vec![question(QuestionKind::Recommend)] };
+        let facts = Facts {
+            shop_id: ShopId(1),
+            invitation_id: InvitationId(1),
+            questionnaire: &questionnaire,
+            order: "1",
+            ordered_at: DateTime::UNIX_EPOCH,
+            first_name: None,
+            locale: None,
+            email: "canary@shop.example\r\nBcc: x@y.example",
+        };
+        let templates = Templates::load(None).unwrap();
+        let tokens = Tokens::new(b"secret");
+        let error =
+            compose(&templates, &tokens, "https://a.example", &shop(), &facts, None, DateTime::UNIX_EPOCH);
+        let error = error.err().unwrap();
+        assert!(matches!(error, ComposeError::Recipient));
+        assert!(!format!("{error} {error:?}").contains("canary"));
+    }
+
+    /// Whatever the name and the order are called: as many headers as ever, one recipient, and the links on one line.
+    fn check_hostile(text: &str) {
+        let plain = composed(QuestionKind::Recommend, None, None);
+        let hostile = composed(QuestionKind::Recommend, None, Some(text));
+        let names = |composed: &Composed| {
+            let raw = String::from_utf8(composed.bytes.clone()).unwrap();
+            let head = raw.split_once("\r\n\r\n").unwrap().0.to_owned();
+            let lines = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
+            lines.map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&plain), names(&hostile), "{text:?}");
+        let parsed = MessageParser::new().parse(&hostile.bytes).unwrap();
+        assert_eq!(parsed.to().unwrap().as_list().unwrap().len(), 1, "{text:?}");
+        let address = parsed.to().unwrap().first().unwrap().address().unwrap();
+        assert_eq!(address, "claire.dubois@customer.example", "{text:?}");
+        let raw = String::from_utf8(hostile.bytes).unwrap();
+        let line = raw.lines().find(|line| line.starts_with("List-Unsubscribe: ")).unwrap();
+        assert!(line.starts_with("List-Unsubscribe: <https://avis.shop.example/u/") && line.ends_with('>'));
+    }
+
+    #[test]
+    fn hostile_names_stay_names() {
+        let long = "x".repeat(300);
+        for text in [
+            "Eve\r\nBcc: victim@shop.example",
+            "Eve\nSubject: hello",
+            "\0\u{85}\u{2028}\u{2029}",
+            "\"Eve\" <eve@other.example>",
+            "Eve, Adam; Seth: @ \\ \" ( <",
+            "👩\u{200d}👩\u{200d}👧 Éloïse 王小明",
+            "\u{202e}evil",
+            "{{#each}} {{> x}} <script>alert(1)</script>",
+            "=?utf-8?q?=0d=0aBcc:_x?=",
+            &long,
+            "",
+        ] {
+            check_hostile(text);
+        }
+        assert_eq!(SafeName::new(&long).unwrap().as_str().len(), 100);
+        assert_eq!(SafeName::new(" \r\n\t"), None);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn any_name_is_a_name(text in any::<String>()) {
+            check_hostile(&text);
+        }
+    }
 }

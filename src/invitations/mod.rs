@@ -61,6 +61,25 @@ pub enum InvitationState {
     Suppressed,
 }
 
+impl InvitationState {
+    /// As the database writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Skipped => "skipped",
+            Self::Queued => "queued",
+            Self::Claimed => "claimed",
+            Self::InData => "in_data",
+            Self::Sent => "sent",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+        }
+    }
+}
+
 /// Why an order is not asked. The database's `skip_reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
 #[sqlx(type_name = "skip_reason", rename_all = "snake_case")]

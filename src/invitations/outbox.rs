@@ -328,3 +328,47 @@ pub fn backoff(attempt: i16) -> TimeDelta {
         _ => 240,
     })
 }
+
+/// A row of the outbox as a person sees it.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    pub id: InvitationId,
+    pub shop: String,
+    /// The shop's name for the order.
+    pub order: String,
+    pub survey: String,
+    pub wave: i16,
+    pub state: InvitationState,
+    pub message_id: Option<String>,
+    pub attempts: i16,
+    pub next_attempt_at: DateTime<Utc>,
+    /// What the relay said last, when it did not take the mail.
+    pub last_error: Option<String>,
+}
+
+/// The rows in a state, or all that are not settled, the latest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn list(pool: &PgPool, state: Option<InvitationState>, limit: i64) -> sqlx::Result<Vec<Entry>> {
+    sqlx::query_as!(
+        Entry,
+        r#"select i.invitation_id as "id: InvitationId", s.key as shop, o.external_id as "order", i.survey, i.wave,
+               i.state as "state: InvitationState", i.message_id, i.attempts, i.next_attempt_at,
+               (select a.text from attempt a
+                where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id and a.outcome <> 'sent'
+                order by a.attempt desc limit 1) as last_error
+           from invitation i
+           join shop s using (shop_id)
+           join "order" o using (shop_id, order_id)
+           where case when $1::invitation_state is null
+               then i.state in ('queued', 'claimed', 'in_data', 'deferred', 'unknown')
+               else i.state = $1 end
+           order by i.invitation_id desc
+           limit $2"#,
+        state as Option<InvitationState>,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{self, Composed};
+use super::compose::{self, Composed, Facts};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
 use crate::config::Shop;
 use crate::context::Context;
 use crate::mail::transport::{Connection, Fault, Phase};
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
-use crate::types::{ShopId, SurveyVersionId};
+use crate::types::{ShopId, SurveyVersionId, process_name};
 
 /// So many relay faults in a row end the run; the next one tries again.
 const RELAY_FAULTS: u32 = 5;
@@ -99,7 +99,7 @@ pub async fn deliver(
 
 /// Claims batch after batch and hands the rows out.
 async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Result<()> {
-    let owner = crate::types::process_name();
+    let owner = process_name();
     let pool = &round.context.pool;
     while !round.stop.is_cancelled() {
         let now = round.context.clock.now();
@@ -107,7 +107,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        let batch = outbox::claim(pool, round.shop_id, &round.survey, &owner, now).await?;
+        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now).await?;
         if batch.is_empty() {
             break;
         }
@@ -151,14 +151,34 @@ async fn send_row(
     let context = &round.context;
     let started_at = context.clock.now();
     let questionnaire = questionnaire(round, row.survey_version).await?;
+    let facts = Facts {
+        shop_id: round.shop_id,
+        invitation_id: row.invitation,
+        questionnaire: &questionnaire,
+        order: &row.external_id,
+        ordered_at: row.ordered_at,
+        first_name: row.first_name.as_deref(),
+        locale: row.locale.as_deref(),
+        email: &row.email,
+    };
+    let facts = Facts {
+        shop_id: round.shop_id,
+        invitation_id: row.invitation,
+        questionnaire: &questionnaire,
+        order: &row.external_id,
+        ordered_at: row.ordered_at,
+        first_name: row.first_name.as_deref(),
+        locale: row.locale.as_deref(),
+        email: &row.email,
+    };
+    let config = &context.config;
     let composed = compose::compose(
         &context.templates,
         &context.tokens,
-        &context.config,
-        round.shop_id,
+        &config.app.base_url,
         &round.shop,
-        &questionnaire,
-        row,
+        &facts,
+        config.mail.return_path.as_deref(),
         started_at,
     );
     let composed = match composed {
@@ -177,7 +197,7 @@ async fn send_row(
     };
     let mut connection = match connection {
         Some(connection) => connection,
-        None => match Connection::open(&context.config.mail.transport, &context.config.outbox_dir()).await {
+        None => match Connection::open(&config.mail.transport, &config.outbox_dir()).await {
             Ok(connection) => connection,
             Err(fault) => return relay_failed(round, row, &fault).await,
         },

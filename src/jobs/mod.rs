@@ -1,17 +1,240 @@
-//! (to come)
-/// (to come)
-#[derive(Debug, Clone)]
-pub struct AnyJob;
-impl AnyJob {
-    pub fn check(&self, _config: &crate::config::Config) -> Vec<String> {
-        Vec::new()
+//! What runs unattended, and can be run once by hand.
+//!
+//! A job is a struct of its parameters, as they stand in jobs.toml under `[jobs.<name>.params]`, and nothing else comes in: the
+//! schedule and the person at the keyboard run the same thing. It asks what is due now, not what became due since the last time; it
+//! may die anywhere and be run again; it is not tried again within a run, the next occurrence is the retry; it runs once at a time
+//! ([`runner`] sees to it); between two items it looks whether it should stop; and it says in a [`RunReport`] what it did.
+//!
+//! To add a kind: a file here, and a line in [`JOB_KINDS`].
+
+use std::fmt;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::context::Context;
+
+pub mod runner;
+pub mod ledger;
+mod inbox;
+mod import_orders;
+mod send_invitations;
+mod import_responses;
+mod export_testimonials;
+
+/// Every kind of job.
+pub static JOB_KINDS: &[JobKind] = &[
+    JobKind::of::<import_orders::ImportOrders>(),
+    JobKind::of::<send_invitations::SendInvitations>(),
+    JobKind::of::<import_responses::ImportResponses>(),
+    JobKind::of::<export_testimonials::ExportTestimonials>(),
+];
+
+/// A kind of job. `Self` is its parameters; what is in [`JOB_KINDS`] is read from TOML.
+pub trait Job: fmt::Debug + Send + Sync + 'static {
+    /// Its name in jobs.toml, `verb_noun`.
+    const KIND: &'static str;
+    /// One line that says what it does, for the help.
+    const ABOUT: &'static str;
+    /// A params table as TOML, for the documents and for the list's test about itself.
+    const SAMPLE: &'static str;
+
+    /// What is wrong with the parameters in this configuration, a sentence each.
+    fn check(&self, config: &Config) -> Vec<String>;
+
+    /// Does the work, once.
+    fn run(&self, run: &Run<'_>) -> impl Future<Output = Result<RunReport, JobError>> + Send;
+}
+
+/// What one run works with.
+pub struct Run<'a> {
+    pub context: &'a Context,
+    /// Looked at between two items: once it is cancelled, the job ends at the next place where that costs nothing.
+    pub stop: CancellationToken,
+    /// Say what would be done, change nothing.
+    pub dry_run: bool,
+}
+
+/// What a run did. None of it may contain personal data: it is kept in the ledger and logged.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunReport {
+    pub outcome: RunOutcome,
+    /// One line for people.
+    pub text: String,
+    /// The figures, for machines.
+    pub details: serde_json::Value,
+    /// What a dry run would do, a line each; it is shown and not kept.
+    #[serde(skip)]
+    pub listing: Vec<String>,
+}
+
+impl RunReport {
+    /// All went well.
+    pub fn done(text: String, details: serde_json::Value) -> Self {
+        Self { outcome: RunOutcome::Done, text, details, listing: Vec::new() }
     }
 }
+
+/// How well it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    Done,
+    /// Some rows were rejected, some mails failed, or it was stopped; the rest is done.
+    Partial,
+}
+
+/// A job that could not do its work. What it says is kept in the ledger, after [`runner`] has taken out what may be personal.
+pub type JobError = anyhow::Error;
+
+/// A line of [`JOB_KINDS`].
+#[derive(Debug)]
 pub struct JobKind {
     pub name: &'static str,
+    pub about: &'static str,
+    pub sample: &'static str,
+    /// Reads the params table.
     pub parse: fn(toml::Value) -> Result<AnyJob, toml::de::Error>,
 }
-pub static JOB_KINDS: &[JobKind] = &[];
+
+impl JobKind {
+    /// The line of this kind.
+    pub const fn of<J: Job + DeserializeOwned>() -> Self {
+        Self {
+            name: J::KIND,
+            about: J::ABOUT,
+            sample: J::SAMPLE,
+            parse: |value| value.try_into::<J>().map(AnyJob::new),
+        }
+    }
+}
+
+/// The kind with this name.
 pub fn kind(name: &str) -> Option<&'static JobKind> {
     JOB_KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// A job of whatever kind, with its parameters. Cheap to clone.
+#[derive(Clone)]
+pub struct AnyJob(Arc<dyn ErasedJob>);
+
+impl AnyJob {
+    pub fn new(job: impl Job) -> Self {
+        Self(Arc::new(job))
+    }
+
+    /// The name of its kind.
+    pub fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    /// What is wrong with its parameters in this configuration, a sentence each.
+    pub fn check(&self, config: &Config) -> Vec<String> {
+        self.0.check(config)
+    }
+
+    /// Does the work, once, without ledger, lease, or limit of time; those are [`runner::run_occurrence`]'s.
+    ///
+    /// # Errors
+    /// When the work could not be done.
+    pub async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
+        self.0.run(run).await
+    }
+}
+
+impl fmt::Debug for AnyJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// [`Job`] without what a trait object cannot have.
+trait ErasedJob: fmt::Debug + Send + Sync {
+    fn kind(&self) -> &'static str;
+    fn check(&self, config: &Config) -> Vec<String>;
+    fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>>;
+}
+
+impl<J: Job> ErasedJob for J {
+    fn kind(&self) -> &'static str {
+        J::KIND
+    }
+    fn check(&self, config: &Config) -> Vec<String> {
+        Job::check(self, config)
+    }
+    fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>> {
+        Job::run(self, run).boxed()
+    }
+}
+
+/// A path of jobs.toml, which is meant from where that file lies.
+fn beside_config(config: &Config, path: &Path) -> PathBuf {
+    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+}
+
+/// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
+pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let known: Vec<&str> = known.into_iter().collect();
+    if known.contains(&word) {
+        return None;
+    }
+    let nearest = known
+        .iter()
+        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
+        .filter(|(likeness, _)| *likeness > 0.75)
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    Some(match nearest {
+        Some((_, candidate)) => format!("there is no {what} {word:?}; did you mean {candidate:?}?"),
+        None if known.is_empty() => format!("there is no {what} {word:?}, and none is configured"),
+        None => format!("there is no {what} {word:?}; known: {}", known.join(", ")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_kinds_is_sound() {
+        let names: BTreeSet<&str> = JOB_KINDS.iter().map(|kind| kind.name).collect();
+        assert_eq!(names.len(), JOB_KINDS.len(), "a name is there twice");
+        for job_kind in JOB_KINDS {
+            assert!(
+                job_kind.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                "{} is not in snake case",
+                job_kind.name
+            );
+            assert!(!job_kind.about.is_empty() && !job_kind.about.contains('\n'), "{}", job_kind.name);
+            let sample: toml::Table = job_kind.sample.parse().unwrap();
+            let job = (job_kind.parse)(toml::Value::Table(sample.clone())).unwrap();
+            assert_eq!(job.kind(), job_kind.name);
+            let mut with_a_typo = sample;
+            with_a_typo.insert("shpo".to_owned(), "x".into());
+            assert!(
+                (job_kind.parse)(toml::Value::Table(with_a_typo)).is_err(),
+                "{} takes any key",
+                job_kind.name
+            );
+        }
+    }
+
+    #[test]
+    fn an_unknown_word_is_answered_with_the_nearest_known() {
+        let shops = ["maison", "olist"];
+        assert_eq!(unknown("shop", "maison", shops), None);
+        assert_eq!(
+            unknown("shop", "masion", shops).unwrap(),
+            "there is no shop \"masion\"; did you mean \"maison\"?"
+        );
+        assert_eq!(unknown("shop", "xyz", shops).unwrap(), "there is no shop \"xyz\"; known: maison, olist");
+    }
 }

@@ -16,3 +16,15 @@ pub enum OrderStatus {
     /// Paid back; does not count in any figure.
     Refunded,
 }
+
+impl OrderStatus {
+    /// Its word in files and in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Fulfilled => "fulfilled",
+            Self::Cancelled => "cancelled",
+            Self::Refunded => "refunded",
+        }
+    }
+}

@@ -1,6 +1,11 @@
-//! The program driven from outside: real files, a real Postgres, a file per stage. Wants nothing but Postgres's server programs.
+//! The program driven from outside: real files, a real Postgres, real mail and HTTP; a file per stage, and `journey.rs` for the whole
+//! way. Wants nothing but Postgres's server programs.
 
 mod support;
 mod database;
+mod configuration;
+mod invitations;
+mod jobs;
+mod scheduler;
 mod metrics;
 mod testimonials;

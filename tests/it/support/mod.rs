@@ -12,6 +12,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Pg
 use tempfile::TempDir;
 
 pub mod factories;
+pub mod http;
+pub mod program;
+pub mod smtp;
 
 /// A migrated database of a test's own. It is dropped with this value.
 ///

@@ -1,0 +1,202 @@
+//! `afterword jobs`
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+use sqlx::PgPool;
+
+use super::{Exit, Global, output};
+use crate::config::{Config, ScheduledJob};
+use crate::jobs;
+use crate::jobs::ledger::{self, JobRun, JobRunState};
+
+/// What is scheduled, will run, did run
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "\
+Examples:
+  afterword jobs
+  afterword jobs next -n 3
+  afterword jobs history send-invitations -n 10
+  afterword jobs --json
+
+Times are shown in the zone of the job, in JSON as UTC.")]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// When each job runs next
+    Next {
+        /// So many times of each job
+        #[arg(short, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        n: u16,
+    },
+    /// What did run, the latest first
+    History {
+        /// Only this job
+        job: Option<String>,
+        /// So many runs
+        #[arg(short, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
+        n: u16,
+    },
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration or the database cannot be used.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let opened = super::open(global).await?;
+    let (config, pool, now) = (&opened.context.config, &opened.context.pool, opened.context.clock.now());
+    let done = match args.what {
+        None => overview(config, pool, now, global.json).await,
+        Some(What::Next { n }) => next(config, now, usize::from(n), global.json),
+        Some(What::History { job, n }) => history(config, pool, job.as_deref(), n.into(), global.json).await,
+    };
+    opened.close().await;
+    done
+}
+
+/// A job as it stands.
+#[derive(Debug, Serialize)]
+struct Standing<'a> {
+    job: &'a str,
+    kind: &'a str,
+    schedule: Option<&'a str>,
+    timezone: Option<&'a str>,
+    enabled: bool,
+    last: Option<&'a JobRun>,
+    next: Option<DateTime<Utc>>,
+}
+
+async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
+    let last_runs = ledger::last_runs(pool).await?;
+    let standings: Vec<Standing<'_>> = config
+        .jobs
+        .iter()
+        .map(|job| Standing {
+            job: &job.name,
+            kind: job.kind,
+            schedule: job.schedule.as_ref().map(|schedule| schedule.expression()),
+            timezone: job.schedule.as_ref().map(|schedule| schedule.timezone().name()),
+            enabled: job.enabled,
+            last: last_runs.iter().find(|run| run.job == job.name),
+            next: job.schedule.as_ref().filter(|_| job.enabled).and_then(|schedule| schedule.next_after(now)),
+        })
+        .collect();
+    if as_json {
+        output::json(&standings)?;
+        return Ok(Exit::Done);
+    }
+    let rows = standings.iter().map(|standing| {
+        let zone = zone_of(config, standing.job);
+        let last =
+            standing.last.map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
+        [
+            standing.job.to_owned(),
+            standing.kind.to_owned(),
+            standing.schedule.unwrap_or("by hand").to_owned(),
+            standing.timezone.unwrap_or_default().to_owned(),
+            if standing.enabled { "yes" } else { "no" }.to_owned(),
+            last.unwrap_or_else(|| "never ran".to_owned()),
+            standing.next.map(|next| shown(next, zone)).unwrap_or_default(),
+        ]
+    });
+    output::data(&output::table(
+        ["job", "kind", "schedule", "zone", "enabled", "last run", "next run"],
+        rows,
+    ))?;
+    Ok(Exit::Done)
+}
+
+/// The next occurrences of a job.
+#[derive(Debug, Serialize)]
+struct Upcoming<'a> {
+    job: &'a str,
+    timezone: &'a str,
+    next: Vec<DateTime<Utc>>,
+}
+
+fn next(config: &Config, now: DateTime<Utc>, n: usize, as_json: bool) -> anyhow::Result<Exit> {
+    let scheduled = config.jobs.iter().filter(|job| job.enabled);
+    let upcoming: Vec<(Tz, Upcoming<'_>)> = scheduled
+        .filter_map(|job| {
+            let schedule = job.schedule.as_ref()?;
+            let next = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at)).take(n);
+            let timezone = schedule.timezone();
+            Some((timezone, Upcoming { job: &job.name, timezone: timezone.name(), next: next.collect() }))
+        })
+        .collect();
+    if as_json {
+        output::json(&upcoming.iter().map(|(_, upcoming)| upcoming).collect::<Vec<_>>())?;
+        return Ok(Exit::Done);
+    }
+    if upcoming.is_empty() {
+        output::say("No enabled job has a schedule.");
+        return Ok(Exit::Done);
+    }
+    let rows = upcoming.iter().flat_map(|(zone, upcoming)| {
+        upcoming.next.iter().map(|at| {
+            let local = at.with_timezone(zone);
+            [upcoming.job.to_owned(), local.format("%a %F %R %Z").to_string(), upcoming.timezone.to_owned()]
+        })
+    });
+    output::data(&output::table(["job", "next", "zone"], rows))?;
+    Ok(Exit::Done)
+}
+
+async fn history(
+    config: &Config,
+    pool: &PgPool,
+    job: Option<&str>,
+    n: i64,
+    as_json: bool,
+) -> anyhow::Result<Exit> {
+    let runs = ledger::history(pool, job, n).await?;
+    // A job that is no longer configured still has its history; only a name that nobody knows is a mistake.
+    if let Some(job) = job.filter(|_| runs.is_empty()) {
+        let names = config.jobs.iter().map(|job| job.name.as_str());
+        if let Some(problem) = jobs::unknown("job", job, names) {
+            output::say(&format!("error: {problem}"));
+            return Ok(Exit::Usage);
+        }
+    }
+    if as_json {
+        output::json(&runs)?;
+        return Ok(Exit::Done);
+    }
+    if runs.is_empty() {
+        output::say("Nothing has run yet.");
+        return Ok(Exit::Done);
+    }
+    let rows = runs.iter().map(|run| {
+        let zone = zone_of(config, &run.job);
+        let text = run.report.as_ref().and_then(|report| report["text"].as_str());
+        let took = match (run.state, run.finished_at) {
+            (JobRunState::Skipped, _) | (_, None) => String::new(),
+            (_, Some(finished)) => format!("{:.1} s", (finished - run.started_at).as_seconds_f64()),
+        };
+        [
+            run.job.clone(),
+            shown(run.scheduled_for, zone),
+            run.trigger.as_str().to_owned(),
+            run.state.as_str().to_owned(),
+            took,
+            run.reason.as_deref().or(text).unwrap_or_default().to_owned(),
+        ]
+    });
+    output::data(&output::table(["job", "scheduled for", "by", "state", "took", "what"], rows))?;
+    Ok(Exit::Done)
+}
+
+fn zone_of(config: &Config, job: &str) -> Tz {
+    let job: Option<&ScheduledJob> = config.jobs.iter().find(|candidate| candidate.name == job);
+    job.and_then(|job| job.schedule.as_ref()).map_or(Tz::UTC, |schedule| schedule.timezone())
+}
+
+fn shown(at: DateTime<Utc>, zone: Tz) -> String {
+    at.with_timezone(&zone).format("%F %R %Z").to_string()
+}

@@ -1,0 +1,104 @@
+//! `afterword serve`: unattended, the schedule and the pages.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Global, output};
+use crate::context::Context;
+use crate::{scheduler, web};
+
+/// Run unattended: the schedule and the pages
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Example:
+  afterword serve
+
+Any number of instances may share one database: each occurrence of a job runs in one of them.
+SIGTERM or Ctrl-C: nothing more is started, what is running may end within [app] shutdown_grace. A second one ends at once.")]
+pub struct Args {}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the configuration, the database or the address cannot be used.
+pub async fn run(_: Args, global: &Global) -> anyhow::Result<Exit> {
+    if global.as_of.is_some() {
+        output::say(
+            "error: --as-of stops the clock, and a stopped clock has no schedule; it is for single commands",
+        );
+        return Ok(Exit::Usage);
+    }
+    let opened = super::open(global).await?;
+    let served = listen_and_serve(&opened.context).await;
+    opened.close().await;
+    served.map(|()| Exit::Done)
+}
+
+async fn listen_and_serve(context: &Context) -> anyhow::Result<()> {
+    let stop = stop_on_signals()?;
+    let address = context.config.app.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ([app] listen in jobs.toml)"))?;
+    serve(context.clone(), listener, stop).await
+}
+
+/// Serves the pages and follows the schedule until `stop`; returns when what was running has ended, or had its time to.
+///
+/// # Errors
+/// When the pages or the schedule cannot go on; then the other one is stopped too.
+pub async fn serve(context: Context, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let grace = context.config.app.shutdown_grace;
+    let n_scheduled = context.config.jobs.iter().filter(|job| job.enabled && job.schedule.is_some()).count();
+    // Whoever ends first ends the other; both are tasks, so that neither is cut off in the middle of a query.
+    let pages = tokio::spawn(until_end(web::serve(listener, context.clone(), stop.clone()), stop.clone()));
+    let schedule = tokio::spawn(until_end(scheduler::run(context.clone(), stop.clone()), stop.clone()));
+    tracing::info!(%address, n_scheduled, "ready: pages on http://{address}, {n_scheduled} jobs on schedule");
+
+    stop.cancelled().await;
+    tracing::info!("stopping: nothing more is started, what is running may end within {} s", grace.as_secs());
+    // A little more than a job gets, because what became of it is still to be recorded.
+    let both = async { (pages.await, schedule.await) };
+    let Ok((pages, schedule)) = tokio::time::timeout(grace + Duration::from_secs(20), both).await else {
+        anyhow::bail!("the pages or the schedule did not end in time");
+    };
+    pages.context("the pages have panicked")?.context("the pages cannot be served")?;
+    schedule.context("the schedule has panicked")?.context("the schedule cannot be followed")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Runs a part, and asks the other parts to stop when it has ended, even by a panic.
+async fn until_end<T>(part: impl Future<Output = T>, stop: CancellationToken) -> T {
+    let _stops_the_others = stop.drop_guard();
+    part.await
+}
+
+/// A token that is cancelled by SIGTERM or Ctrl-C. The second signal ends the program at once, with 1.
+///
+/// # Errors
+/// When the system does not let us hear signals.
+pub fn stop_on_signals() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot hear Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot hear SIGTERM")?;
+    let heard = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if heard.is_cancelled() {
+                std::process::exit(1);
+            }
+            heard.cancel();
+        }
+    });
+    Ok(stop)
+}

@@ -1,0 +1,292 @@
+//! The drop folder: files come in, are imported in the order of their names, and are moved to `done/` or `failed/` beside them.
+//!
+//! A file is moved after it was imported. If we die between the two, it is offered again, and the import recognises it. Nothing is
+//! ever overwritten: where the name is taken, the time of the run goes into it. Beside a file in `done/` lies `<name>.rejects.csv` with
+//! the rows that were not taken, if there are any; beside a file in `failed/` lies `<name>.reason.txt`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+
+use super::{JobError, Run, RunOutcome, RunReport, runner};
+use crate::types::Clock;
+
+/// A file that was written to within this time may still be growing, and waits for the next run.
+const STILL_GROWING: Duration = Duration::from_secs(2);
+
+/// What an import made of a file.
+pub struct Imported {
+    /// Rows in the file.
+    pub n_read: u64,
+    /// Rows that were not taken.
+    pub n_rejected: u64,
+    /// Whether the same file was imported before, and nothing was done now.
+    pub is_known: bool,
+    /// The counts, for the report.
+    pub details: Value,
+    /// The rejects as a CSV file, if there are any.
+    pub rejects: Option<Vec<u8>>,
+}
+
+/// Offers every file of the folder to `import`, one after the other.
+///
+/// # Errors
+/// When the folder cannot be read, or the database is away: then the file stays where it is. What is wrong with a single file is in
+/// the report.
+pub async fn take_in<Importing>(
+    run: &Run<'_>,
+    inbox: &Path,
+    import: impl Fn(PathBuf) -> Importing + Send + Sync,
+) -> Result<RunReport, JobError>
+where
+    Importing: Future<Output = anyhow::Result<Imported>> + Send,
+{
+    // Whether a file is still growing is a matter of the machine's own time, whatever moment the command plays.
+    let now = Clock::System.now();
+    let (files, n_growing) =
+        waiting(inbox, now.into()).with_context(|| format!("cannot read the folder {}", inbox.display()))?;
+    let mut report = Report::default();
+    for path in files {
+        if run.stop.is_cancelled() {
+            report.is_stopped = true;
+            break;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match import(path.clone()).await {
+            Ok(imported) => {
+                if !run.dry_run {
+                    let moved = put_away(&path, &inbox.join("done"), now)?;
+                    if let Some(rejects) = &imported.rejects {
+                        write_beside(&moved, ".rejects.csv", rejects)?;
+                    }
+                }
+                report.add_imported(&name, imported);
+            }
+            Err(error) if is_passing(&error) => return Err(error),
+            Err(error) => {
+                if !run.dry_run {
+                    let moved = put_away(&path, &inbox.join("failed"), now)?;
+                    write_beside(&moved, ".reason.txt", format!("{error:#}\n").as_bytes())?;
+                }
+                report.add_failed(&name, &error);
+            }
+        }
+    }
+    Ok(report.finish(n_growing, run.dry_run))
+}
+
+/// The regular files that may be taken, in the order of their names, and how many are still growing. A folder that is not there yet
+/// is made.
+fn waiting(inbox: &Path, now: SystemTime) -> io::Result<(Vec<PathBuf>, usize)> {
+    fs::create_dir_all(inbox)?;
+    let (mut files, mut n_growing) = (Vec::new(), 0);
+    for entry in fs::read_dir(inbox)? {
+        let entry = entry?;
+        // Of the entry itself: a link is not followed, it could lead anywhere.
+        let metadata = match entry.metadata() {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        if !metadata.is_file() || is_private(&entry.file_name()) {
+            continue;
+        }
+        // A time in the future is a wrong clock somewhere, not a growing file.
+        let is_growing = now.duration_since(metadata.modified()?).is_ok_and(|age| age < STILL_GROWING);
+        if is_growing {
+            n_growing += 1;
+        } else {
+            files.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok((files, n_growing))
+}
+
+/// Names that mean "not yet" or "not for you".
+fn is_private(name: &OsStr) -> bool {
+    let name = name.to_string_lossy().to_lowercase();
+    name.starts_with('.') || [".part", ".tmp", ".rejects.csv"].iter().any(|end| name.ends_with(end))
+}
+
+/// Moves a file into a folder under its own name, or under one with the time where that is taken; answers where it is now.
+fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<PathBuf> {
+    let move_it = || -> io::Result<PathBuf> {
+        fs::create_dir_all(folder)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let (stem, ending) =
+            name.rsplit_once('.').map_or((&*name, String::new()), |(stem, e)| (stem, format!(".{e}")));
+        let time = now.format("%Y%m%dT%H%M%SZ");
+        let mut target = folder.join(&*name);
+        let mut n = 1;
+        loop {
+            // Reserves the name, so that the move replaces nothing but our own empty file.
+            match fs::OpenOptions::new().write(true).create_new(true).open(&target) {
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    let counter = if n == 1 { String::new() } else { format!("-{n}") };
+                    target = folder.join(format!("{stem}.{time}{counter}{ending}"));
+                    n += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        fs::rename(path, &target)?;
+        Ok(target)
+    };
+    move_it().with_context(|| format!("cannot move a file into {}", folder.display()))
+}
+
+fn write_beside(path: &Path, ending: &str, content: &[u8]) -> anyhow::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(ending);
+    fs::write(path.with_file_name(name), content)
+        .with_context(|| format!("cannot write a file beside {}", path.display()))
+}
+
+/// Whether the same file may well be imported later: the database was away, out of space or in another's hands. Anything else is the
+/// file's own fault, and must not keep the files behind it waiting.
+fn is_passing(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error {
+        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
+            ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
+        }),
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        _ => false,
+    })
+}
+
+#[derive(Default)]
+struct Report {
+    files: Vec<Value>,
+    n_known: u64,
+    n_failed: u64,
+    n_read: u64,
+    n_rejected: u64,
+    is_stopped: bool,
+}
+
+impl Report {
+    fn add_imported(&mut self, name: &str, imported: Imported) {
+        self.n_known += u64::from(imported.is_known);
+        if !imported.is_known {
+            self.n_read += imported.n_read;
+            self.n_rejected += imported.n_rejected;
+        }
+        self.files.push(json!({ "file": name, "is_known": imported.is_known, "counts": imported.details }));
+    }
+
+    fn add_failed(&mut self, name: &str, error: &anyhow::Error) {
+        let error = runner::reason(error);
+        tracing::warn!(file = %runner::masked(name), error, "a file could not be imported");
+        self.n_failed += 1;
+        self.files.push(json!({ "file": name, "error": error }));
+    }
+
+    fn finish(self, n_growing: usize, dry_run: bool) -> RunReport {
+        let n_files = self.files.len();
+        let mut text = match n_files {
+            0 => "no file was waiting".to_owned(),
+            _ => format!(
+                "{n_files} {}{}, {} rows read, {} rejected",
+                if n_files == 1 { "file" } else { "files" },
+                if dry_run { " looked at" } else { "" },
+                self.n_read,
+                self.n_rejected
+            ),
+        };
+        for (n, words) in [
+            (self.n_known, "known from before"),
+            (self.n_failed, "failed"),
+            (n_growing as u64, "still growing"),
+        ] {
+            if n > 0 {
+                text.push_str(&format!(", {n} {words}"));
+            }
+        }
+        if self.is_stopped {
+            text.push_str("; stopped before the end, the others wait for the next run");
+        }
+        let is_partial = self.n_rejected > 0 || self.n_failed > 0 || self.is_stopped;
+        RunReport {
+            outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
+            text,
+            details: json!({
+                "n_files": n_files,
+                "n_known": self.n_known,
+                "n_failed": self.n_failed,
+                "n_growing": n_growing,
+                "n_read": self.n_read,
+                "n_rejected": self.n_rejected,
+                "files": self.files,
+            }),
+            listing: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(files: &[PathBuf]) -> Vec<String> {
+        files.iter().map(|path| path.file_name().unwrap().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn only_finished_regular_files_are_taken_in_the_order_of_their_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let inbox = folder.path().join("inbox");
+        fs::create_dir_all(inbox.join("folder.csv")).unwrap();
+        for name in ["b.csv", "a.csv", ".hidden", "c.csv.part", "d.TMP", "a.csv.rejects.csv"] {
+            fs::write(inbox.join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink("/etc/passwd", inbox.join("link.csv")).unwrap();
+        let modified = fs::metadata(inbox.join("b.csv")).unwrap().modified().unwrap();
+
+        let (files, n_growing) = waiting(&inbox, modified + Duration::from_millis(500)).unwrap();
+        assert_eq!((names(&files), n_growing), (Vec::new(), 2));
+        let (files, n_growing) = waiting(&inbox, modified + Duration::from_secs(3)).unwrap();
+        assert_eq!((names(&files), n_growing), (vec!["a.csv".to_owned(), "b.csv".to_owned()], 0));
+        let (files, _) = waiting(&inbox, modified - Duration::from_secs(3600)).unwrap();
+        assert_eq!(files.len(), 2, "a file of the future is no growing file");
+        assert_eq!(waiting(&folder.path().join("new"), modified).unwrap(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn nothing_is_overwritten_when_files_are_put_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let done = folder.path().join("done");
+        let now = "2026-11-22T03:00:00Z".parse().unwrap();
+        for content in ["first", "second", "third"] {
+            let path = folder.path().join("orders.csv");
+            fs::write(&path, content).unwrap();
+            put_away(&path, &done, now).unwrap();
+            assert!(!path.exists());
+        }
+        for (name, content) in [
+            ("orders.csv", "first"),
+            ("orders.20261122T030000Z.csv", "second"),
+            ("orders.20261122T030000Z-2.csv", "third"),
+        ] {
+            assert_eq!(fs::read_to_string(done.join(name)).unwrap(), content);
+        }
+    }
+
+    #[test]
+    fn a_database_that_is_away_is_not_the_files_fault() {
+        assert!(is_passing(&anyhow::Error::from(sqlx::Error::PoolTimedOut).context("cannot import")));
+        assert!(!is_passing(&anyhow::anyhow!("line 3: the quote is not closed")));
+    }
+}

@@ -1,0 +1,341 @@
+//! The ledger of the jobs: the table `job_run`, and `job_schedule` beside it.
+//!
+//! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
+//! database's clock, and whoever comes next closes the row as interrupted. The row's number is the fence: a run that was taken for
+//! dead finds its row settled and can settle nothing any more.
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+
+use crate::types::JobRunId;
+
+/// What made a run happen. The database's `job_trigger`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(type_name = "job_trigger", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum JobTrigger {
+    Schedule,
+    Hand,
+}
+
+/// Where a run stands. The database's `job_run_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(type_name = "job_run_state", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum JobRunState {
+    Running,
+    Done,
+    /// Some rows were rejected, some mails failed, or it was stopped; the rest is done.
+    Partial,
+    Failed,
+    /// It was due and did not run; the reason says why.
+    Skipped,
+    /// Its program ended before it did.
+    Interrupted,
+}
+
+impl JobTrigger {
+    /// The database's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::Hand => "hand",
+        }
+    }
+}
+
+impl JobRunState {
+    /// The database's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Partial => "partial",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// Which occurrence of a job is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occurrence {
+    /// The one that the schedule names.
+    Scheduled(DateTime<Utc>),
+    /// One that a person asked for now.
+    ByHand,
+}
+
+/// Why a run did not begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The job is running already.
+    Running { since: DateTime<Utc>, owner: String },
+    /// Somebody else had this occurrence before us.
+    Taken,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct JobRun {
+    pub job_run_id: JobRunId,
+    pub job: String,
+    pub scheduled_for: DateTime<Utc>,
+    pub trigger: JobTrigger,
+    pub state: JobRunState,
+    pub reason: Option<String>,
+    pub owner: String,
+    pub started_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub report: Option<serde_json::Value>,
+}
+
+/// What the ledger knows about a job before it is planned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// When its schedule was first seen as it is now.
+    pub since: DateTime<Utc>,
+    /// Its last settled or running occurrence up to now.
+    pub last: Option<DateTime<Utc>>,
+    /// When the run began that has a living lease.
+    pub running_since: Option<DateTime<Utc>>,
+}
+
+/// Who we are in the ledger: the machine, the process, and a few letters because process numbers repeat.
+pub fn owner() -> &'static str {
+    static OWNER: LazyLock<String> = LazyLock::new(|| {
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim();
+        let mut letters = [0_u8; 3];
+        // Without randomness the machine and the process still say who it is.
+        let _ = getrandom::fill(&mut letters);
+        let [a, b, c] = letters;
+        let host = if host.is_empty() { "localhost" } else { host };
+        format!("{host}/{}/{a:02x}{b:02x}{c:02x}", std::process::id())
+    });
+    &OWNER
+}
+
+/// Closes the job's run if its lease has run out, and takes a row for a new one.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn claim(
+    pool: &PgPool,
+    job: &str,
+    occurrence: Occurrence,
+    lease: Duration,
+) -> sqlx::Result<Result<JobRunId, Refusal>> {
+    close_abandoned(pool, job).await?;
+    let (trigger, scheduled_for) = match occurrence {
+        Occurrence::Scheduled(at) => (JobTrigger::Schedule, Some(at)),
+        Occurrence::ByHand => (JobTrigger::Hand, None),
+    };
+    // Twice, because the run that stands in the way may end between our two questions.
+    for _ in 0..2 {
+        let claimed = sqlx::query_scalar!(
+            r#"insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+               values ($1, coalesce($2, clock_timestamp()), $3, 'running', $4, now() + make_interval(secs => $5), now())
+               on conflict do nothing
+               returning job_run_id as "id: JobRunId""#,
+            job,
+            scheduled_for,
+            trigger as JobTrigger,
+            owner(),
+            lease.as_secs_f64(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        if let Some(id) = claimed {
+            return Ok(Ok(id));
+        }
+        let running = sqlx::query!(
+            "select started_at, owner from job_run where job = $1 and state = 'running' and scheduled_for is distinct from $2",
+            job,
+            scheduled_for,
+        )
+        .fetch_optional(pool)
+        .await?;
+        if let Some(running) = running {
+            return Ok(Err(Refusal::Running { since: running.started_at, owner: running.owner }));
+        }
+    }
+    Ok(Err(Refusal::Taken))
+}
+
+/// Closes a run whose owner no longer renews its lease.
+async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
+    let closed = sqlx::query_scalar!(
+        r#"update job_run
+           set state = 'interrupted', finished_at = now(), lease_until = null,
+               reason = 'its program ended, or lost the database, before it was done'
+           where job = $1 and state = 'running' and lease_until < now()
+           returning job_run_id as "id: JobRunId""#,
+        job,
+    )
+    .fetch_all(pool)
+    .await?;
+    for id in closed {
+        tracing::warn!(job, job_run.id = %id, "job {job}: run {id} was left behind by its program, closed as interrupted");
+    }
+    Ok(())
+}
+
+/// Prolongs the lease; `false` when the row is no longer ours.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn renew(connection: &mut PgConnection, id: JobRunId, lease: Duration) -> sqlx::Result<bool> {
+    let renewed = sqlx::query!(
+        "update job_run set lease_until = now() + make_interval(secs => $2) where job_run_id = $1 and state = 'running'",
+        id.0,
+        lease.as_secs_f64(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(renewed.rows_affected() == 1)
+}
+
+/// Settles a run; `false` when the row is no longer ours.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn settle(
+    pool: &PgPool,
+    id: JobRunId,
+    state: JobRunState,
+    reason: Option<&str>,
+    report: Option<&serde_json::Value>,
+) -> sqlx::Result<bool> {
+    let settled = sqlx::query!(
+        "update job_run set state = $2, reason = $3, report = $4, finished_at = now(), lease_until = null
+         where job_run_id = $1 and state = 'running'",
+        id.0,
+        state as JobRunState,
+        reason,
+        report,
+    )
+    .execute(pool)
+    .await?;
+    Ok(settled.rows_affected() == 1)
+}
+
+/// Records that an occurrence does not run; `false` when somebody settled it before.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn skip(
+    pool: &PgPool,
+    job: &str,
+    scheduled_for: DateTime<Utc>,
+    reason: &str,
+) -> sqlx::Result<bool> {
+    let skipped = sqlx::query!(
+        "insert into job_run (job, scheduled_for, trigger, state, reason, owner, started_at, finished_at)
+         values ($1, $2, 'schedule', 'skipped', $3, $4, now(), now())
+         on conflict do nothing",
+        job,
+        scheduled_for,
+        reason,
+        owner(),
+    )
+    .execute(pool)
+    .await?;
+    Ok(skipped.rows_affected() == 1)
+}
+
+/// Notes since when the schedule is as it is: `now` if it is new or has changed, so that catching up invents no past runs.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn note_schedule(
+    pool: &PgPool,
+    job: &str,
+    schedule: &crate::scheduler::Schedule,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into job_schedule (job, schedule, timezone, since) values ($1, $2, $3, $4)
+         on conflict (job) do update
+         set schedule = excluded.schedule, timezone = excluded.timezone, since = excluded.since
+         where (job_schedule.schedule, job_schedule.timezone) is distinct from (excluded.schedule, excluded.timezone)",
+        job,
+        schedule.expression(),
+        schedule.timezone().name(),
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Forgets a schedule that is not followed for now; once it is again, it counts as new.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn forget_schedule(pool: &PgPool, job: &str) -> sqlx::Result<()> {
+    sqlx::query!("delete from job_schedule where job = $1", job).execute(pool).await?;
+    Ok(())
+}
+
+/// How a job stands at `now`; `None` when its schedule was not noted.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<Option<Standing>> {
+    sqlx::query_as!(
+        Standing,
+        r#"select since,
+               (select max(scheduled_for) from job_run
+                where job = $1 and trigger = 'schedule' and scheduled_for <= $2) as last,
+               (select started_at from job_run
+                where job = $1 and state = 'running' and lease_until >= now()) as running_since
+           from job_schedule where job = $1"#,
+        job,
+        now,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The last runs, the latest first; of one job or of all. A run whose lease has run out shows as interrupted.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn history(pool: &PgPool, job: Option<&str>, limit: i64) -> sqlx::Result<Vec<JobRun>> {
+    sqlx::query_as!(
+        JobRun,
+        r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
+               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               reason, owner, started_at, finished_at, report
+           from job_run where $1::text is null or job = $1
+           order by started_at desc, scheduled_for desc limit $2"#,
+        job,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The last run of each job that was not skipped.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn last_runs(pool: &PgPool) -> sqlx::Result<Vec<JobRun>> {
+    sqlx::query_as!(
+        JobRun,
+        r#"select distinct on (job)
+               job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
+               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               reason, owner, started_at, finished_at, report
+           from job_run where state <> 'skipped'
+           order by job, started_at desc, job_run_id desc"#
+    )
+    .fetch_all(pool)
+    .await
+}

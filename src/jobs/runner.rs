@@ -1,0 +1,461 @@
+//! Runs one occurrence of one job: the same way for the schedule, for `afterword run` and for the tests.
+//!
+//! In: a job and an occurrence. Out: a settled row in the [`ledger`] and one line in the log. The row is taken first, and a lease on
+//! it is renewed while the job runs, on a connection of its own, so that a busy pool does not look like a dead program. If we die half
+//! way, the lease runs out and the next run closes the row as interrupted; the work itself is made to be done again.
+//!
+//! A job is never cut off, because a future that is dropped in the middle of a query spoils its connection: it is told to stop, and
+//! it looks. One that does not look ends with the program; its row says so. Until then it may run beside the next occurrence, which
+//! costs nothing but the doubled effort, since all work is claimed by rows.
+
+use std::sync::{Arc, Mutex, Once};
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::ledger::{self, JobRunState, Occurrence, Refusal};
+use super::{JobError, Run, RunOutcome, RunReport};
+use crate::config::ScheduledJob;
+use crate::context::Context;
+use crate::types::{Clock, JobRunId};
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The job says how it went.
+    Ended(RunReport),
+    /// It could not do its work, panicked, or did not stop when its time was over.
+    Failed { reason: String },
+    /// The program was stopped, or lost the database, before the job ended.
+    Interrupted { reason: String },
+    /// It did not begin.
+    Refused(Refusal),
+}
+
+/// How often and how long. Tests take shorter times.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How long the ledger believes in us without hearing from us.
+    pub lease: Duration,
+    /// How often it hears from us.
+    pub renew: Duration,
+    /// So long without an answer, and we stop by ourselves, well before somebody else may begin.
+    pub give_up: Duration,
+    /// How long a job has to end after it was told to stop.
+    pub grace: Duration,
+}
+
+impl Pace {
+    /// The usual one, with the configured time to end.
+    pub fn usual(grace: Duration) -> Self {
+        Self {
+            lease: Duration::from_secs(60),
+            renew: Duration::from_secs(10),
+            give_up: Duration::from_secs(40),
+            grace,
+        }
+    }
+}
+
+/// Runs one occurrence. A dry run changes nothing, and therefore takes no row in the ledger, waits for nobody and is in nobody's way.
+///
+/// # Errors
+/// When the database does not answer before the job has begun; afterwards everything is an [`Outcome`].
+pub async fn run_occurrence(
+    context: &Context,
+    job: &ScheduledJob,
+    occurrence: Occurrence,
+    dry_run: bool,
+    stop: &CancellationToken,
+) -> sqlx::Result<Outcome> {
+    let pace = Pace::usual(context.config.app.shutdown_grace);
+    run_at_pace(context, job, occurrence, dry_run, stop, pace).await
+}
+
+/// [`run_occurrence`] with other times.
+///
+/// # Errors
+/// As [`run_occurrence`].
+pub async fn run_at_pace(
+    context: &Context,
+    job: &ScheduledJob,
+    occurrence: Occurrence,
+    dry_run: bool,
+    stop: &CancellationToken,
+    pace: Pace,
+) -> sqlx::Result<Outcome> {
+    if dry_run {
+        let (_alive, renewed) = watch::channel(Instant::now());
+        return Ok(supervise(context, job, true, stop, pace, Lease { renewed, lost: None }).await);
+    }
+    let name = job.name.as_str();
+    let id = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
+        Ok(id) => id,
+        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+    };
+    tracing::debug!(job = name, job_run.id = %id, "job {name}: run {id} begins");
+    let heart = Heart::start(context.pool.clone(), id, pace);
+    let outcome = supervise(context, job, false, stop, pace, heart.lease()).await;
+    let outcome = settle(context, name, id, outcome).await;
+    heart.stop().await;
+    log(name, id, &outcome);
+    Ok(outcome)
+}
+
+/// Why a job was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// The program ends.
+    Shutdown,
+    /// Its time is over.
+    Timeout,
+    /// The row in the ledger is, or may soon be, somebody else's.
+    LeaseLost,
+}
+
+/// Runs the job in a task of its own, tells it to stop where that is due, and waits for it as long as is right.
+async fn supervise(
+    context: &Context,
+    job: &ScheduledJob,
+    dry_run: bool,
+    stop: &CancellationToken,
+    pace: Pace,
+    mut lease: Lease,
+) -> Outcome {
+    let body_stop = CancellationToken::new();
+    let mut body = Body::spawn(context, job, dry_run, body_stop.clone());
+    let deadline = Instant::now() + job.timeout;
+    let mut told: Option<(Cause, Instant)> = None;
+    let result = loop {
+        let cause = match told {
+            Some((_, give_up_at)) => tokio::select! {
+                result = &mut body.task => break Some(result),
+                () = tokio::time::sleep_until(give_up_at) => break None,
+            },
+            None => tokio::select! {
+                result = &mut body.task => break Some(result),
+                () = stop.cancelled() => Cause::Shutdown,
+                () = tokio::time::sleep_until(deadline) => Cause::Timeout,
+                () = lease.lost(pace.give_up) => Cause::LeaseLost,
+            },
+        };
+        body_stop.cancel();
+        told = Some((cause, Instant::now() + pace.grace));
+    };
+    let cause = told.map(|(cause, _)| cause);
+    let timeout = humane(job.timeout);
+    match (result, cause) {
+        (Some(Ok(Ok(mut report))), cause) => {
+            if report.outcome == RunOutcome::Partial && cause == Some(Cause::Timeout) {
+                report
+                    .text
+                    .push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
+            }
+            report.text = masked(&report.text);
+            mask(&mut report.details);
+            Outcome::Ended(report)
+        }
+        (Some(Ok(Err(error))), _) => Outcome::Failed { reason: reason(&error) },
+        (Some(Err(error)), _) => Outcome::Failed { reason: body.post_mortem(&error) },
+        (None, Some(Cause::Timeout)) => Outcome::Failed {
+            reason: format!(
+                "timeout: told to stop after {timeout}, it did not end within another {}",
+                humane(pace.grace)
+            ),
+        },
+        (None, Some(Cause::LeaseLost)) => Outcome::Interrupted {
+            reason: "the database did not answer, and the job did not stop".to_owned(),
+        },
+        (None, Some(Cause::Shutdown) | None) => Outcome::Interrupted {
+            reason: format!("the program was stopped, and the job did not end within {}", humane(pace.grace)),
+        },
+    }
+}
+
+/// The job's task.
+struct Body {
+    task: JoinHandle<Result<RunReport, JobError>>,
+    panicked_at: Arc<Mutex<Option<String>>>,
+}
+
+tokio::task_local! {
+    /// Where the job of this task has panicked.
+    static PANICKED_AT: Arc<Mutex<Option<String>>>;
+}
+
+impl Body {
+    fn spawn(context: &Context, job: &ScheduledJob, dry_run: bool, stop: CancellationToken) -> Self {
+        keep_panics_quiet();
+        let panicked_at = Arc::new(Mutex::new(None));
+        let (context, job) = (context.clone(), job.job.clone());
+        let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
+            job.run(&Run { context: &context, stop, dry_run }).await
+        }));
+        Self { task, panicked_at }
+    }
+
+    /// What is kept of a panic: the place. Its message may quote a customer.
+    fn post_mortem(&self, error: &JoinError) -> String {
+        let place = self.panicked_at.lock().ok().and_then(|mut place| place.take());
+        match place {
+            _ if !error.is_panic() => "its task was ended".to_owned(),
+            Some(place) => format!("panic: at {place}"),
+            None => "panic: at an unknown place".to_owned(),
+        }
+    }
+}
+
+/// Takes the panics of jobs out of the hands of the usual hook, which would print their message.
+fn keep_panics_quiet() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_job = PANICKED_AT.try_with(|place| {
+                if let Ok(mut place) = place.lock() {
+                    *place = panic.location().map(|at| format!("{}:{}", at.file(), at.line()));
+                }
+            });
+            if is_job.is_err() {
+                usual(panic);
+            }
+        }));
+    });
+}
+
+/// What the supervisor sees of the lease.
+struct Lease {
+    /// When it was last renewed.
+    renewed: watch::Receiver<Instant>,
+    /// Cancelled once the row turned out to be settled by somebody else. `None`: there is no lease.
+    lost: Option<CancellationToken>,
+}
+
+impl Lease {
+    /// Returns when the lease is lost, or was not renewed for so long that it may be soon.
+    async fn lost(&mut self, give_up: Duration) {
+        let Some(lost) = self.lost.clone() else { return std::future::pending().await };
+        loop {
+            let renewed = *self.renewed.borrow_and_update();
+            tokio::select! {
+                () = lost.cancelled() => return,
+                () = tokio::time::sleep_until(renewed + give_up) => return,
+                // A closed channel means that the heart has stopped; the time above decides then.
+                Ok(()) = self.renewed.changed() => {}
+            }
+        }
+    }
+}
+
+/// Renews the lease in a task of its own, which the supervisor watches but never waits for: a database that does not answer keeps
+/// this task in its query, not the decision to stop.
+struct Heart {
+    renewed: watch::Receiver<Instant>,
+    lost: CancellationToken,
+    done: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Heart {
+    fn start(pool: PgPool, id: JobRunId, pace: Pace) -> Self {
+        let (beat, renewed) = watch::channel(Instant::now());
+        let (lost, done) = (CancellationToken::new(), CancellationToken::new());
+        let task = tokio::spawn({
+            let (lost, done) = (lost.clone(), done.clone());
+            async move {
+                let mut connection = None;
+                // Short runs never come as far as opening the connection.
+                while done.run_until_cancelled(tokio::time::sleep(pace.renew)).await.is_some() {
+                    let begun = Instant::now();
+                    match Self::beat(&pool, &mut connection, id, pace).await {
+                        Ok(true) => drop(beat.send(begun)),
+                        Ok(false) => {
+                            lost.cancel();
+                            break;
+                        }
+                        Err(error) => {
+                            connection = None;
+                            tracing::warn!(job_run.id = %id, error = %reason(&error.into()), "the lease of run {id} could not be renewed");
+                        }
+                    }
+                }
+                if let Some(connection) = connection {
+                    // The server notices the end in any case.
+                    let _ = connection.close().await;
+                }
+            }
+        });
+        Self { renewed, lost, done, task }
+    }
+
+    async fn beat(
+        pool: &PgPool,
+        connection: &mut Option<PgConnection>,
+        id: JobRunId,
+        pace: Pace,
+    ) -> sqlx::Result<bool> {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(pool.connect_options().connect().await?),
+        };
+        ledger::renew(connection, id, pace.lease).await
+    }
+
+    fn lease(&self) -> Lease {
+        Lease { renewed: self.renewed.clone(), lost: Some(self.lost.clone()) }
+    }
+
+    /// Lets it end, and waits a moment for its connection to be closed.
+    async fn stop(self) {
+        self.done.cancel();
+        // Past the moment the task is left alone, not cut off: it ends by itself when the database answers.
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.task).await;
+    }
+}
+
+/// Writes how the run ended. A database that is away for a moment gets a few chances; after that the lease runs out and the row is
+/// closed as interrupted.
+async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) -> Outcome {
+    let (state, why, report) = match &outcome {
+        Outcome::Ended(report) => {
+            let state = match report.outcome {
+                RunOutcome::Done => JobRunState::Done,
+                RunOutcome::Partial => JobRunState::Partial,
+            };
+            let mut row = json!({ "text": report.text, "details": report.details });
+            if let Clock::Fixed(as_of) = context.clock {
+                row["as_of"] = json!(as_of);
+            }
+            (state, None, Some(row))
+        }
+        Outcome::Failed { reason } => (JobRunState::Failed, Some(reason.as_str()), None),
+        Outcome::Interrupted { reason } => (JobRunState::Interrupted, Some(reason.as_str()), None),
+        Outcome::Refused(_) => return outcome,
+    };
+    for pause in [1, 2, 4, 8, 0] {
+        match ledger::settle(&context.pool, id, state, why, report.as_ref()).await {
+            Ok(true) => return outcome,
+            Ok(false) => {
+                return Outcome::Interrupted {
+                    reason: "another instance took this run for dead and closed it".to_owned(),
+                };
+            }
+            Err(error) => {
+                let error = reason(&error.into());
+                tracing::warn!(job, job_run.id = %id, error, "job {job}: the end of run {id} could not be recorded");
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+            }
+        }
+    }
+    outcome
+}
+
+fn log(job: &str, id: JobRunId, outcome: &Outcome) {
+    match outcome {
+        Outcome::Ended(report) => {
+            let (text, details) = (&report.text, &report.details);
+            match report.outcome {
+                RunOutcome::Done => {
+                    tracing::info!(job, job_run.id = %id, outcome = "done", %details, "job {job}: {text}");
+                }
+                RunOutcome::Partial => {
+                    tracing::warn!(job, job_run.id = %id, outcome = "partial", %details, "job {job}: {text}");
+                }
+            }
+        }
+        Outcome::Failed { reason } => {
+            tracing::error!(job, job_run.id = %id, outcome = "failed", "job {job} failed: {reason}");
+        }
+        Outcome::Interrupted { reason } => {
+            tracing::warn!(job, job_run.id = %id, outcome = "interrupted", "job {job} was interrupted: {reason}");
+        }
+        Outcome::Refused(_) => {}
+    }
+}
+
+/// An error with its causes in one line, without what may be personal: of a database error only its code and constraint are kept,
+/// because its message can quote a value, and a word with an at sign is masked.
+pub fn reason(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        if let Some(sqlx::Error::Database(database)) = cause.downcast_ref::<sqlx::Error>() {
+            let code = database.code().unwrap_or_default();
+            let place = database.constraint().or(database.table());
+            parts.push(format!(
+                "the database refused it with {code}{}",
+                place.map(|place| format!(" ({place})")).unwrap_or_default()
+            ));
+            break;
+        }
+        let text = cause.to_string();
+        // A cause that its effect has quoted already says nothing new.
+        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    masked(&parts.join(": "))
+}
+
+/// The text in one line, without the words that look like an address.
+pub fn masked(text: &str) -> String {
+    text.split_whitespace()
+        .map(|word| if word.contains('@') { "(…)" } else { word })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Masks every text in a report; a second line of defence, for what relays and files have put in there.
+fn mask(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('@') => *text = masked(text),
+        Value::Array(values) => values.iter_mut().for_each(mask),
+        Value::Object(fields) => fields.values_mut().for_each(mask),
+        _ => {}
+    }
+}
+
+/// `90m` as a person writes it in jobs.toml.
+fn humane(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => format!("{}ms", duration.as_millis()),
+        _ if seconds.is_multiple_of(3600) => format!("{}h", seconds / 3600),
+        _ if seconds.is_multiple_of(60) => format!("{}m", seconds / 60),
+        _ => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_reason_keeps_the_causes_and_drops_addresses() {
+        let error = anyhow!("row 3: claire@maison.example is odd").context("cannot read orders.csv");
+        assert_eq!(reason(&error), "cannot read orders.csv: row 3: (…) is odd");
+        let io = std::fs::read("/nonexistent/x").context("cannot open the folder").unwrap_err();
+        assert!(reason(&io).starts_with("cannot open the folder: No such file"), "{}", reason(&io));
+    }
+
+    #[test]
+    fn a_report_is_masked_wherever_an_address_stands() {
+        let mut details = json!({ "files": [{ "file": "claire@maison.example.csv", "n_read": 3 }] });
+        mask(&mut details);
+        assert_eq!(details, json!({ "files": [{ "file": "(…)", "n_read": 3 }] }));
+    }
+
+    #[test]
+    fn times_as_people_write_them() {
+        let shown = [7200, 300, 90].map(|seconds| humane(Duration::from_secs(seconds)));
+        assert_eq!(shown, ["2h", "5m", "90s"]);
+        assert_eq!(humane(Duration::from_millis(50)), "50ms");
+    }
+}

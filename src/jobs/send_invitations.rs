@@ -1,0 +1,94 @@
+//! Decides about the orders that are due, and mails the invitations that are queued.
+//!
+//! Comes in: the orders. Goes out: one decision per order, and mails through the outbox. If it dies half way, the rows of
+//! `invitation` say where each mail stood, and the next run goes on from there; no mail is sent twice (see
+//! [`invitations`](crate::invitations)).
+
+use serde::Deserialize;
+
+use super::{Job, JobError, Run, RunOutcome, RunReport, unknown};
+use crate::config::Config;
+use crate::invitations::{self, SendReport};
+
+/// `[jobs.<name>.params]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendInvitations {
+    /// The survey that is sent, to the shops it is for.
+    survey: String,
+}
+
+impl Job for SendInvitations {
+    const KIND: &'static str = "send_invitations";
+    const ABOUT: &'static str = "Decides which orders are asked, and mails the invitations";
+    const SAMPLE: &'static str = r#"survey = "satisfaction""#;
+
+    fn check(&self, config: &Config) -> Vec<String> {
+        let known = config.surveys.iter().map(|survey| survey.key.as_str());
+        match config.survey(&self.survey) {
+            Some(survey) if !survey.mailed => {
+                vec![format!("the survey {:?} has mailed = false: its answers come by file", self.survey)]
+            }
+            _ => unknown("survey", &self.survey, known).into_iter().collect(),
+        }
+    }
+
+    async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
+        let context = run.context;
+        let survey = context
+            .config
+            .survey(&self.survey)
+            .ok_or_else(|| anyhow::anyhow!("there is no survey {:?} in jobs.toml", self.survey))?;
+        let report = invitations::send(context, survey, run.dry_run, &run.stop).await?;
+        let is_partial = report.is_partial() || run.stop.is_cancelled();
+        Ok(RunReport {
+            outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
+            text: text(&report, run.dry_run),
+            details: serde_json::to_value(&report)?,
+            listing: listing(&report),
+        })
+    }
+}
+
+fn listing(report: &SendReport) -> Vec<String> {
+    let decisions = report.shops.iter().flat_map(|shop| shop.decisions.iter().map(move |d| (&shop.shop, d)));
+    decisions
+        .map(|(shop, decision)| {
+            let (order, due) = (&decision.order_id, decision.due_at.format("%F %R UTC"));
+            match decision.skip_reason {
+                None => format!("{shop} {order}: ask, due since {due}"),
+                Some(reason) => format!("{shop} {order}: skip, {}", reason.words()),
+            }
+        })
+        .collect()
+}
+
+fn text(report: &SendReport, dry_run: bool) -> String {
+    let sum = |count: fn(&invitations::ShopReport) -> u64| report.shops.iter().map(count).sum::<u64>();
+    let n_asked = sum(|shop| shop.n_queued);
+    let n_skipped = sum(|shop| shop.n_skipped.values().sum());
+    if dry_run {
+        return format!("would ask about {n_asked} orders and skip {n_skipped}");
+    }
+    let mut text = format!(
+        "{n_asked} orders to be asked about, {n_skipped} skipped; {} mails sent",
+        sum(|shop| shop.delivery.n_sent)
+    );
+    for (n, word) in [
+        (sum(|shop| shop.delivery.n_deferred), "deferred"),
+        (sum(|shop| shop.delivery.n_failed), "failed"),
+        (sum(|shop| shop.delivery.n_unknown), "unknown"),
+    ] {
+        if n > 0 {
+            text.push_str(&format!(", {n} {word}"));
+        }
+    }
+    for shop in &report.shops {
+        if let Some(fault) = &shop.delivery.relay_fault {
+            text.push_str(&format!("; {}: ended early because the relay was at fault: {fault}", shop.shop));
+        } else if shop.delivery.window_closed {
+            text.push_str(&format!("; {}: outside the send window", shop.shop));
+        }
+    }
+    text
+}

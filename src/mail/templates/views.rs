@@ -1,0 +1,348 @@
+//! What each mail and page is given: one struct per template, with a sample. A template can use what its struct has and nothing else;
+//! rendering is strict, so a name that is not here is an error and not an empty spot.
+
+use serde::Serialize;
+
+use super::palette::Palette;
+use super::words::Words;
+use crate::types::Locale;
+
+/// Ties a struct to the template it fills.
+pub trait View: Serialize + Sized {
+    /// The template: a mail's folder, or a page's file without `.hbs`.
+    const NAME: &'static str;
+    /// Made-up values that reach every branch worth seeing.
+    fn sample(locale: &Locale, words: &Words) -> Self;
+}
+
+/// The shop as the customer sees it.
+#[derive(Debug, Clone, Serialize)]
+pub struct ShopView {
+    pub name: String,
+    pub url: String,
+    /// Where a person reads what the customer writes.
+    pub contact: String,
+}
+
+impl ShopView {
+    /// Of a configured shop.
+    pub fn of(shop: &crate::config::Shop) -> Self {
+        let contact = shop.reply_to.as_ref().unwrap_or(&shop.from).email.to_string();
+        Self { name: shop.name.clone(), url: shop.url.clone(), contact }
+    }
+
+    fn sample() -> Self {
+        Self {
+            name: "Maison Exemple".to_owned(),
+            url: "https://shop.example".to_owned(),
+            contact: "service@shop.example".to_owned(),
+        }
+    }
+}
+
+/// `email/survey_invitation`: asks for an opinion on one order.
+#[derive(Debug, Serialize)]
+pub struct SurveyInvitation {
+    pub locale: String,
+    pub shop: ShopView,
+    pub palette: Palette,
+    pub first_name: Option<String>,
+    /// The shop's own number of the order.
+    pub order: String,
+    /// When it was ordered, in long form.
+    pub date: String,
+    /// The question whose answers are links, if the survey has one.
+    pub question: Option<MailQuestion>,
+    pub survey_url: String,
+    pub unsubscribe_url: String,
+}
+
+/// A question in a mail.
+#[derive(Debug, Serialize)]
+pub struct MailQuestion {
+    pub text: String,
+    pub answers: Vec<MailAnswer>,
+    /// Whether the answers are the numbers of a scale, with words at its ends.
+    pub scale: bool,
+    pub low: String,
+    pub high: String,
+}
+
+/// A link that opens the page with this answer chosen.
+#[derive(Debug, Serialize)]
+pub struct MailAnswer {
+    pub label: String,
+    pub url: String,
+}
+
+impl View for SurveyInvitation {
+    const NAME: &'static str = "survey_invitation";
+
+    fn sample(locale: &Locale, words: &Words) -> Self {
+        let survey_url = "https://avis.shop.example/s/sample".to_owned();
+        let answer = |label: &str, value: &str| MailAnswer {
+            label: label.to_owned(),
+            url: format!("{survey_url}?recommend={value}"),
+        };
+        let text = match locale.language() {
+            "fr" => "Recommanderiez-vous Maison Exemple à un proche ?",
+            _ => "Would you recommend Maison Exemple to a friend?",
+        };
+        Self {
+            locale: locale.to_string(),
+            shop: ShopView::sample(),
+            palette: Palette::of("#0b6b5c"),
+            first_name: Some("Claire".to_owned()),
+            order: "A-1001".to_owned(),
+            date: sample_date(words),
+            question: Some(MailQuestion {
+                text: text.to_owned(),
+                answers: vec![answer(&words.yes, "yes"), answer(&words.no, "no")],
+                scale: false,
+                low: String::new(),
+                high: String::new(),
+            }),
+            unsubscribe_url: "https://avis.shop.example/u/sample".to_owned(),
+            survey_url,
+        }
+    }
+}
+
+/// What every page has around its own content.
+#[derive(Debug, Serialize)]
+pub struct Page<'a, V> {
+    pub locale: &'a str,
+    pub words: &'a Words,
+    /// The addresses of the stylesheets.
+    pub styles: Vec<String>,
+    /// `None` where no shop may show, because the page must not tell links apart.
+    pub shop: Option<ShopView>,
+    /// The page's own content.
+    pub page: &'a V,
+}
+
+impl<'a, V: View> Page<'a, V> {
+    /// A page around a sample.
+    pub fn sample(locale: &'a Locale, words: &'a Words, page: &'a V) -> Self {
+        let styles = vec!["/assets/page.css".to_owned()];
+        Self { locale: locale.as_str(), words, styles, shop: Some(ShopView::sample()), page }
+    }
+}
+
+/// `page/survey`: the form.
+#[derive(Debug, Serialize)]
+pub struct SurveyPage {
+    /// Where the form is sent to.
+    pub action: String,
+    pub unsubscribe: String,
+    /// When and for whom the form was made, signed.
+    pub proof: String,
+    pub first_name: Option<String>,
+    pub order: String,
+    pub date: String,
+    /// Until when the answer that is already there can be changed.
+    pub answered_until: Option<String>,
+    /// Whether what was sent could not be taken.
+    pub has_errors: bool,
+    pub questions: Vec<QuestionView>,
+}
+
+/// A question of the form. All fields are there for every kind; those that do not apply are empty.
+#[derive(Debug, Default, Serialize)]
+pub struct QuestionView {
+    /// The name of its field.
+    pub key: String,
+    /// Unique on the page.
+    pub id: String,
+    /// `choice`, `scale`, `text` or `consent`.
+    pub kind: &'static str,
+    pub text: String,
+    pub required: bool,
+    pub error: Option<String>,
+    pub options: Vec<OptionView>,
+    /// How many options there are, for the width of a scale.
+    pub n_options: usize,
+    /// Words at the ends of a scale.
+    pub low: String,
+    pub high: String,
+    /// What was typed.
+    pub value: String,
+    pub max_length: usize,
+    /// Whether the consent is given.
+    pub checked: bool,
+    /// The name of the field for the name to publish under.
+    pub name_field: String,
+    pub name_value: String,
+    pub name_error: Option<String>,
+    /// Set when it is only asked after certain answers: the marks of these answers.
+    pub after: Option<String>,
+}
+
+/// An answer that can be chosen.
+#[derive(Debug, Default, Serialize)]
+pub struct OptionView {
+    pub id: String,
+    /// What the stylesheet recognises this option by: `q0o1` is the second option of the first question.
+    pub mark: String,
+    pub value: String,
+    pub label: String,
+    pub checked: bool,
+}
+
+impl View for SurveyPage {
+    const NAME: &'static str = "survey";
+
+    fn sample(_: &Locale, words: &Words) -> Self {
+        let option = |question: usize, n: usize, label: &str| OptionView {
+            id: format!("q{question}-{n}"),
+            mark: format!("q{question}o{n}"),
+            value: n.to_string(),
+            label: label.to_owned(),
+            checked: n == 1,
+        };
+        let choices = words.choices.values().enumerate();
+        Self {
+            action: "/s/sample".to_owned(),
+            unsubscribe: "/u/sample".to_owned(),
+            proof: "sample".to_owned(),
+            first_name: Some("Claire".to_owned()),
+            order: "A-1001".to_owned(),
+            date: sample_date(words),
+            answered_until: Some(sample_date(words)),
+            has_errors: true,
+            questions: vec![
+                QuestionView {
+                    key: "recommend".to_owned(),
+                    id: "q0".to_owned(),
+                    kind: "choice",
+                    text: "Recommend?".to_owned(),
+                    required: true,
+                    error: Some(words.error_missing.clone()),
+                    options: vec![option(0, 0, &words.yes), option(0, 1, &words.no)],
+                    n_options: 2,
+                    ..QuestionView::default()
+                },
+                QuestionView {
+                    key: "overall".to_owned(),
+                    id: "q1".to_owned(),
+                    kind: "scale",
+                    text: "Overall".to_owned(),
+                    options: (0..5).map(|n| option(1, n, &(n + 1).to_string())).collect(),
+                    n_options: 5,
+                    low: words.rating_low.clone(),
+                    high: words.rating_high.clone(),
+                    ..QuestionView::default()
+                },
+                QuestionView {
+                    key: "topic".to_owned(),
+                    id: "q2".to_owned(),
+                    kind: "choice",
+                    text: "What?".to_owned(),
+                    options: choices.map(|(n, label)| option(2, n, label)).collect(),
+                    n_options: words.choices.len(),
+                    after: Some("q0o1".to_owned()),
+                    ..QuestionView::default()
+                },
+                QuestionView {
+                    key: "comment".to_owned(),
+                    id: "q3".to_owned(),
+                    kind: "text",
+                    text: "Tell us more".to_owned(),
+                    value: "Livré en deux jours, emballé avec soin.".to_owned(),
+                    max_length: 4000,
+                    ..QuestionView::default()
+                },
+                QuestionView {
+                    key: "publish".to_owned(),
+                    id: "q4".to_owned(),
+                    kind: "consent",
+                    text: "You may publish my words".to_owned(),
+                    checked: true,
+                    name_field: "publish.name".to_owned(),
+                    name_value: "Claire D.".to_owned(),
+                    max_length: 60,
+                    name_error: Some(words.error_too_long.clone()),
+                    ..QuestionView::default()
+                },
+            ],
+        }
+    }
+}
+
+/// `page/thanks`: after an answer was stored; the same for every answer, but for one sentence.
+#[derive(Debug, Serialize)]
+pub struct ThanksPage {
+    pub unhappy: bool,
+    /// Until when, and where, the answer can be changed.
+    pub change_until: Option<String>,
+    pub survey: String,
+}
+
+impl View for ThanksPage {
+    const NAME: &'static str = "thanks";
+
+    fn sample(_: &Locale, words: &Words) -> Self {
+        Self { unhappy: true, change_until: Some(sample_date(words)), survey: "/s/sample".to_owned() }
+    }
+}
+
+/// `page/closed`: there is an answer, and it can no longer be changed.
+#[derive(Debug, Serialize)]
+pub struct ClosedPage {
+    pub order: String,
+}
+
+impl View for ClosedPage {
+    const NAME: &'static str = "closed";
+
+    fn sample(_: &Locale, _: &Words) -> Self {
+        Self { order: "A-1001".to_owned() }
+    }
+}
+
+/// `page/unsubscribe`: asks before opting out.
+#[derive(Debug, Serialize)]
+pub struct UnsubscribePage {
+    pub action: String,
+}
+
+impl View for UnsubscribePage {
+    const NAME: &'static str = "unsubscribe";
+
+    fn sample(_: &Locale, _: &Words) -> Self {
+        Self { action: "/u/sample".to_owned() }
+    }
+}
+
+/// `page/unsubscribed`: the customer has opted out.
+#[derive(Debug, Serialize)]
+pub struct UnsubscribedPage {}
+
+impl View for UnsubscribedPage {
+    const NAME: &'static str = "unsubscribed";
+
+    fn sample(_: &Locale, _: &Words) -> Self {
+        Self {}
+    }
+}
+
+/// `page/message`: says that something cannot be shown or done.
+#[derive(Debug, Serialize)]
+pub struct MessagePage {
+    pub title: String,
+    pub text: String,
+}
+
+impl View for MessagePage {
+    const NAME: &'static str = "message";
+
+    fn sample(_: &Locale, words: &Words) -> Self {
+        Self { title: words.gone_title.clone(), text: words.gone_text.clone() }
+    }
+}
+
+/// The date in the samples.
+fn sample_date(words: &Words) -> String {
+    chrono::DateTime::from_timestamp(1_772_532_000, 0)
+        .map_or_else(String::new, |moment| words.date(moment, chrono_tz::Europe::Paris))
+}

@@ -1,0 +1,120 @@
+//! The words of the interface, a `words.<locale>.toml` per language. What a file lacks or has too much is an error when it is read.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike as _, Utc};
+use chrono_tz::Tz;
+use serde::{Deserialize, Serialize};
+
+/// Every word that is not part of a template or of a survey's own wording. The files say what each is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Words {
+    pub months: [String; 12],
+    pub date: String,
+    pub first_day: String,
+    pub yes: String,
+    pub no: String,
+    pub rating_low: String,
+    pub rating_high: String,
+    pub nps_low: String,
+    pub nps_high: String,
+    pub survey_title: String,
+    pub survey_greeting: String,
+    pub survey_intro: String,
+    pub survey_answered: String,
+    pub optional: String,
+    pub display_name: String,
+    pub display_name_hint: String,
+    pub leave_empty: String,
+    pub send: String,
+    pub use_of_answers: String,
+    pub no_more_mails: String,
+    pub error_summary: String,
+    pub error_missing: String,
+    pub error_not_an_option: String,
+    pub error_too_long: String,
+    pub error_unreadable: String,
+    pub thanks_title: String,
+    pub thanks_text: String,
+    pub thanks_unhappy: String,
+    pub thanks_contact: String,
+    pub thanks_change: String,
+    pub change_answer: String,
+    pub to_shop: String,
+    pub closed_title: String,
+    pub closed_text: String,
+    pub unsubscribe_title: String,
+    pub unsubscribe_text: String,
+    pub unsubscribe_button: String,
+    pub unsubscribed_title: String,
+    pub unsubscribed_text: String,
+    pub gone_title: String,
+    pub gone_text: String,
+    pub too_large_title: String,
+    pub too_large_text: String,
+    pub unavailable_title: String,
+    pub unavailable_text: String,
+    pub error_title: String,
+    pub error_text: String,
+    /// By the key of the choice.
+    pub choices: BTreeMap<String, String>,
+}
+
+impl Words {
+    /// A moment as a date in long form, in the shop's zone: `3 March 2026`, `1er août 2026`.
+    pub fn date(&self, moment: DateTime<Utc>, zone: Tz) -> String {
+        let date = moment.with_timezone(&zone).date_naive();
+        let day = if date.day() == 1 { self.first_day.clone() } else { date.day().to_string() };
+        let month = self.months.get(date.month0() as usize).map_or("", String::as_str);
+        let values = [("day", day.as_str()), ("month", month), ("year", &date.year().to_string())];
+        // The wording was filled once when it was read; a name it does not know cannot turn up here.
+        fill(&self.date, &values).unwrap_or_else(|_| date.to_string())
+    }
+}
+
+/// Puts values where a wording says `{name}`. One pass: braces inside a value stay as they are.
+///
+/// # Errors
+/// The first name that has no value here.
+pub fn fill(wording: &str, values: &[(&str, &str)]) -> Result<String, String> {
+    let mut filled = String::with_capacity(wording.len() + 32);
+    let mut rest = wording;
+    while let Some(start) = rest.find('{') {
+        filled.push_str(&rest[..start]);
+        let after = &rest[start + 1..];
+        let name = after.split_once('}').map_or("", |(name, _)| name);
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') {
+            filled.push('{');
+            rest = after;
+            continue;
+        }
+        let Some((_, value)) = values.iter().find(|(known, _)| *known == name) else {
+            return Err(name.to_owned());
+        };
+        filled.push_str(value);
+        rest = &after[name.len() + 1..];
+    }
+    filled.push_str(rest);
+    Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_put_in_once() {
+        assert_eq!(fill("{a} and {b}", &[("a", "{b}"), ("b", "2")]).unwrap(), "{b} and 2");
+        assert_eq!(fill("{ } {a {} }{a}", &[("a", "1")]).unwrap(), "{ } {a {} }1");
+        assert_eq!(fill("{unknown}", &[("a", "1")]).unwrap_err(), "unknown");
+    }
+
+    #[test]
+    fn dates_are_written_out_in_the_zone_of_the_shop() {
+        let words: Words = toml::from_str(include_str!("../../../templates/words.fr.toml")).unwrap();
+        let late = "2026-07-31T22:30:00Z".parse().unwrap();
+        assert_eq!(words.date(late, chrono_tz::Europe::Paris), "1er août 2026");
+        assert_eq!(words.date(late, chrono_tz::UTC), "31 juillet 2026");
+    }
+}

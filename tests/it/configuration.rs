@@ -1,0 +1,147 @@
+//! jobs.toml: what is accepted, and how mistakes are shown.
+
+use std::path::Path;
+
+use afterword::cli::init::SHIPPED;
+use afterword::config::Config;
+
+use crate::support::program::{command, ran};
+
+/// Replaces a piece of the shipped file and expects these lines, in this order.
+#[track_caller]
+fn check(from: &str, to: &str, expected: &[&str]) {
+    assert!(SHIPPED.contains(from), "{from:?} is not in the shipped file any more");
+    let changed = SHIPPED.replacen(from, to, 1);
+    let found =
+        Config::parse(Path::new("jobs.toml"), &changed).err().map(|error| error.lines()).unwrap_or_default();
+    assert_eq!(found, expected);
+}
+
+/// The line of the shipped file that holds this text.
+fn line(text: &str) -> usize {
+    SHIPPED.lines().position(|line| line.contains(text)).unwrap() + 1
+}
+
+#[test]
+fn the_shipped_file_is_valid() {
+    let config =
+        Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap_or_else(|error| panic!("{:#?}", error.lines()));
+    assert_eq!(config.shops.len(), 1);
+    assert!(config.surveys[0].recommendation.is_some());
+}
+
+#[test]
+fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
+    check(
+        "log_format",
+        "log_fromat",
+        &[&format!(
+            "jobs.toml:{}:1: unknown field `log_fromat`, expected one of `base_url`, `listen`, `data_dir`, `secret_file`, \
+             `templates_dir`, `log_format`, `shutdown_grace` (did you mean `log_format`?)",
+            line("log_format = ")
+        )],
+    );
+    check(
+        "schedule = \"*/10 * * * *\"\ntimezone = \"Europe/Paris\"",
+        "schedule = \"*/10 * * * *\"\ntimezone = \"Europe/Pariss\"",
+        &[&format!(
+            "jobs.toml:{}:12: \"Europe/Pariss\" is not a time zone (did you mean `Europe/Paris`?)",
+            line("schedule = \"*/10") + 1
+        )],
+    );
+    check(
+        "shop = \"maison\"\nformat = \"auto\"",
+        "shop = \"maisn\"\nformat = \"auto\"",
+        &[&format!(
+            "jobs.toml:{}:1: there is no shop \"maisn\"; did you mean \"maison\"?",
+            line("[jobs.import-orders.params]")
+        )],
+    );
+    check(
+        "kind = \"send_invitations\"",
+        "kind = \"send_invitation\"",
+        &[&format!(
+            "jobs.toml:{}:8: there is no job kind \"send_invitation\" (did you mean `send_invitations`?)",
+            line("kind = \"send_invitations\"")
+        )],
+    );
+    check(
+        "when = { recommend = [\"no\"] }",
+        "when = { recommend = [\"non\"] }",
+        &[&format!(
+            "jobs.toml:{}:8: \"non\" is no answer to \"recommend\" (did you mean `no`?)",
+            line("when = { recommend")
+        )],
+    );
+}
+
+#[test]
+fn one_reading_tells_all_mistakes() {
+    let changed =
+        SHIPPED.replace("delay = \"7d\"", "delay = \"soon\"").replace("sample = 1.0", "sample = 2.0");
+    let error = Config::parse(Path::new("jobs.toml"), &changed).unwrap_err();
+    let lines = error.lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("expected a time such as 7d")));
+    assert!(lines.iter().any(|line| line.contains("2 is not a share")));
+}
+
+#[test]
+fn duplicate_keys_and_questions_are_refused() {
+    check(
+        "max_connections = 16",
+        "max_connections = 16\nmax_connections = 16",
+        &[&format!("jobs.toml:{}:1: duplicate key", line("max_connections = 16") + 1)],
+    );
+    check(
+        "key = \"overall\"",
+        "key = \"recommend\"",
+        &[&format!(
+            "jobs.toml:{}:7: the question \"recommend\" stands here twice",
+            line("key = \"overall\"")
+        )],
+    );
+    let shop = &SHIPPED[SHIPPED.find("[[shop]]").unwrap()..SHIPPED.find("# The order files").unwrap()];
+    let error = Config::parse(Path::new("jobs.toml"), &SHIPPED.replacen(shop, &format!("{shop}{shop}"), 1))
+        .unwrap_err();
+    assert!(error.lines()[0].ends_with("the shop \"maison\" stands here twice"), "{:?}", error.lines());
+}
+
+#[test]
+fn a_bad_schedule_names_the_field() {
+    let error =
+        Config::parse(Path::new("jobs.toml"), &SHIPPED.replace("0 6 * * 1", "61 6 * * 1")).unwrap_err();
+    let lines = error.lines();
+    assert_eq!(lines.len(), 1, "{lines:#?}");
+    assert!(lines[0].starts_with(&format!("jobs.toml:{}:12: ", line("0 6 * * 1"))), "{lines:?}");
+    assert!(lines[0].contains("minute"), "{lines:?}");
+}
+
+#[test]
+fn init_writes_the_commented_file_once() {
+    let dir = crate::support::data_dir();
+    let first = ran(command(dir.path()).arg("init").output().unwrap()).expect(0);
+    assert!(first.stderr.contains("afterword check"));
+    assert_eq!(std::fs::read_to_string(dir.path().join("jobs.toml")).unwrap(), SHIPPED);
+    assert!(dir.path().join("data/secret").is_file());
+    ran(command(dir.path()).arg("init").output().unwrap()).expect(4);
+}
+
+#[test]
+fn a_mistake_ends_with_exit_code_2_and_shows_the_place() {
+    let dir = crate::support::data_dir();
+    std::fs::write(dir.path().join("jobs.toml"), SHIPPED.replace("delay = \"7d\"", "delay = \"soon\""))
+        .unwrap();
+    let ran = ran(command(dir.path()).arg("check").output().unwrap()).expect(2);
+    assert!(ran.stderr.contains(&format!("jobs.toml:{}:", line("delay = \"7d\""))), "{}", ran.stderr);
+    assert!(ran.stderr.contains("expected a time such as 7d"), "{}", ran.stderr);
+    assert_eq!(ran.stdout, "");
+}
+
+#[test]
+fn no_file_says_how_to_get_one() {
+    let dir = crate::support::data_dir();
+    let ran =
+        ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(1);
+    assert!(ran.stderr.contains("afterword init"), "{}", ran.stderr);
+}

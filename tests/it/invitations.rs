@@ -1,0 +1,355 @@
+//! [2] Who is asked, and what becomes of the mail: against a real Postgres and a real conversation with a relay.
+
+use std::collections::BTreeMap;
+
+use afterword::context::Context;
+use afterword::invitations::{self, InvitationState, SendReport, SkipReason};
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::factories::{self, Order, at};
+use crate::support::program::{Program, shipped, shipped_with};
+use crate::support::smtp::Relay;
+
+/// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
+const NOW: &str = "2026-03-12T10:00:00Z";
+
+async fn send(context: &Context, dry_run: bool) -> SendReport {
+    let survey = context.config.survey("satisfaction").unwrap();
+    invitations::send(context, survey, dry_run, &CancellationToken::new()).await.unwrap()
+}
+
+/// An order of the shop `maison` per address, called by its number from 1.
+async fn orders(pool: &PgPool, emails: &[&str]) {
+    let shop = factories::shop(pool, "maison").await;
+    for (n, email) in emails.iter().enumerate() {
+        let customer = factories::customer(pool, shop, email).await;
+        Order::new(shop, customer, &(n + 1).to_string()).insert(pool).await;
+    }
+}
+
+/// The state of every invitation, by the order's number.
+async fn states(pool: &PgPool) -> BTreeMap<String, (InvitationState, Option<SkipReason>, i16)> {
+    let sql = r#"select o.external_id, i.state, i.skip_reason, i.attempts
+                 from invitation i join "order" o using (shop_id, order_id)"#;
+    let rows: Vec<(String, InvitationState, Option<SkipReason>, i16)> =
+        sqlx::query_as(sql).fetch_all(pool).await.unwrap();
+    rows.into_iter().map(|(order, state, reason, attempts)| (order, (state, reason, attempts))).collect()
+}
+
+async fn at_moment(program: &Program, now: DateTime<Utc>) -> Context {
+    program.context(now).await
+}
+
+#[tokio::test]
+async fn every_due_order_gets_one_decision_with_its_reason() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(&relay)).await;
+    let pool = &program.db.pool;
+    let shop = factories::shop(pool, "maison").await;
+    let mut customers = BTreeMap::new();
+    for name in [
+        "asked",
+        "cancelled",
+        "refunded",
+        "late",
+        "twice",
+        "unsubscribed",
+        "bounced",
+        "open",
+        "soon",
+        "erased",
+    ] {
+        customers.insert(name, factories::customer(pool, shop, &format!("{name}@customer.example")).await);
+    }
+    let order = |name: &str| Order::new(shop, customers[name], name);
+    order("asked").insert(pool).await;
+    Order { status: "cancelled", ..order("cancelled") }.insert(pool).await;
+    Order { status: "refunded", ..order("refunded") }.insert(pool).await;
+    order("late").ordered_at("2026-01-01T10:00:00Z").insert(pool).await;
+    order("twice").insert(pool).await;
+    Order { external_id: "twice-later".to_owned(), ..order("twice").ordered_at("2026-03-02T10:00:00Z") }
+        .insert(pool)
+        .await;
+    Order { fulfilled_at: None, status: "open", ..order("open") }.insert(pool).await;
+    order("soon").ordered_at("2026-03-09T10:00:00Z").insert(pool).await;
+    for (name, reason) in [("unsubscribed", "unsubscribed"), ("bounced", "bounced")] {
+        order(name).insert(pool).await;
+        let sql = "insert into suppression values ($1, sha256($2), $3::suppression_reason, now())";
+        let address = format!("{name}@customer.example").into_bytes();
+        sqlx::query(sql).bind(shop).bind(address).bind(reason).execute(pool).await.unwrap();
+    }
+    order("erased").insert(pool).await;
+    sqlx::query(
+        "update customer set email = null, email_key = null, erased_at = now() where customer_id = $1",
+    )
+    .bind(customers["erased"])
+    .execute(pool)
+    .await
+    .unwrap();
+
+    let context = at_moment(&program, at(NOW)).await;
+    let dry = send(&context, true).await;
+    assert_eq!(states(pool).await.len(), 0, "a dry run writes nothing");
+    assert_eq!(relay.accepted().len(), 0, "and mails nothing");
+    let real = send(&context, false).await;
+    assert_eq!(dry.shops[0].n_queued, real.shops[0].n_queued);
+    assert_eq!(dry.shops[0].n_skipped, real.shops[0].n_skipped);
+
+    let skipped = |reason| (InvitationState::Skipped, Some(reason), 0);
+    let expected = BTreeMap::from(
+        [
+            ("asked", (InvitationState::Sent, None, 1)),
+            ("cancelled", skipped(SkipReason::Cancelled)),
+            ("refunded", skipped(SkipReason::Refunded)),
+            ("late", skipped(SkipReason::TooLate)),
+            ("twice", (InvitationState::Sent, None, 1)),
+            ("twice-later", skipped(SkipReason::Throttled)),
+            ("unsubscribed", skipped(SkipReason::Unsubscribed)),
+            ("bounced", skipped(SkipReason::Suppressed)),
+            ("erased", skipped(SkipReason::Erased)),
+        ]
+        .map(|(order, state)| (order.to_owned(), state)),
+    );
+    assert_eq!(states(pool).await, expected);
+    let listed: BTreeMap<_, _> = dry.shops[0]
+        .decisions
+        .iter()
+        .map(|decision| (decision.order_id.clone(), decision.skip_reason))
+        .collect();
+    assert_eq!(listed, expected.iter().map(|(order, (_, reason, _))| (order.clone(), *reason)).collect());
+
+    // Again, the same day and the next: nobody is decided about or mailed twice.
+    send(&context, false).await;
+    send(&at_moment(&program, at(NOW) + TimeDelta::days(1)).await, false).await;
+    assert_eq!(states(pool).await, expected);
+    assert_eq!(relay.accepted().len(), 2);
+    // The throttle looks back: the later order of "soon" is due now, its customer was never asked; "twice" was.
+    Order { external_id: "twice-again".to_owned(), ..order("twice").ordered_at("2026-03-10T10:00:00Z") }
+        .insert(pool)
+        .await;
+    send(&at_moment(&program, at("2026-03-20T10:00:00Z")).await, false).await;
+    let now = states(pool).await;
+    assert_eq!(now["soon"].0, InvitationState::Sent);
+    assert_eq!(now["twice-again"], skipped(SkipReason::Throttled));
+}
+
+#[tokio::test]
+async fn what_the_relay_says_decides_the_outcome() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(&relay)).await;
+    let pool = &program.db.pool;
+    let names = ["alice", "nobody", "policy", "later", "refused", "vanish"];
+    orders(pool, &names.map(|name| format!("{name}@customer.example")).each_ref().map(String::as_str)).await;
+    let report = send(&at_moment(&program, at(NOW)).await, false).await;
+    let delivery = &report.shops[0].delivery;
+    assert_eq!((delivery.n_sent, delivery.n_deferred, delivery.n_failed, delivery.n_unknown), (1, 1, 3, 1));
+    assert!(report.is_partial());
+
+    let found = states(pool).await;
+    let state =
+        |name: &str| found[&(names.iter().position(|other| *other == name).unwrap() + 1).to_string()].0;
+    assert_eq!(state("alice"), InvitationState::Sent);
+    assert_eq!(state("nobody"), InvitationState::Failed);
+    assert_eq!(state("policy"), InvitationState::Failed);
+    assert_eq!(state("later"), InvitationState::Deferred);
+    assert_eq!(state("refused"), InvitationState::Failed);
+    assert_eq!(state("vanish"), InvitationState::Unknown);
+
+    // Only the address that does not exist is not written to again.
+    let suppressed: Vec<String> = sqlx::query_scalar(
+        "select c.email from customer c join suppression s
+         on s.shop_id = c.shop_id and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert_eq!(suppressed, ["nobody@customer.example"]);
+    // What the relay said is kept, the address in it is not.
+    let text: String =
+        sqlx::query_scalar("select text from attempt where code = 550 and enhanced_code = '5.1.1'")
+            .fetch_one(pool)
+            .await
+            .unwrap();
+    assert!(text.contains("no such user") && !text.contains('@'), "{text}");
+
+    // Days of further runs: the deferred one is tried again, the unknown one never.
+    for hours in [1, 5, 24, 48] {
+        send(&at_moment(&program, at(NOW) + TimeDelta::hours(hours)).await, false).await;
+    }
+    let to_vanish = relay.accepted().iter().filter(|mail| mail.to.starts_with("vanish@")).count();
+    assert_eq!(to_vanish, 1, "what nobody can know is not sent again");
+    assert_eq!(states(pool).await["4"], (InvitationState::Deferred, None, 5));
+    assert_eq!(states(pool).await["6"], (InvitationState::Unknown, None, 1));
+}
+
+#[tokio::test]
+async fn a_relay_that_is_away_is_held_against_nobody() {
+    let relay = Relay::start();
+    let here = shipped_with(&relay);
+    let port = format!("port = {}", relay.port);
+    assert!(here.contains(&port));
+    let program = Program::new(&here.replace(&port, "port = 1")).await;
+    orders(&program.db.pool, &["a@customer.example", "b@customer.example"]).await;
+    let report = send(&at_moment(&program, at(NOW)).await, false).await;
+    assert!(report.is_partial());
+    let waiting = (InvitationState::Queued, None, 0);
+    assert_eq!(states(&program.db.pool).await.into_values().collect::<Vec<_>>(), [waiting, waiting]);
+
+    // It is back, and the mails leave.
+    let text = std::fs::read_to_string(program.path("jobs.toml"))
+        .unwrap()
+        .replace("port = 1\n", &format!("{port}\n"));
+    program.write("jobs.toml", text);
+    send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
+    assert_eq!(relay.accepted().len(), 2);
+}
+
+#[tokio::test]
+async fn an_order_cancelled_or_a_customer_gone_while_the_mail_waits_is_not_mailed() {
+    let program = Program::new(&shipped_with(&Relay::start()).replace("port = ", "port = 1 # ")).await;
+    let pool = &program.db.pool;
+    orders(pool, &["a@customer.example", "b@customer.example", "c@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    sqlx::query(r#"update "order" set status = 'cancelled' where external_id = '1'"#)
+        .execute(pool)
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into suppression select shop_id, sha256('b@customer.example'), 'manual', now() from shop",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let later = at(NOW) + TimeDelta::days(40);
+    send(&at_moment(&program, later).await, false).await;
+    let found = states(pool).await;
+    assert_eq!(found["1"].0, InvitationState::Cancelled);
+    assert_eq!(found["2"].0, InvitationState::Suppressed);
+    assert_eq!(found["3"].0, InvitationState::Expired);
+}
+
+#[tokio::test]
+async fn two_runs_at_once_mail_everybody_once() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(&relay)).await;
+    let emails: Vec<String> = (0..120).map(|n| format!("c{n}@customer.example")).collect();
+    orders(&program.db.pool, &emails.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let context = at_moment(&program, at(NOW)).await;
+    let (one, two) = tokio::join!(send(&context, false), send(&context, false));
+    let n_sent = |report: &SendReport| report.shops[0].delivery.n_sent;
+    assert_eq!(n_sent(&one) + n_sent(&two), 120);
+    let mut recipients: Vec<String> = relay.accepted().into_iter().map(|mail| mail.to).collect();
+    recipients.sort();
+    recipients.dedup();
+    assert_eq!((recipients.len(), relay.accepted().len()), (120, 120));
+}
+
+#[tokio::test]
+async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(&relay).replace("port = ", "port = 1 # ")).await;
+    let pool = &program.db.pool;
+    orders(pool, &["a@customer.example", "b@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    // As a kill would leave them: one claimed, one committed before its final dot; both leases ran out.
+    sqlx::query(
+        "update invitation set lease_until = now() - interval '1 second', fence = fence + 1,
+         state = (case when order_id = (select min(order_id) from \"order\") then 'claimed' else 'in_data' end)::invitation_state",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let port = format!("port = {}", relay.port);
+    let text = std::fs::read_to_string(program.path("jobs.toml")).unwrap();
+    program.write(
+        "jobs.toml",
+        text.lines()
+            .map(|line| if line.starts_with("port = 1 #") { &port } else { line })
+            .collect::<Vec<_>>()
+            .join("\n"),
+    );
+    let report = send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
+    assert_eq!(report.shops[0].delivery.settled.n_unknown, 1);
+    let found = states(pool).await;
+    assert_eq!((found["1"].0, found["2"].0), (InvitationState::Sent, InvitationState::Unknown));
+    assert_eq!(relay.accepted().len(), 1);
+}
+
+#[tokio::test]
+async fn the_sample_is_the_same_in_every_rerun() {
+    let program = Program::new(&shipped().replace("sample = 1.0", "sample = 0.25")).await;
+    let pool = &program.db.pool;
+    let emails: Vec<String> = (0..400).map(|n| format!("c{n}@customer.example")).collect();
+    orders(pool, &emails.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let context = at_moment(&program, at(NOW)).await;
+    let (first, second) = (send(&context, true).await, send(&context, true).await);
+    assert_eq!(first.shops[0].decisions, second.shops[0].decisions);
+    let asked = first.shops[0].n_queued;
+    assert!((70..=130).contains(&asked), "a quarter of 400, give or take: {asked}");
+}
+
+#[tokio::test]
+async fn mails_are_written_as_files_when_none_may_leave() {
+    let program = Program::new(&shipped()).await;
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    let files: Vec<_> =
+        std::fs::read_dir(program.path("data/outbox")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(files.len(), 1);
+    let mail = std::fs::read(&files[0]).unwrap();
+    let mail = mail_parser::MessageParser::default().parse(&mail).unwrap();
+    assert_eq!(mail.to().unwrap().first().unwrap().address(), Some("alice@customer.example"));
+    assert!(mail.header_raw("List-Unsubscribe").is_some_and(|value| value.contains("/u/")));
+}
+
+#[tokio::test]
+async fn outside_the_send_window_mails_wait() {
+    let window = shipped().replace(
+        "sample = 1.0",
+        "sample = 1.0\nsend_window = { days = \"mon-fri\", from = \"09:00\", to = \"19:00\" }",
+    );
+    let program = Program::new(&window).await;
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    // 21:00 in Paris.
+    let report = send(&at_moment(&program, at("2026-03-12T20:00:00Z")).await, false).await;
+    assert!(report.shops[0].delivery.window_closed);
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Queued);
+    send(&at_moment(&program, at("2026-03-13T08:30:00Z")).await, false).await;
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
+}
+
+#[tokio::test]
+async fn the_enums_are_the_databases() {
+    use afterword::invitations::outbox::AttemptOutcome;
+    use afterword::invitations::suppression::SuppressionReason;
+    let db = crate::support::TestDb::new().await;
+    let labels = |name: &'static str| {
+        let pool = db.pool.clone();
+        async move {
+            let sql =
+                "select enumlabel::text from pg_enum where enumtypid = $1::regtype order by enumsortorder";
+            sqlx::query_scalar::<_, String>(sql).bind(name).fetch_all(&pool).await.unwrap()
+        }
+    };
+    // Reading each label back as the Rust enum, and writing it again, must give the label.
+    macro_rules! check {
+        ($name:literal, $kind:ty) => {
+            for label in labels($name).await {
+                let sql = concat!("select $1::", $name);
+                let read: $kind = sqlx::query_scalar(concat!("select ($1::text)::", $name))
+                    .bind(&label)
+                    .fetch_one(&db.pool)
+                    .await
+                    .unwrap();
+                let written: $kind = sqlx::query_scalar(sql).bind(read).fetch_one(&db.pool).await.unwrap();
+                assert_eq!(serde_json::to_value(written).unwrap(), label);
+            }
+        };
+    }
+    check!("invitation_state", InvitationState);
+    check!("skip_reason", SkipReason);
+    check!("attempt_outcome", AttemptOutcome);
+    check!("suppression_reason", SuppressionReason);
+}

@@ -1,0 +1,395 @@
+//! The runner and its ledger: once per occurrence, one at a time, and every end recorded.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use afterword::config::{CatchUp, Config, ScheduledJob};
+use afterword::context::{Context, Shops};
+use afterword::jobs::ledger::{self, JobRunState, JobTrigger, Occurrence, Refusal};
+use afterword::jobs::runner::{self, Outcome, Pace, run_occurrence};
+use afterword::jobs::{AnyJob, Job, JobError, Run, RunOutcome, RunReport};
+use afterword::mail::templates::Templates;
+use afterword::token::Tokens;
+use afterword::types::{Clock, JobRunId};
+use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::TestDb;
+
+/// A job of a test: what it does is a closure.
+pub struct Probe<F>(F);
+
+impl<F> fmt::Debug for Probe<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Probe")
+    }
+}
+
+impl<F> Job for Probe<F>
+where
+    F: Fn(CancellationToken) -> BoxFuture<'static, Result<RunReport, JobError>> + Send + Sync + 'static,
+{
+    const KIND: &'static str = "probe";
+    const ABOUT: &'static str = "Does what a test wants";
+    const SAMPLE: &'static str = "";
+
+    fn check(&self, _: &Config) -> Vec<String> {
+        Vec::new()
+    }
+
+    async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
+        (self.0)(run.stop.clone()).await
+    }
+}
+
+/// A job named `probe` that does this; once, within a minute.
+pub fn probe<Doing>(act: impl Fn(CancellationToken) -> Doing + Send + Sync + 'static) -> ScheduledJob
+where
+    Doing: Future<Output = Result<RunReport, JobError>> + Send + 'static,
+{
+    ScheduledJob {
+        name: "probe".to_owned(),
+        kind: "probe",
+        job: AnyJob::new(Probe(move |stop| {
+            Box::pin(act(stop)) as BoxFuture<'static, Result<RunReport, JobError>>
+        })),
+        schedule: None,
+        enabled: true,
+        catch_up: CatchUp::Once,
+        catch_up_window: Duration::from_secs(24 * 3600),
+        timeout: Duration::from_secs(60),
+    }
+}
+
+pub fn done(text: &str) -> RunReport {
+    let details = serde_json::json!({ "n_things": 3 });
+    RunReport { outcome: RunOutcome::Done, text: text.to_owned(), details, listing: Vec::new() }
+}
+
+/// A job that counts its runs.
+pub fn counting() -> (ScheduledJob, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let job = probe({
+        let count = count.clone();
+        move |_| {
+            let count = count.clone();
+            async move {
+                count.fetch_add(1, Ordering::SeqCst);
+                Ok(done("counted"))
+            }
+        }
+    });
+    (job, count)
+}
+
+/// The shipped configuration with these jobs, on a test's database.
+pub async fn context(pool: &PgPool, jobs: Vec<ScheduledJob>) -> Context {
+    let mut config = Config::parse(Path::new("jobs.toml"), include_str!("../../jobs.toml")).unwrap();
+    config.jobs = jobs;
+    Context {
+        shops: Arc::new(Shops::store(pool, &config).await.unwrap()),
+        config: Arc::new(config),
+        pool: pool.clone(),
+        templates: Arc::new(Templates::load(None).unwrap()),
+        tokens: Tokens::new(b"a secret of the tests, 32 bytes or more"),
+        clock: Clock::System,
+    }
+}
+
+pub fn at(moment: &str) -> DateTime<Utc> {
+    moment.parse().unwrap()
+}
+
+/// Times that do not make the tests wait.
+fn quick() -> Pace {
+    Pace {
+        lease: Duration::from_millis(1500),
+        renew: Duration::from_millis(100),
+        give_up: Duration::from_millis(1000),
+        grace: Duration::from_millis(300),
+    }
+}
+
+async fn by_hand(context: &Context, job: &ScheduledJob) -> Outcome {
+    run_occurrence(context, job, Occurrence::ByHand, false, &CancellationToken::new()).await.unwrap()
+}
+
+async fn quickly(context: &Context, job: &ScheduledJob, stop: &CancellationToken) -> Outcome {
+    runner::run_at_pace(context, job, Occurrence::ByHand, false, stop, quick()).await.unwrap()
+}
+
+/// The ledger, the earliest first, as states and what is said about them.
+async fn states(pool: &PgPool) -> Vec<(JobRunState, String)> {
+    let mut runs = ledger::history(pool, None, 100).await.unwrap();
+    runs.sort_by_key(|run| run.job_run_id);
+    let said = |run: &ledger::JobRun| {
+        let text = run.report.as_ref().and_then(|report| report["text"].as_str());
+        run.reason.as_deref().or(text).unwrap_or_default().to_owned()
+    };
+    runs.iter().map(|run| (run.state, said(run))).collect()
+}
+
+#[tokio::test]
+async fn of_many_runners_exactly_one_has_the_occurrence() {
+    let db = TestDb::new().await;
+    let (job, count) = counting();
+    let context = context(&db.pool, vec![]).await;
+    for minute in 0..10 {
+        let occurrence =
+            Occurrence::Scheduled(at("2026-03-01T09:00:00Z") + chrono::TimeDelta::minutes(minute));
+        let stop = CancellationToken::new();
+        let runners = (0..8).map(|_| run_occurrence(&context, &job, occurrence, false, &stop));
+        let outcomes = futures_util::future::join_all(runners).await;
+        let ended = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Ended(_)))).count();
+        let refused = outcomes.iter().filter(|outcome| matches!(outcome, Ok(Outcome::Refused(_)))).count();
+        assert_eq!((ended, refused), (1, 7));
+    }
+    assert_eq!(count.load(Ordering::SeqCst), 10);
+    assert_eq!(states(&db.pool).await, vec![(JobRunState::Done, "counted".to_owned()); 10]);
+}
+
+#[tokio::test]
+async fn a_job_runs_once_at_a_time() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let let_go = CancellationToken::new();
+    let job = probe({
+        let let_go = let_go.clone();
+        move |_| {
+            let let_go = let_go.clone();
+            async move {
+                let_go.cancelled().await;
+                Ok(done("at last"))
+            }
+        }
+    });
+    let first = tokio::spawn({
+        let (context, job) = (context.clone(), job.clone());
+        async move { by_hand(&context, &job).await }
+    });
+    while states(&db.pool).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let Outcome::Refused(Refusal::Running { owner, .. }) = by_hand(&context, &job).await else {
+        panic!("a second run began")
+    };
+    assert_eq!(owner, ledger::owner());
+    let scheduled = Occurrence::Scheduled(at("2026-03-01T09:00:00Z"));
+    let stop = CancellationToken::new();
+    let refused = run_occurrence(&context, &job, scheduled, false, &stop).await.unwrap();
+    assert!(matches!(refused, Outcome::Refused(Refusal::Running { .. })), "{refused:?}");
+    // A dry run changes nothing: it need not wait, and is not recorded.
+    let_go.cancel();
+    run_occurrence(&context, &job, Occurrence::ByHand, true, &stop).await.unwrap();
+    assert_eq!(first.await.unwrap(), Outcome::Ended(done("at last")));
+    assert_eq!(states(&db.pool).await, [(JobRunState::Done, "at last".to_owned())]);
+    // Afterwards it runs again, even where the clock stands still.
+    let standing_still = Context { clock: Clock::Fixed(at("2026-03-01T09:00:00Z")), ..context };
+    for _ in 0..2 {
+        assert!(matches!(by_hand(&standing_still, &job).await, Outcome::Ended(_)));
+    }
+    let runs = ledger::history(&db.pool, Some("probe"), 1).await.unwrap();
+    assert_eq!(runs[0].trigger, JobTrigger::Hand);
+    assert_eq!(runs[0].report.as_ref().unwrap()["as_of"], "2026-03-01T09:00:00Z");
+}
+
+#[tokio::test]
+async fn a_run_that_was_left_behind_is_closed_and_does_not_stand_in_the_way() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let (job, count) = counting();
+    let left_behind = |seconds: f64| {
+        sqlx::query(
+            "insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+             values ('probe', now() - interval '1 hour', 'schedule', 'running', 'other/1/00', now() + make_interval(secs => $1), now())",
+        )
+        .bind(seconds)
+        .execute(&db.pool)
+    };
+    left_behind(60.0).await.unwrap();
+    assert!(matches!(by_hand(&context, &job).await, Outcome::Refused(Refusal::Running { .. })));
+    sqlx::query("update job_run set lease_until = now() - interval '1 second'")
+        .execute(&db.pool)
+        .await
+        .unwrap();
+    assert!(matches!(by_hand(&context, &job).await, Outcome::Ended(_)));
+    let states = states(&db.pool).await;
+    assert_eq!(states[0].0, JobRunState::Interrupted);
+    assert!(states[0].1.contains("its program ended"), "{states:?}");
+    assert_eq!(states[1].0, JobRunState::Done);
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_panic_and_a_failure_are_recorded_without_what_they_say_and_the_next_run_begins() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let panicking = probe(|_| async { panic!("claire@maison.example is odd") });
+    let Outcome::Failed { reason } = by_hand(&context, &panicking).await else { panic!("it did not fail") };
+    assert!(reason.starts_with("panic: at tests/it/jobs.rs:"), "{reason}");
+    let failing =
+        probe(|_| async { Err(anyhow::anyhow!("no row for claire@maison.example").context("cannot go on")) });
+    let Outcome::Failed { reason } = by_hand(&context, &failing).await else { panic!("it did not fail") };
+    assert_eq!(reason, "cannot go on: no row for (…)");
+    // What Postgres says can quote a value; its code cannot.
+    let pool = db.pool.clone();
+    let refused = probe(move |_| {
+        let pool = pool.clone();
+        async move {
+            sqlx::query("select 'claire@maison.example'::int").execute(&pool).await?;
+            Ok(done("never"))
+        }
+    });
+    let Outcome::Failed { reason } = by_hand(&context, &refused).await else { panic!("it did not fail") };
+    assert_eq!(reason, "the database refused it with 22P02");
+    let (counting, _) = counting();
+    assert!(matches!(by_hand(&context, &counting).await, Outcome::Ended(_)));
+
+    let states = states(&db.pool).await;
+    let words: Vec<JobRunState> = states.iter().map(|(state, _)| *state).collect();
+    assert_eq!(words, [JobRunState::Failed, JobRunState::Failed, JobRunState::Failed, JobRunState::Done]);
+    assert!(!format!("{states:?}").contains("claire"), "{states:?}");
+}
+
+#[tokio::test]
+async fn a_job_that_takes_too_long_is_told_to_stop() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let mut listening = probe(|stop| async move {
+        stop.cancelled().await;
+        Ok(RunReport { outcome: RunOutcome::Partial, ..done("half of it") })
+    });
+    listening.timeout = Duration::from_millis(100);
+    let Outcome::Ended(report) = quickly(&context, &listening, &CancellationToken::new()).await else {
+        panic!("it did not end")
+    };
+    assert_eq!(report.text, "half of it; stopped because it took longer than its timeout of 100ms");
+
+    let mut deaf = probe(|_| std::future::pending());
+    deaf.timeout = Duration::from_millis(100);
+    let Outcome::Failed { reason } = quickly(&context, &deaf, &CancellationToken::new()).await else {
+        panic!("it did not fail")
+    };
+    assert_eq!(reason, "timeout: told to stop after 100ms, it did not end within another 300ms");
+    let states = states(&db.pool).await;
+    assert_eq!((states[0].0, states[1].0), (JobRunState::Partial, JobRunState::Failed));
+}
+
+#[tokio::test]
+async fn a_stopped_program_lets_its_jobs_end_and_records_those_that_do_not() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let listening = probe(|stop| async move {
+        stop.cancelled().await;
+        Ok(RunReport { outcome: RunOutcome::Partial, ..done("half of it") })
+    });
+    assert!(matches!(quickly(&context, &listening, &stop).await, Outcome::Ended(_)));
+    let deaf = probe(|_| std::future::pending());
+    let Outcome::Interrupted { reason } = quickly(&context, &deaf, &stop).await else {
+        panic!("it was not interrupted")
+    };
+    assert!(reason.contains("the program was stopped"), "{reason}");
+    let states = states(&db.pool).await;
+    assert_eq!((states[0].0, states[1].0), (JobRunState::Partial, JobRunState::Interrupted));
+}
+
+#[tokio::test]
+async fn a_long_run_keeps_its_lease_and_a_lost_one_stops_it() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    // Longer than the lease: only the renewals keep the second runner out.
+    let long = probe(|stop| async move {
+        tokio::select! {
+            () = stop.cancelled() => Ok(RunReport { outcome: RunOutcome::Partial, ..done("told to stop") }),
+            () = tokio::time::sleep(Duration::from_millis(3000)) => Ok(done("slept")),
+        }
+    });
+    let run = |job: ScheduledJob| {
+        let context = context.clone();
+        tokio::spawn(async move { quickly(&context, &job, &CancellationToken::new()).await })
+    };
+    let first = run(long.clone());
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    let second = quickly(&context, &long, &CancellationToken::new()).await;
+    assert!(matches!(second, Outcome::Refused(Refusal::Running { .. })), "{second:?}");
+    assert_eq!(first.await.unwrap(), Outcome::Ended(done("slept")));
+
+    // Another instance takes it for dead: it is told to stop, and what it says afterwards does not count.
+    let zombie = run(long);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let closed: JobRunId = sqlx::query_scalar(
+        "update job_run set state = 'interrupted', reason = 'taken for dead', finished_at = now(), lease_until = null
+         where state = 'running' returning job_run_id",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    let Outcome::Interrupted { reason } = zombie.await.unwrap() else { panic!("it went on") };
+    assert!(reason.contains("took this run for dead"), "{reason}");
+    let runs = ledger::history(&db.pool, None, 10).await.unwrap();
+    let run = runs.iter().find(|run| run.job_run_id == closed).unwrap();
+    assert_eq!(run.reason.as_deref(), Some("taken for dead"));
+}
+
+#[tokio::test]
+async fn a_run_whose_database_is_gone_stops_before_another_may_begin() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let (told, was_told) = tokio::sync::mpsc::unbounded_channel();
+    let job = probe(move |stop| {
+        let told = told.clone();
+        async move {
+            stop.cancelled().await;
+            told.send(()).unwrap();
+            Ok(RunReport { outcome: RunOutcome::Partial, ..done("told to stop") })
+        }
+    });
+    let mut was_told = was_told;
+    let run = tokio::spawn({
+        let context = context.clone();
+        async move { quickly(&context, &job, &CancellationToken::new()).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // The heart's own connections find the table locked: they wait, and no renewal comes through.
+    let mut lock = db.pool.begin().await.unwrap();
+    sqlx::query("lock table job_run in access exclusive mode").execute(&mut *lock).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(5), was_told.recv()).await.unwrap().unwrap();
+    lock.rollback().await.unwrap();
+    assert!(matches!(run.await.unwrap(), Outcome::Ended(_)));
+}
+
+#[tokio::test]
+async fn the_words_of_the_ledger_are_the_databases() {
+    let db = TestDb::new().await;
+    use JobRunState::{Done, Failed, Interrupted, Partial, Running, Skipped};
+    for state in [Running, Done, Partial, Failed, Skipped, Interrupted] {
+        let (back, word): (JobRunState, String) = sqlx::query_as("select $1::job_run_state, $1::text")
+            .bind(state)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!((back, word.as_str()), (state, state.as_str()));
+    }
+    for trigger in [JobTrigger::Schedule, JobTrigger::Hand] {
+        let (back, word): (JobTrigger, String) = sqlx::query_as("select $1::job_trigger, $1::text")
+            .bind(trigger)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!((back, word.as_str()), (trigger, trigger.as_str()));
+    }
+    let words: i64 = sqlx::query_scalar(
+        "select count(*) from pg_enum join pg_type on pg_type.oid = enumtypid where typname in ('job_run_state', 'job_trigger')",
+    )
+    .fetch_one(&db.pool)
+    .await
+    .unwrap();
+    assert_eq!(words, 8);
+}
