@@ -7,3 +7,5 @@ mod configuration;
 mod invitations;
 mod jobs;
 mod scheduler;
+mod metrics;
+mod testimonials;
