@@ -5,5 +5,6 @@ mod support;
 mod database;
 mod configuration;
 mod invitations;
+mod pages;
 mod jobs;
 mod scheduler;
