@@ -5,6 +5,7 @@ mod support;
 mod database;
 mod configuration;
 mod invitations;
+mod pages;
 mod jobs;
 mod scheduler;
 mod metrics;
