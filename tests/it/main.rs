@@ -9,3 +9,4 @@ mod jobs;
 mod scheduler;
 mod metrics;
 mod testimonials;
+mod olist;
