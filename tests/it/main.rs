@@ -10,3 +10,4 @@ mod jobs;
 mod scheduler;
 mod metrics;
 mod testimonials;
+mod olist;
