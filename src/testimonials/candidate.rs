@@ -4,8 +4,8 @@
 //! first question of type `rating`, of type `recommend`, and the first question of type `text` that was answered.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use sqlx::PgConnection;
@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use super::display_name::Author;
 use super::{RejectReason, TestimonialState};
 use crate::orders::OrderStatus;
-use crate::survey::{self, QuestionKind, Questionnaire};
+use crate::survey::{QuestionKind, Questionnaire};
 use crate::types::{ResponseId, ShopId, SurveyVersionId};
 
 /// A testimonial with its response, its order and its customer, as they are now.
@@ -58,24 +58,18 @@ pub struct Filter {
     pub decided_since: Option<DateTime<Utc>>,
 }
 
-/// How many candidates are read at a time.
-pub const PAGE: usize = 1_000;
-
-/// The next [`PAGE`] candidates of a shop whose number is greater than `after`, in the order of their numbers.
-pub fn next_page(
+/// The candidates of a shop, in the order of their numbers. They come one by one, however many there are.
+pub fn candidates(
     conn: &mut PgConnection,
     shop: ShopId,
     filter: Filter,
-    after: ResponseId,
 ) -> BoxStream<'_, sqlx::Result<Candidate>> {
     sqlx::query_file_as!(
         Candidate,
         "src/testimonials/candidate.sql",
         shop.0,
-        after.0,
         filter.state as Option<TestimonialState>,
         filter.decided_since,
-        PAGE as i64,
     )
     .fetch(conn)
     .boxed()
@@ -123,24 +117,41 @@ impl Candidate {
     }
 }
 
-/// The questionnaires of a shop, each read once.
-#[derive(Default)]
+/// All questionnaires that a shop ever asked.
 pub struct Questionnaires(HashMap<SurveyVersionId, Questionnaire>);
 
 impl Questionnaires {
-    /// The one that these candidates saw, read if need be.
+    /// Reads them.
     ///
     /// # Errors
     /// When the database does not answer, or a stored questionnaire cannot be read.
-    pub async fn read(
-        &mut self,
-        conn: &mut PgConnection,
-        shop: ShopId,
-        candidate: &Candidate,
-    ) -> anyhow::Result<&Questionnaire> {
-        Ok(match self.0.entry(candidate.version) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(survey::asked(conn, shop, candidate.version).await?),
+    pub async fn of(conn: &mut PgConnection, shop: ShopId) -> anyhow::Result<Self> {
+        let versions = sqlx::query!(
+            r#"select survey_version_id as "version: SurveyVersionId", questionnaire
+               from survey_version where shop_id = $1"#,
+            shop.0,
+        )
+        .fetch_all(conn)
+        .await?;
+        versions
+            .into_iter()
+            .map(|row| {
+                let questionnaire = serde_json::from_value(row.questionnaire).with_context(|| {
+                    format!("reading the questionnaire of survey version {}", row.version)
+                })?;
+                Ok((row.version, questionnaire))
+            })
+            .collect::<anyhow::Result<_>>()
+            .map(Self)
+    }
+
+    /// The one that the author of this answer saw.
+    ///
+    /// # Errors
+    /// When it was asked for the first time since the questionnaires were read.
+    pub fn seen_by(&self, candidate: &Candidate) -> anyhow::Result<&Questionnaire> {
+        self.0.get(&candidate.version).with_context(|| {
+            format!("survey version {} has just been made: please try again", candidate.version)
         })
     }
 }

@@ -1,4 +1,4 @@
--- $1 shop, $2 after this response, $3 state or null, $4 decided since or null, $5 how many
+-- $1 shop, $2 state or null, $3 decided since or null
 select t.response_id as "id: ResponseId",
        t.state as "state: TestimonialState",
        t.reject_reason as "reject_reason: RejectReason",
@@ -35,8 +35,6 @@ cross join lateral (
     where answer.shop_id = t.shop_id and answer.response_id = t.response_id
 ) as a
 where t.shop_id = $1
-  and t.response_id > $2
-  and ($3::testimonial_state is null or t.state = $3)
-  and ($4::timestamptz is null or t.decided_at >= $4)
+  and ($2::testimonial_state is null or t.state = $2)
+  and ($3::timestamptz is null or t.decided_at >= $3)
 order by t.response_id
-limit $5

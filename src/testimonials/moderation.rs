@@ -10,7 +10,7 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::PgPool;
 
-use super::candidate::{self, Candidate, Filter, Questionnaires};
+use super::candidate::{self, Filter, Questionnaires};
 use super::display_name::display_name;
 use super::{RejectReason, TestimonialState};
 use crate::config::{DisplayName, Shop};
@@ -51,32 +51,28 @@ pub async fn list(
     let mut conn = pool.acquire().await?;
     let mut entries = Vec::new();
     for (id, shop) in shops {
-        let mut questionnaires = Questionnaires::default();
+        let questionnaires = Questionnaires::of(&mut conn, *id).await?;
         let filter = Filter { state, ..Filter::default() };
-        let mut after = ResponseId(0);
-        loop {
-            let page: Vec<Candidate> =
-                candidate::next_page(&mut conn, *id, filter, after).try_collect().await?;
-            for candidate in page.iter().filter(|candidate| candidate.counted) {
-                let asked = questionnaires.read(&mut conn, *id, candidate).await?;
-                let said = candidate.said(asked);
-                entries.push(Entry {
-                    id: candidate.id,
-                    order: candidate.order.clone(),
-                    shop: shop.key.clone(),
-                    state: candidate.state,
-                    reject_reason: candidate.reject_reason,
-                    rating: said.rating,
-                    recommend: said.recommend.map(str::to_owned),
-                    text: said.words.unwrap_or_default().to_owned(),
-                    display_name: display_name(names, candidate.author()),
-                    received_at: candidate.received_at,
-                });
+        let mut candidates = candidate::candidates(&mut conn, *id, filter);
+        while let Some(candidate) = candidates.try_next().await? {
+            if !candidate.counted {
+                continue;
             }
-            match page.last() {
-                Some(last) if page.len() == candidate::PAGE => after = last.id,
-                _ => break,
-            }
+            let said = candidate.said(questionnaires.seen_by(&candidate)?);
+            let (rating, recommend) = (said.rating, said.recommend.map(str::to_owned));
+            let text = said.words.unwrap_or_default().to_owned();
+            entries.push(Entry {
+                id: candidate.id,
+                shop: shop.key.clone(),
+                state: candidate.state,
+                reject_reason: candidate.reject_reason,
+                rating,
+                recommend,
+                text,
+                display_name: display_name(names, candidate.author()),
+                received_at: candidate.received_at,
+                order: candidate.order,
+            });
         }
     }
     Ok(entries)

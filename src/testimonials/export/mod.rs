@@ -1,7 +1,7 @@
 //! The way out: testimonials as CSV.
 //!
-//! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. Read and written in
-//! pages, so that memory stays flat whatever the number. One transaction: the publication dates, the `export_run` rows. A file
+//! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. They are written as
+//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication dates, the `export_run` rows. A file
 //! is complete and on the disk before the transaction is committed, and takes its name after that; if we die in between, the dates
 //! stand and the next export writes the same ones. An older file under the name is there until the new one takes its place.
 //!
@@ -24,7 +24,7 @@ use super::TestimonialState;
 use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
-use crate::types::{ResponseId, ShopId};
+use crate::types::ShopId;
 use new_file::NewFile;
 
 /// How testimonials are written.
@@ -130,12 +130,15 @@ async fn write(
         n_first_published: 0,
         withheld: BTreeMap::new(),
     };
-    let mut rows = Rows::new();
-    rows.write(export.format.columns)?;
+    let mut rows = rows_into(out);
+    write_row(&mut rows, export.format.columns)?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
         lock_exports(&mut tx, *id).await?;
-        write_shop(&mut tx, *id, shop, export, &mut rows, out, &mut report, now).await?;
+        let house = House { shop, names: export.names, now };
+        let first_published = write_shop(&mut tx, *id, house, export, &mut rows, &mut report).await?;
+        report.n_first_published += first_published.len() as u64;
+        mark_published(&mut tx, *id, &first_published, now).await?;
         sqlx::query!(
             "insert into export_run (shop_id, kind, format, n_rows, destination, created_at)
              values ($1, 'testimonials', $2, $3, $4, $5)",
@@ -148,52 +151,49 @@ async fn write(
         .execute(&mut *tx)
         .await?;
     }
-    rows.flush_into(out)?;
-    out.flush().context("writing the testimonials")?;
+    rows.flush().context("writing the testimonials")?;
+    drop(rows);
     Ok((tx, report))
 }
 
-#[expect(clippy::too_many_arguments, reason = "a paragraph of `write`, which holds them all")]
+/// The rows of a shop. Returns the numbers of those that never left before.
 async fn write_shop(
     conn: &mut PgConnection,
     id: ShopId,
-    shop: &Shop,
+    house: House<'_>,
     export: Export<'_>,
-    rows: &mut Rows,
-    out: &mut (dyn Write + Send),
+    rows: &mut csv::Writer<&mut (dyn Write + Send)>,
     report: &mut ExportReport,
-    now: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let house = House { shop, names: export.names, now };
+) -> anyhow::Result<Vec<i64>> {
+    let questionnaires = Questionnaires::of(conn, id).await?;
     let filter = Filter { state: Some(TestimonialState::Approved), decided_since: export.since };
-    let mut questionnaires = Questionnaires::default();
-    let mut after = ResponseId(0);
-    loop {
-        let page: Vec<_> = candidate::next_page(conn, id, filter, after).try_collect().await?;
-        let mut first_published = Vec::new();
-        for candidate in &page {
-            let asked = questionnaires.read(conn, id, candidate).await?;
-            match gate::admit(candidate, asked, house) {
-                Ok(publishable) => {
-                    rows.write((export.format.record)(&publishable))?;
-                    report.n_rows += 1;
-                    if candidate.published_at.is_none() {
-                        first_published.push(candidate.id.0);
-                    }
+    let mut first_published = Vec::new();
+    let mut candidates = candidate::candidates(conn, id, filter);
+    while let Some(candidate) = candidates.try_next().await? {
+        match gate::admit(&candidate, questionnaires.seen_by(&candidate)?, house) {
+            Ok(publishable) => {
+                write_row(rows, (export.format.record)(&publishable))?;
+                report.n_rows += 1;
+                if candidate.published_at.is_none() {
+                    first_published.push(candidate.id.0);
                 }
-                Err(reason) => *report.withheld.entry(reason).or_default() += 1,
             }
-        }
-        rows.flush_into(out)?;
-        if !first_published.is_empty() {
-            report.n_first_published += first_published.len() as u64;
-            mark_published(conn, id, &first_published, now).await?;
-        }
-        match page.last() {
-            Some(last) if page.len() == candidate::PAGE => after = last.id,
-            _ => return Ok(()),
+            Err(reason) => *report.withheld.entry(reason).or_default() += 1,
         }
     }
+    Ok(first_published)
+}
+
+/// Fails with the `io::Error` itself, so that a reader who went away is recognised.
+fn write_row<W: Write, F: AsRef<[u8]>>(
+    rows: &mut csv::Writer<W>,
+    fields: impl IntoIterator<Item = F>,
+) -> anyhow::Result<()> {
+    let written = rows.write_record(fields).map_err(|error| match error.into_kind() {
+        csv::ErrorKind::Io(error) => anyhow::Error::from(error),
+        other => anyhow::anyhow!("{other:?}"),
+    });
+    written.context("writing the testimonials")
 }
 
 async fn mark_published(
@@ -225,24 +225,8 @@ async fn lock_exports(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<()>
 
 /// Rows as RFC 4180 writes them: fields quoted where they need it, lines ended by CRLF, UTF-8 without a byte-order mark. What stands in
 /// a field is what the author wrote, even where a spreadsheet would take it for a formula: this is for programs.
-struct Rows(csv::Writer<Vec<u8>>);
-
-impl Rows {
-    fn new() -> Self {
-        Self(csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new()))
-    }
-
-    fn write<F: AsRef<[u8]>>(&mut self, fields: impl IntoIterator<Item = F>) -> anyhow::Result<()> {
-        self.0.write_record(fields).context("writing a row")
-    }
-
-    /// Hands on what was written so far.
-    fn flush_into(&mut self, out: &mut (dyn Write + Send)) -> anyhow::Result<()> {
-        self.0.flush().context("writing rows")?;
-        let done = std::mem::replace(self, Self::new());
-        let bytes = done.0.into_inner().map_err(|error| error.into_error()).context("writing rows")?;
-        out.write_all(&bytes).context("writing the testimonials")
-    }
+fn rows_into<W: Write>(out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).buffer_capacity(64 * 1024).from_writer(out)
 }
 
 #[cfg(test)]
@@ -253,6 +237,7 @@ mod tests {
 
     use super::super::gate::Testimonial;
     use super::*;
+    use crate::types::ResponseId;
 
     fn publishable(comment: &str, display_name: &str, items: Vec<String>) -> Publishable {
         Publishable::sample(Testimonial {
@@ -273,12 +258,10 @@ mod tests {
     }
 
     fn written(format: &ExportFormat, publishable: &Publishable) -> Vec<u8> {
-        let mut rows = Rows::new();
-        rows.write(format.columns).unwrap();
-        rows.write((format.record)(publishable)).unwrap();
-        let mut out = Vec::new();
-        rows.flush_into(&mut out).unwrap();
-        out
+        let mut rows = rows_into(Vec::new());
+        rows.write_record(format.columns).unwrap();
+        rows.write_record((format.record)(publishable)).unwrap();
+        rows.into_inner().unwrap()
     }
 
     #[test]
