@@ -4,6 +4,9 @@
 mod support;
 mod database;
 mod configuration;
+mod orders;
+mod response_files;
+mod olist;
 mod invitations;
 mod jobs;
 mod scheduler;
