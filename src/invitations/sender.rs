@@ -161,16 +161,6 @@ async fn send_row(
         locale: row.locale.as_deref(),
         email: &row.email,
     };
-    let facts = Facts {
-        shop_id: round.shop_id,
-        invitation_id: row.invitation,
-        questionnaire: &questionnaire,
-        order: &row.external_id,
-        ordered_at: row.ordered_at,
-        first_name: row.first_name.as_deref(),
-        locale: row.locale.as_deref(),
-        email: &row.email,
-    };
     let config = &context.config;
     let composed = compose::compose(
         &context.templates,

@@ -7,8 +7,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::inbox::{self, Imported};
-use super::{Job, JobError, Run, RunReport, beside_config, unknown};
+use super::{Job, JobError, Run, RunReport, beside_config, inbox, unknown};
 use crate::config::Config;
 
 /// `[jobs.<name>.params]`
@@ -54,8 +53,8 @@ impl Job for ImportResponses {
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let inbox = beside_config(&run.context.config, &self.inbox);
-        inbox::take_in(run, &inbox, |_path| async move {
-            Err::<Imported, _>(anyhow::anyhow!("not connected yet"))
+        inbox::take_in(run, &inbox, |_path, _rejects| async move {
+            Err(crate::orders::ImportError::Unusable("not connected yet".to_owned()))
         })
         .await
     }

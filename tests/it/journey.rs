@@ -68,7 +68,7 @@ async fn from_an_order_file_to_testimonials() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap().to_string();
     drop(free);
-    let program = Program::new(&shipped_with(&relay).replace("127.0.0.1:8080", &address)).await;
+    let program = Program::new(&shipped_with(relay.port).replace("127.0.0.1:8080", &address)).await;
 
     // [1] Orders in, twice.
     program.write("orders.csv", orders());
@@ -168,7 +168,7 @@ async fn from_an_order_file_to_testimonials() {
 #[tokio::test]
 async fn a_log_line_holds_nothing_personal() {
     let relay = Relay::start();
-    let program = Program::new(&shipped_with(&relay)).await;
+    let program = Program::new(&shipped_with(relay.port)).await;
     let canary = orders().replace("claire@", "nobody@").replace("hugo@", "later@").replace("Dubreuil", "Canaryname");
     program.write("orders.csv", canary);
     let mut said = String::new();
