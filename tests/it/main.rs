@@ -13,3 +13,4 @@ mod scheduler;
 mod metrics;
 mod testimonials;
 mod olist;
+mod journey;
