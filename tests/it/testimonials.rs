@@ -12,9 +12,10 @@ use afterword::testimonials::{RejectReason, TestimonialState};
 use afterword::types::{Locale, ResponseId, ShopId};
 use chrono::{DateTime, Utc};
 use clap::ValueEnum as _;
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::factories::{self, Order, Response, at};
+use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, data_dir};
 
 const NOW: &str = "2026-04-01T06:00:00Z";
@@ -30,6 +31,19 @@ fn maison() -> Shop {
         url: "https://maison.example".to_owned(),
         color: "#1f5d4c".to_owned(),
     }
+}
+
+/// An answer with its testimonial, as every way in writes them.
+async fn store(pool: &PgPool, response: Response) -> ResponseId {
+    let shop = response.shop;
+    let id = response.insert(pool).await;
+    sqlx::query("insert into testimonial (shop_id, response_id, state) values ($1, $2, 'pending')")
+        .bind(shop)
+        .bind(id)
+        .execute(pool)
+        .await
+        .unwrap();
+    id
 }
 
 struct Setting {
@@ -53,16 +67,8 @@ impl Setting {
         self.store(change(Response::new(self.id, order))).await
     }
 
-    /// An answer with its testimonial, as every way in writes them.
     async fn store(&self, response: Response) -> ResponseId {
-        let id = response.insert(&self.db.pool).await;
-        sqlx::query("insert into testimonial (shop_id, response_id, state) values ($1, $2, 'pending')")
-            .bind(self.id)
-            .bind(id)
-            .execute(&self.db.pool)
-            .await
-            .unwrap();
-        id
+        store(&self.db.pool, response).await
     }
 
     async fn approved(&self, n: i32, change: impl FnOnce(Response) -> Response) -> ResponseId {
@@ -432,4 +438,60 @@ async fn shops_without_testimonials_give_a_header() {
     let mut file = Vec::new();
     setting.export_to(Destination::Stream(&mut file), None, NOW).await.unwrap();
     assert_eq!(String::from_utf8(file).unwrap(), format!("{}\r\n", EXPORT_FORMATS[0].columns.join(",")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_command_line() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["migrate"]).expect(0);
+    let shop = factories::shop(&program.db.pool, "maison").await;
+    let mut ids = Vec::new();
+    for n in 0..2 {
+        let customer =
+            factories::customer(&program.db.pool, shop, &format!("customer{n}@shop.example")).await;
+        let order = Order::new(shop, customer, &format!("A-{n}")).insert(&program.db.pool).await;
+        let response = Response { survey: "satisfaction".to_owned(), ..Response::new(shop, order) };
+        ids.push(store(&program.db.pool, response).await.to_string());
+    }
+    let states = |args: &[&str]| -> Vec<String> {
+        let list = program.run(&[&["testimonials", "list", "--json"], args].concat()).expect(0).json();
+        list.as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(states(&[]), ["pending", "pending"]);
+    // What cannot be decided is told, and the rest is done.
+    let some = program.run(&["testimonials", "approve", &ids[0], "999999"]).expect(3);
+    assert!(some.stderr.contains("999999: there is no testimonial with this number"), "{}", some.stderr);
+    program.run(&["testimonials", "reject", &ids[1], "--reason", "personal_data"]).expect(0);
+    assert_eq!(states(&[]), ["approved", "rejected"]);
+    assert_eq!(states(&["--state", "rejected"]), ["rejected"]);
+    program.run(&["testimonials", "reject", &ids[1], "--reason", "low_score"]).expect(2);
+    program.run(&["testimonials", "approve"]).expect(2);
+    program.run(&["testimonials", "approve", "--all-pending", &ids[0]]).expect(2);
+    let unknown = program.run(&["testimonials", "list", "--shop", "masion"]).expect(2);
+    assert!(unknown.stderr.contains("there is no shop \"masion\"; known: maison"), "{}", unknown.stderr);
+
+    let exported = program.run(&["export", "testimonials"]).expect(0);
+    assert_eq!(exported.stdout.lines().count(), 2);
+    assert!(
+        exported.stderr.contains("1 testimonials exported, 1 of them for the first time"),
+        "{}",
+        exported.stderr
+    );
+    program.run(&["export", "testimonials", "--out", "exports/latest.csv"]).expect(0);
+    assert_eq!(fs::read_to_string(program.path("exports/latest.csv")).unwrap(), exported.stdout);
+    sqlx::query("update \"order\" set status = 'cancelled'").execute(&program.db.pool).await.unwrap();
+    let withheld = program.run(&["export", "testimonials", "--out", "exports/latest.csv"]).expect(0);
+    assert!(withheld.stderr.contains("Approved but withheld: 1 order cancelled."), "{}", withheld.stderr);
+    program.run(&["export", "testimonials", "--format", "excel"]).expect(2);
+    program.run(&["export", "testimonials", "--shop", "masion"]).expect(2);
+    program.run(&["export", "testimonials", "--out", "exports"]).expect(1);
+
+    let table = program.run(&["report"]).expect(0).stdout;
+    assert!(table.contains("Maison Exemple (maison), since the first order"), "{table}");
+    assert!(table.contains("Recommendation rate") && table.contains("2 of 2 answers"), "{table}");
+    program.run(&["report", "--html", "report.html"]).expect(0);
+    assert!(fs::read_to_string(program.path("report.html")).unwrap().contains("Maison Exemple"));
+    program.run(&["report", "--shop", "masion"]).expect(2);
+    program.run(&["report", "--from", "2026-02-01", "--to", "2026-01-01"]).expect(2);
+    program.run(&["report", "--from", "yesterday"]).expect(2);
 }
