@@ -219,12 +219,16 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
     if reports.is_empty() {
         return Ok(());
     }
-    let header = ["file", "format", "encoding", "delimiter", "read", "inserted", "updated", "unchanged", "rejected"];
+    let header =
+        ["file", "format", "encoding", "delimiter", "read", "inserted", "updated", "unchanged", "rejected"];
     let rows = reports.iter().map(|report| {
-        let delimiter = if report.delimiter == '\t' { "tab".to_owned() } else { report.delimiter.to_string() };
-        let counts = [report.n_read, report.n_inserted, report.n_updated, report.n_unchanged, report.n_rejected];
+        let delimiter =
+            if report.delimiter == '\t' { "tab".to_owned() } else { report.delimiter.to_string() };
+        let counts =
+            [report.n_read, report.n_inserted, report.n_updated, report.n_unchanged, report.n_rejected];
         let [read, inserted, updated, unchanged, rejected] = counts.map(|n| n.to_string());
-        let (file, format, encoding) = (report.file_name.clone(), report.format.clone(), report.encoding.to_owned());
+        let (file, format, encoding) =
+            (report.file_name.clone(), report.format.clone(), report.encoding.to_owned());
         [file, format, encoding, delimiter, read, inserted, updated, unchanged, rejected]
     });
     output::data(&output::table(header, rows))?;
@@ -264,7 +268,9 @@ fn parse_map(text: &str) -> Result<(String, String), String> {
 fn parse_delimiter(text: &str) -> Result<u8, String> {
     match text.as_bytes() {
         b"tab" | b"\\t" => Ok(b'\t'),
-        [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'"' | b'\r' | b'\n') => {
+        [byte]
+            if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'"' | b'\r' | b'\n') =>
+        {
             Ok(*byte)
         }
         _ => Err("expected one character such as \";\", or tab".to_owned()),

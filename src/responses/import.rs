@@ -79,16 +79,18 @@ pub async fn import_responses(
         stage_row(line, &rejects.as_it_stands(record), &response, rows);
         Ok::<(), Fault>(())
     };
-    let staged = run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
+    let staged =
+        run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
     let (n_read, mut rejects) = staged;
 
     run::lock(&mut transaction, to.shop).await?;
     let id = run::next_id(&mut transaction).await?;
-    let version = survey::version(&mut transaction, to.shop, &format.survey, clock.now())
-        .await
-        .map_err(|error| match error.downcast::<sqlx::Error>() {
-            Ok(error) => ImportError::Database(error),
-            Err(error) => ImportError::Unusable(format!("has a survey that cannot be stored: {error}")),
+    let version =
+        survey::version(&mut transaction, to.shop, &format.survey, clock.now()).await.map_err(|error| {
+            match error.downcast::<sqlx::Error>() {
+                Ok(error) => ImportError::Database(error),
+                Err(error) => ImportError::Unusable(format!("has a survey that cannot be stored: {error}")),
+            }
         })?;
     match_orders(&mut transaction, to.shop, columns, &mut rejects).await?;
     let merge = Merge {
@@ -238,7 +240,8 @@ fn candidates(asked: Asked<'_>, shop: &str, options: &ImportOptions) -> Result<C
             ImportError::Unusable(format!("the shop {shop:?} has no survey {key:?}{hint}"))
         })?),
     };
-    let mut candidates = Candidates { formats: Vec::new(), excluded: Vec::new(), open: options.format == "auto" };
+    let mut candidates =
+        Candidates { formats: Vec::new(), excluded: Vec::new(), open: options.format == "auto" };
     let only = match &of_shop().collect::<Vec<_>>()[..] {
         [only] => Some(*only),
         _ => None,
@@ -368,7 +371,9 @@ impl ResponseReader {
         let order = given(columns.order_id, record, field::external_id)?;
         let email = match order {
             Some(_) => None,
-            None => given(columns.email, record, |text| EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0)))?,
+            None => given(columns.email, record, |text| {
+                EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0))
+            })?,
         };
         if order.is_none() && email.is_none() {
             let column = columns.order_id.or(columns.email);
@@ -377,8 +382,8 @@ impl ResponseReader {
         let mut answers = Map::new();
         let mut consent_version = None;
         for (question, column) in &columns.answers {
-            let Some(value) = answer(&question.kind, text(record, *column))
-                .map_err(|reason| Fault::at(*column, reason))?
+            let Some(value) =
+                answer(&question.kind, text(record, *column)).map_err(|reason| Fault::at(*column, reason))?
             else {
                 continue;
             };
@@ -428,9 +433,10 @@ fn answer(kind: &QuestionKind, text: &str) -> Result<Option<Value>, Cow<'static,
         },
         QuestionKind::Choice { choices } => {
             let known = || choices.iter().map(|choice| choice.key.as_str());
-            known().find(|key| *key == word).map(Value::from).ok_or_else(|| {
-                Cow::from(format!("is none of {}", known().collect::<Vec<_>>().join(", ")))
-            })
+            known()
+                .find(|key| *key == word)
+                .map(Value::from)
+                .ok_or_else(|| Cow::from(format!("is none of {}", known().collect::<Vec<_>>().join(", "))))
         }
         QuestionKind::Text { max_length } => {
             if text.chars().count() > *max_length {
@@ -517,7 +523,8 @@ impl Merge<'_> {
             .bind(&self.survey.key)
             .execute(&mut *connection)
             .await?;
-        for statement in [include_str!("import/drop_stored.sql"), include_str!("import/number_revisions.sql")] {
+        for statement in [include_str!("import/drop_stored.sql"), include_str!("import/number_revisions.sql")]
+        {
             sqlx::query(statement)
                 .persistent(false)
                 .bind(self.shop)

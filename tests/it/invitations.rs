@@ -197,10 +197,7 @@ async fn a_relay_that_is_away_is_held_against_nobody() {
     assert_eq!(states(&program.db.pool).await.into_values().collect::<Vec<_>>(), [waiting, waiting]);
 
     // It is back, and the mails leave.
-    let text = std::fs::read_to_string(program.path("jobs.toml"))
-        .unwrap()
-        .replace("port = 1\n", &format!("{port}\n"));
-    program.write("jobs.toml", text);
+    program.configure(&shipped_with(relay.port));
     send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
     assert_eq!(relay.accepted().len(), 2);
 }
