@@ -4,6 +4,8 @@
 mod support;
 mod database;
 mod configuration;
+mod orders;
+mod response_files;
 mod invitations;
 mod pages;
 mod jobs;
