@@ -7,6 +7,7 @@
 use std::fmt;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
@@ -14,6 +15,7 @@ use crate::types::{InvitationId, ShopId};
 
 const ID_BYTES: usize = 4 + 8;
 const CODE_BYTES: usize = 16;
+const MOMENT_BYTES: usize = 8;
 
 /// What a link allows its holder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +84,33 @@ impl Tokens {
         ))
     }
 
+    /// A proof that the form for one invitation was made at this moment.
+    pub fn issue_form(&self, shop: ShopId, invitation: InvitationId, rendered_at: DateTime<Utc>) -> String {
+        let mut token = Vec::with_capacity(ID_BYTES + MOMENT_BYTES + CODE_BYTES);
+        token.extend_from_slice(&shop.0.to_be_bytes());
+        token.extend_from_slice(&invitation.0.to_be_bytes());
+        token.extend_from_slice(&rendered_at.timestamp_millis().to_be_bytes());
+        let code = self.mac(Purpose::Form, &token).finalize().into_bytes();
+        token.extend_from_slice(&code[..CODE_BYTES]);
+        URL_SAFE_NO_PAD.encode(token)
+    }
+
+    /// When the form was made, when we made it for this invitation.
+    pub fn verify_form(&self, shop: ShopId, invitation: InvitationId, token: &str) -> Option<DateTime<Utc>> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        if bytes.len() != ID_BYTES + MOMENT_BYTES + CODE_BYTES {
+            return None;
+        }
+        let (content, code) = bytes.split_at(ID_BYTES + MOMENT_BYTES);
+        self.mac(Purpose::Form, content).verify_truncated_left(code).ok()?;
+        let (id, moment) = content.split_at(ID_BYTES);
+        let (of_shop, of_invitation) = id.split_at(4);
+        if of_shop != shop.0.to_be_bytes() || of_invitation != invitation.0.to_be_bytes() {
+            return None;
+        }
+        DateTime::from_timestamp_millis(i64::from_be_bytes(moment.try_into().ok()?))
+    }
+
     /// A key for something other than tokens, such as the sampling of orders, derived so that it tells nothing about the secret.
     pub fn derived_key(&self, what: &str) -> [u8; 32] {
         let mut mac = self.keyed(b"derived");
@@ -114,6 +143,19 @@ mod tests {
         assert_eq!(tokens.verify(Purpose::Survey, &token), Some((ShopId(3), InvitationId(77))));
         assert_eq!(tokens.verify(Purpose::Unsubscribe, &token), None);
         assert_eq!(Tokens::new(b"another").verify(Purpose::Survey, &token), None);
+    }
+
+    #[test]
+    fn a_form_belongs_to_its_invitation() {
+        let tokens = Tokens::new(b"secret");
+        let moment = DateTime::from_timestamp_millis(1_772_532_000_123).unwrap();
+        let proof = tokens.issue_form(ShopId(3), InvitationId(77), moment);
+        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(77), &proof), Some(moment));
+        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(78), &proof), None);
+        assert_eq!(Tokens::new(b"other").verify_form(ShopId(3), InvitationId(77), &proof), None);
+        let survey = tokens.issue(Purpose::Survey, ShopId(3), InvitationId(77));
+        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(77), &survey), None);
+        assert_eq!(tokens.verify(Purpose::Survey, &proof), None);
     }
 
     #[test]

@@ -3,6 +3,11 @@
 //! [`submission`] reads a form, [`classify`] says whether a person sent it, [`store`] keeps it. Answers are append-only: a changed
 //! answer is a new revision, and at most one revision per order and survey counts.
 
+pub mod submission;
+pub mod classify;
+pub mod store;
+pub mod import;
+
 use serde::{Deserialize, Serialize};
 
 /// How an answer came in. The database's `response_via`.

@@ -1,14 +1,279 @@
-//! (to come)
-pub mod outbox {
-    pub fn router(_: std::path::PathBuf) -> axum::Router {
-        axum::Router::new()
+//! The pages the customers see. Comes in: a link from a mail. Goes out: a page, and through a form's POST an answer or an opt-out.
+//!
+//! A GET changes nothing. What touches the database runs in a task of its own: a browser that goes away cancels its request, and a
+//! query cancelled half way would leave its connection unusable; so a write that was begun is finished, and the thank-you page is sent
+//! only after the commit. If we die before it, nothing is stored and the browser shows an error instead of thanks.
+//!
+//! A link that is wrong, expired, or of an erased customer leads to one and the same page, byte for byte. No log line holds a path: it
+//! would hold the token.
+//!
+//! The listener has no limit for slow request heads; in the open it belongs behind a proxy that has one.
+
+pub mod outbox;
+mod assets;
+mod survey;
+mod unsubscribe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tower_http::timeout::TimeoutLayer;
+
+use self::assets::Assets;
+use crate::config::Shop;
+use crate::context::Context;
+use crate::mail::templates::TemplateError;
+use crate::mail::templates::views::{MessagePage, Page, ShopView, View};
+use crate::mail::templates::words::Words;
+use crate::types::Locale;
+
+/// The longest body that is read: 4,000 characters outside the Latin alphabets take nine bytes each in a form, so anything smaller
+/// would refuse an answer that the form allows.
+const BODY_LIMIT: usize = 64 * 1024;
+
+/// After so long a request is answered with an apology. The task that writes goes on.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
+
+/// On every response. Scripts, frames and foreign resources are not allowed anywhere.
+const HEADERS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
+    ),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("x-robots-tag"), "noindex, nofollow"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// Answers on this listener until `stop` is asked for; then lets running requests end, for as long as `[app] shutdown_grace` says.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(listener: TcpListener, context: Context, stop: CancellationToken) -> anyhow::Result<()> {
+    let grace = context.config.app.shutdown_grace;
+    let listener = listener.tap_io(|stream| {
+        // Without it, a page could wait for the network's delayed acknowledgement; failing to set it harms nothing.
+        let _ = stream.set_nodelay(true);
+    });
+    let server = axum::serve(listener, router(context))
+        .with_graceful_shutdown(stop.clone().cancelled_owned())
+        .into_future();
+    let overdue = async {
+        stop.cancelled().await;
+        tokio::time::sleep(grace).await;
+    };
+    tokio::select! {
+        ended = server => ended?,
+        () = overdue => tracing::warn!("some requests had not ended {grace:?} after the stop"),
+    }
+    Ok(())
+}
+
+/// The public pages.
+pub fn router(context: Context) -> Router {
+    let web = Web::new(context);
+    Router::new()
+        .route("/s/{token}", get(survey::show).post(survey::send))
+        .route("/s/{token}/thanks", get(survey::thanks))
+        .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::confirm))
+        .route("/assets/{name}", get(assets::serve))
+        .route("/livez", get(async || "ok"))
+        .fallback(async || Refusal::Gone)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIME_LIMIT))
+        .layer(middleware::from_fn_with_state(web.clone(), finish))
+        .with_state(web)
+}
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+struct Web {
+    context: Context,
+    assets: Arc<Assets>,
+    /// The path of `base_url`, for pages that live below one.
+    prefix: Arc<str>,
+}
+
+impl Web {
+    fn new(context: Context) -> Self {
+        let base_url = &context.config.app.base_url;
+        let host = base_url.split_once("://").map_or(base_url.as_str(), |(_, host)| host);
+        let prefix = host.find('/').map_or("", |slash| &host[slash..]).trim_end_matches('/').into();
+        let assets = Arc::new(Assets::new(&context));
+        Self { context, assets, prefix }
+    }
+
+    /// A page of a shop.
+    fn page<V: View>(
+        &self,
+        status: StatusCode,
+        shop: &Shop,
+        locale: &Locale,
+        words: &Words,
+        view: &V,
+    ) -> Result<Response, TemplateError> {
+        let styles = self.assets.styles(&self.prefix, Some(&shop.key));
+        let page =
+            Page { locale: locale.as_str(), words, styles, shop: Some(ShopView::of(shop)), page: view };
+        let html = self.context.templates.page(&page)?;
+        Ok((status, Html(html)).into_response())
+    }
+
+    /// The page that says why there is none. It knows no shop, so that it tells nothing about the link.
+    fn message(&self, status: StatusCode, request: &HeaderMap, refusal: &Refusal) -> Response {
+        let (locale, words) = self.language(request);
+        let (title, text) = match refusal {
+            Refusal::Gone => (&words.gone_title, &words.gone_text),
+            Refusal::TooLarge => (&words.too_large_title, &words.too_large_text),
+            Refusal::Unavailable(_) => (&words.unavailable_title, &words.unavailable_text),
+            Refusal::Failed(_) => (&words.error_title, &words.error_text),
+        };
+        let view = MessagePage { title: title.clone(), text: text.clone() };
+        let styles = self.assets.styles(&self.prefix, None);
+        let page = Page { locale: locale.as_str(), words, styles, shop: None, page: &view };
+        match self.context.templates.page(&page) {
+            Ok(html) => (status, Html(html)).into_response(),
+            // The page was rendered when the templates were read; should it fail all the same, the status must still arrive.
+            Err(_) => status.into_response(),
+        }
+    }
+
+    /// The first language the browser asks for that we have, else the first shop's.
+    fn language(&self, request: &HeaderMap) -> (&Locale, &Words) {
+        let templates = &self.context.templates;
+        let shop = &self.context.config.shops[0].locale;
+        let asked =
+            request.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        asked
+            .split(',')
+            .filter_map(|range| Locale::parse(range.split(';').next()?).ok())
+            .map(|wanted| (templates.language(Some(&wanted), shop), wanted))
+            .find(|((found, _), wanted)| found.language() == wanted.language())
+            .map_or_else(|| templates.language(None, shop), |(found, _)| found)
     }
 }
-pub async fn serve(
-    _: tokio::net::TcpListener,
-    _: crate::context::Context,
-    stop: tokio_util::sync::CancellationToken,
-) -> anyhow::Result<()> {
-    stop.cancelled().await;
-    Ok(())
+
+/// Why a request gets no page of its own.
+#[derive(Debug, Clone)]
+enum Refusal {
+    /// The link is wrong, expired, or of an erased customer.
+    Gone,
+    /// The body is longer than [`BODY_LIMIT`].
+    TooLarge,
+    /// The database is away.
+    Unavailable(Option<Arc<anyhow::Error>>),
+    /// The fault is ours.
+    Failed(Option<Arc<anyhow::Error>>),
+}
+
+impl IntoResponse for Refusal {
+    /// Only the status; [`finish`] makes it a page, because it knows the reader's language.
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::Gone => StatusCode::NOT_FOUND,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut response = status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Refusal {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let away = error.chain().filter_map(|cause| cause.downcast_ref()).any(is_away);
+        if away { Self::Unavailable(Some(Arc::new(error))) } else { Self::Failed(Some(Arc::new(error))) }
+    }
+}
+
+/// Whether the database did not answer, as opposed to having said no.
+fn is_away(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Connection exceptions, too many connections, shutting down or starting up.
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
+        }
+        _ => false,
+    }
+}
+
+/// Runs what touches the database to its end, whether or not the browser still waits.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(work).await?
+}
+
+/// Makes pages of bare errors, logs the faults, and puts the headers on everything.
+async fn finish(State(web): State<Web>, request: Request, next: Next) -> Response {
+    let route = pattern(request.uri().path());
+    let headers = request.headers().clone();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    let refusal = response.extensions_mut().remove::<Refusal>().or(match status {
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::TooLarge),
+        StatusCode::SERVICE_UNAVAILABLE => Some(Refusal::Unavailable(None)),
+        StatusCode::METHOD_NOT_ALLOWED => Some(Refusal::Gone),
+        _ if status.is_server_error() => Some(Refusal::Failed(None)),
+        _ => None,
+    });
+    if let Some(refusal) = refusal {
+        match &refusal {
+            Refusal::Failed(error) | Refusal::Unavailable(error) => {
+                let error = error
+                    .as_ref()
+                    .map_or_else(|| "no answer in time".to_owned(), |error| format!("{error:#}"));
+                tracing::error!(
+                    http.route = route,
+                    http.status = status.as_u16(),
+                    "a request to {route} failed: {error}"
+                );
+            }
+            Refusal::Gone | Refusal::TooLarge => {}
+        }
+        let allow = response.headers_mut().remove(header::ALLOW);
+        response = web.message(status, &headers, &refusal);
+        if let Some(allow) = allow {
+            response.headers_mut().insert(header::ALLOW, allow);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+        }
+    }
+    for (name, value) in HEADERS {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A path without its token, for the log.
+fn pattern(path: &str) -> &'static str {
+    match path.split('/').nth(1) {
+        Some("s") if path.ends_with("/thanks") => "/s/{token}/thanks",
+        Some("s") => "/s/{token}",
+        Some("u") => "/u/{token}",
+        Some("assets") => "/assets/{name}",
+        Some("livez") => "/livez",
+        _ => "(no route)",
+    }
 }

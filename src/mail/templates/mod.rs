@@ -585,6 +585,8 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
         let mut on_disk = Vec::new();
         walk(&root, &root, &mut on_disk);
+        // The report for the shop itself is no mail and no page; it has a place of its own.
+        on_disk.retain(|name| !name.starts_with("report/"));
         on_disk.sort();
         let mut compiled_in: Vec<_> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
         compiled_in.sort();

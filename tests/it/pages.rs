@@ -1,0 +1,707 @@
+//! The pages over real HTTP on a real database.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use afterword::config::Config;
+use afterword::context::{Context, Shops};
+use afterword::mail::templates::Templates;
+use afterword::token::{Purpose, Tokens};
+use afterword::types::{Clock, InvitationId, OrderId, ShopId};
+use afterword::web;
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::support::TestDb;
+use crate::support::factories::{self, Order, Response, at};
+
+const CONFIG: &str = r##"
+[app]
+base_url = "https://avis.shop.example"
+
+[mail]
+transport = "file"
+
+[[shop]]
+key = "maison"
+name = "Maison <Exemple>"
+locale = "fr"
+timezone = "Europe/Paris"
+from = "Maison Exemple <avis@shop.example>"
+reply_to = "service@shop.example"
+url = "https://shop.example"
+color = "#0b6b5c"
+
+[survey.recommend]
+answer_within = "60d"
+edit_within = "14d"
+delay = "7d"
+recommendation = { question = "recommend", yes = ["yes"] }
+
+[[survey.recommend.question]]
+key = "recommend"
+type = "recommend"
+required = true
+in_mail = true
+text = { fr = "Recommander ?", en = "Recommend?" }
+"##;
+
+/// Nine days after the mail.
+const NOW: &str = "2026-03-19T10:00:00Z";
+
+/// The pages, listening, and one order whose customer was mailed on 10 March.
+struct Site {
+    database: TestDb,
+    context: Context,
+    address: SocketAddr,
+    stop: CancellationToken,
+    shop: ShopId,
+    order: OrderId,
+    invitation: InvitationId,
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Site {
+    async fn new() -> Self {
+        let database = TestDb::new().await;
+        let config = Config::parse(Path::new("jobs.toml"), CONFIG).unwrap();
+        let shops = Shops::store(&database.pool, &config).await.unwrap();
+        let shop = shops.iter().next().unwrap().0;
+        let customer = factories::customer(&database.pool, shop, "Claire.Canary@customer.example").await;
+        let order = Order::new(shop, customer, "A-1001").insert(&database.pool).await;
+        let invitation =
+            factories::sent_invitation(&database.pool, shop, order, at("2026-03-10T09:00:00Z")).await;
+        let context = Context {
+            config: Arc::new(config),
+            pool: database.pool.clone(),
+            shops: Arc::new(shops),
+            templates: Arc::new(Templates::load(None).unwrap()),
+            tokens: Tokens::new(b"secret"),
+            clock: Clock::Fixed(at(NOW)),
+        };
+        let (address, stop) = listen(&context).await;
+        Self { database, context, address, stop, shop, order, invitation }
+    }
+
+    /// The same site at another moment.
+    async fn moved_to(&mut self, moment: DateTime<Utc>) {
+        self.stop.cancel();
+        self.context.clock = Clock::Fixed(moment);
+        (self.address, self.stop) = listen(&self.context).await;
+    }
+
+    fn survey(&self) -> String {
+        format!("/s/{}", self.token(Purpose::Survey))
+    }
+
+    fn unsubscribe(&self) -> String {
+        format!("/u/{}", self.token(Purpose::Unsubscribe))
+    }
+
+    fn token(&self, purpose: Purpose) -> String {
+        self.context.tokens.issue(purpose, self.shop, self.invitation)
+    }
+
+    /// A proof of a form that was made a minute ago.
+    fn proof(&self) -> String {
+        let made = self.context.clock.now() - TimeDelta::minutes(1);
+        self.context.tokens.issue_form(self.shop, self.invitation, made)
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.request("GET", path, None, &[]).await
+    }
+
+    /// Sends the form as a person: with its proof.
+    async fn send(&self, fields: &[(&str, &str)]) -> Reply {
+        let proof = self.proof();
+        self.post(&self.survey(), &[&[("form.proof", proof.as_str())], fields].concat()).await
+    }
+
+    async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Reply {
+        let body = fields.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value)));
+        let body = body.collect::<Vec<_>>().join("&");
+        self.request("POST", path, Some(body), &[("content-type", "application/x-www-form-urlencoded")]).await
+    }
+
+    async fn request(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<String>,
+        headers: &[(&'static str, &'static str)],
+    ) -> Reply {
+        let url = format!("http://{}{path}", self.address);
+        let headers = headers.to_vec();
+        let sent = tokio::task::spawn_blocking(move || {
+            let agent: ureq::Agent =
+                ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into();
+            let mut request = ureq::http::Request::builder().method(method).uri(url);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            let mut response = match body {
+                Some(body) => agent.run(request.body(body).unwrap()),
+                None => agent.run(request.body(()).unwrap()),
+            }
+            .unwrap();
+            let headers = response.headers().iter();
+            let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+            Reply {
+                status: response.status().as_u16(),
+                headers: headers.collect(),
+                body: response.body_mut().read_to_string().unwrap(),
+            }
+        });
+        sent.await.unwrap()
+    }
+
+    /// The stored revisions, oldest first: revision, counted, verdict, and the answers as `question=value`.
+    async fn stored(&self) -> Vec<(i32, bool, String, Vec<String>)> {
+        sqlx::query_as(
+            "select revision, counted, verdict::text, array(
+               select question || '=' || coalesce(score::text, choice, body) from answer a
+               where a.shop_id = r.shop_id and a.response_id = r.response_id order by question)
+             from response r order by revision",
+        )
+        .fetch_all(&self.database.pool)
+        .await
+        .unwrap()
+    }
+
+    async fn count(&self, table: &'static str) -> i64 {
+        let sql = format!("select count(*) from {table}");
+        sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.database.pool).await.unwrap()
+    }
+
+    /// Every row of every table as text.
+    async fn everything(&self) -> Vec<String> {
+        let tables: Vec<String> = sqlx::query_scalar(
+            "select table_name::text from information_schema.tables where table_schema = 'public' order by 1",
+        )
+        .fetch_all(&self.database.pool)
+        .await
+        .unwrap();
+        let mut rows = Vec::new();
+        for table in tables {
+            let sql = format!(r#"select '{table} ' || row_to_json(t)::text from "{table}" t order by 1"#);
+            let of_table: Vec<String> =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&self.database.pool).await.unwrap();
+            rows.extend(of_table);
+        }
+        rows
+    }
+}
+
+struct Reply {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+async fn listen(context: &Context) -> (SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    tokio::spawn(web::serve(listener, context.clone(), stop.clone()));
+    (address, stop)
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|b| {
+            if b.is_ascii_alphanumeric() || b == b'-' {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
+}
+
+fn answers(answers: &[&str]) -> Vec<String> {
+    answers.iter().map(|answer| (*answer).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn only_a_post_changes_anything() {
+    let site = Site::new().await;
+    let before = site.everything().await;
+    let (survey, unsubscribe) = (site.survey(), site.unsubscribe());
+    let paths = [
+        survey.clone(),
+        format!("{survey}?recommend=yes"),
+        format!("{survey}?recommend=no&comment=x"),
+        format!("{survey}/thanks"),
+        unsubscribe.clone(),
+        format!("{unsubscribe}?List-Unsubscribe=One-Click"),
+        "/livez".to_owned(),
+        "/".to_owned(),
+    ];
+    for _ in 0..3 {
+        for path in &paths {
+            for method in ["GET", "HEAD", "OPTIONS"] {
+                let reply = site.request(method, path, None, &[]).await;
+                assert!(reply.status < 500, "{method} {path}: {}", reply.status);
+            }
+        }
+    }
+    // Nor does a POST that says nothing.
+    site.post(&unsubscribe, &[]).await;
+    site.post(&survey, &[]).await;
+    assert_eq!(site.everything().await, before);
+}
+
+#[tokio::test]
+async fn the_link_of_the_mail_chooses_an_answer() {
+    let site = Site::new().await;
+    let chosen = |reply: &Reply, value: &str| {
+        let input =
+            reply.body.split("<input").find(|tag| tag.contains(&format!("value=\"{value}\""))).unwrap();
+        input.split('>').next().unwrap().contains(" checked")
+    };
+    let page = site.get(&format!("{}?recommend=no", site.survey())).await;
+    assert_eq!(page.status, 200);
+    assert!(chosen(&page, "no") && !chosen(&page, "yes"));
+    assert!(page.body.contains(r#"<html lang="fr">"#), "the order's language");
+    assert!(
+        page.body.contains("Recommanderiez-vous Maison &lt;Exemple&gt; ?"),
+        "the question as it was asked"
+    );
+    let page = site.get(&format!("{}?recommend=maybe&unknown=1&comment=x", site.survey())).await;
+    assert!(!chosen(&page, "no") && !chosen(&page, "yes"));
+    assert!(!page.body.contains(">x<"), "a link fills in no text");
+}
+
+#[tokio::test]
+async fn an_answer_is_stored_before_the_thanks() {
+    let site = Site::new().await;
+    let reply = site
+        .send(&[
+            ("recommend", "yes"),
+            ("rating", "5"),
+            ("topic", "delivery"),
+            ("comment", "  Très bien,\r\nmerci ! \u{1f600}"),
+            ("consent", "yes"),
+            ("consent.name", " Claire \t D. "),
+        ])
+        .await;
+    assert_eq!(reply.status, 303);
+    let expected = ["comment=  Très bien,\nmerci ! \u{1f600}", "rating=5", "recommend=yes"];
+    assert_eq!(site.stored().await, [(1, true, "human".to_owned(), answers(&expected))]);
+    let (consent, name, via, locale): (String, String, String, String) =
+        sqlx::query_as("select consent_version, display_name, via::text, locale from response")
+            .fetch_one(&site.database.pool)
+            .await
+            .unwrap();
+    let stored = (consent.as_str(), name.as_str(), via.as_str(), locale.as_str());
+    assert_eq!(stored, ("2026-01", "Claire D.", "page", "fr"));
+    assert_eq!(site.count("testimonial where state = 'pending'").await, 1);
+
+    let thanks = site.get(&reply.headers["location"]).await;
+    assert_eq!(thanks.status, 200);
+    assert!(thanks.body.contains("Votre réponse est enregistrée"), "{}", thanks.body);
+    assert!(!thanks.body.contains("désolés"), "{}", thanks.body);
+}
+
+#[tokio::test]
+async fn the_thanks_differ_in_one_sentence() {
+    let site = Site::new().await;
+    let thanks = async |recommend| {
+        let reply = site.send(&[("recommend", recommend), ("topic", "delivery")]).await;
+        site.get(&reply.headers["location"]).await.body
+    };
+    let (happy, unhappy) = (thanks("yes").await, thanks("no").await);
+    let lines = |page: &str| page.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
+    let more: Vec<_> = lines(&unhappy).into_iter().filter(|line| !lines(&happy).contains(line)).collect();
+    assert_eq!(more, ["<p>Nous sommes désolés que tout n’ait pas été à la hauteur.</p>"]);
+    assert_eq!(lines(&happy).len() + 1, lines(&unhappy).len());
+}
+
+#[tokio::test]
+async fn no_answer_means_no_thanks() {
+    let site = Site::new().await;
+    let reply = site.get(&format!("{}/thanks", site.survey())).await;
+    assert_eq!((reply.status, reply.headers["location"].clone()), (303, site.survey()));
+}
+
+#[tokio::test]
+async fn a_second_answer_is_a_new_revision_until_the_time_is_over() {
+    let mut site = Site::new().await;
+    site.send(&[("recommend", "yes"), ("comment", "first"), ("consent", "yes")]).await;
+    let page = site.get(&site.survey()).await;
+    assert!(page.body.contains("first</textarea>"), "what was written is there again");
+    assert!(page.body.contains("2 avril 2026"), "until when it can be changed");
+
+    site.moved_to(at("2026-04-02T09:00:00Z")).await;
+    assert_eq!(site.send(&[("recommend", "no"), ("topic", "delivery")]).await.status, 303);
+    let expected = [
+        (1, false, "human".to_owned(), answers(&["comment=first", "recommend=yes"])),
+        (2, true, "human".to_owned(), answers(&["recommend=no", "topic=delivery"])),
+    ];
+    assert_eq!(site.stored().await, expected);
+
+    site.moved_to(at("2026-04-02T11:00:00Z")).await;
+    let page = site.get(&site.survey()).await;
+    assert_eq!(page.status, 200);
+    assert!(page.body.contains("A-1001. Elle ne peut plus être modifiée"), "{}", page.body);
+    assert_eq!(site.send(&[("recommend", "yes")]).await.status, 409);
+    assert_eq!(site.stored().await, expected);
+}
+
+#[tokio::test]
+async fn sent_twice_is_stored_once() {
+    let site = Arc::new(Site::new().await);
+    let mut posts = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let site = Arc::clone(&site);
+        posts.spawn(async move { site.send(&[("recommend", "yes"), ("comment", "once")]).await.status });
+    }
+    assert!(posts.join_all().await.iter().all(|status| *status == 303));
+    assert_eq!(site.stored().await.len(), 1);
+}
+
+#[tokio::test]
+async fn of_many_different_answers_at_once_one_counts() {
+    let site = Arc::new(Site::new().await);
+    // A second mail about the same order, so that not all go through the same invitation.
+    sqlx::query(
+        "insert into invitation (shop_id, order_id, customer_id, survey, wave, survey_version_id, state, due_at, decided_at,
+           next_attempt_at, sent_at)
+         select shop_id, order_id, customer_id, survey, 1, survey_version_id, state, due_at, decided_at, next_attempt_at, sent_at
+         from invitation",
+    )
+    .execute(&site.database.pool)
+    .await
+    .unwrap();
+    let second: InvitationId = sqlx::query_scalar("select invitation_id from invitation where wave = 1")
+        .fetch_one(&site.database.pool)
+        .await
+        .unwrap();
+    let mut posts = tokio::task::JoinSet::new();
+    for n in 0..20 {
+        let site = Arc::clone(&site);
+        posts.spawn(async move {
+            let invitation = if n % 2 == 0 { site.invitation } else { second };
+            let tokens = &site.context.tokens;
+            let path = format!("/s/{}", tokens.issue(Purpose::Survey, site.shop, invitation));
+            let made = site.context.clock.now() - TimeDelta::minutes(1);
+            let proof = tokens.issue_form(site.shop, invitation, made);
+            let comment = n.to_string();
+            let fields = [("form.proof", proof.as_str()), ("recommend", "yes"), ("comment", &comment)];
+            site.post(&path, &fields).await.status
+        });
+    }
+    assert!(posts.join_all().await.iter().all(|status| *status == 303));
+    let stored = site.stored().await;
+    assert_eq!(
+        stored.iter().map(|(revision, ..)| *revision).collect::<Vec<_>>(),
+        (1..=20).collect::<Vec<_>>()
+    );
+    assert_eq!(stored.iter().filter(|(_, counted, ..)| *counted).count(), 1);
+    assert!(stored[19].1, "the last one counts");
+}
+
+#[tokio::test]
+async fn a_scanner_that_sends_the_form_changes_no_figure() {
+    let site = Site::new().await;
+    let scan = async |fields: &[(&str, &str)]| {
+        let reply = site.post(&site.survey(), fields).await;
+        assert_eq!(reply.status, 303);
+        assert_eq!(site.get(&reply.headers["location"]).await.status, 200, "it is thanked like everybody");
+    };
+    // At once after fetching the page, with everything that is hidden in it.
+    let page = site.get(&site.survey()).await.body;
+    let proof = page.split("name=\"form.proof\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    scan(&[("form.proof", proof), ("recommend", "no"), ("topic", "delivery")]).await;
+    assert_eq!(site.count("response where counted").await, 0);
+
+    site.send(&[("recommend", "yes"), ("comment", "a person")]).await;
+    let person = site.stored().await.pop().unwrap();
+    assert!(person.1);
+    // Without a proof, with another invitation's, and with the field nobody sees.
+    let tokens = &site.context.tokens;
+    let foreign =
+        tokens.issue_form(site.shop, InvitationId(site.invitation.0 + 1), at("2026-03-10T10:00:00Z"));
+    let proof = site.proof();
+    scan(&[("recommend", "no"), ("topic", "product")]).await;
+    scan(&[("form.proof", &foreign), ("recommend", "no"), ("topic", "service")]).await;
+    scan(&[("form.proof", &proof), ("form.more", "x"), ("recommend", "no"), ("topic", "delivery")]).await;
+    scan(&[("form.proof", &proof), ("form.more", "x"), ("recommend", "no"), ("topic", "delivery")]).await;
+    let stored = site.stored().await;
+    assert_eq!(stored.len(), 5, "kept, and an identical one not again");
+    assert_eq!(stored.iter().filter(|row| row.1).collect::<Vec<_>>(), [&person]);
+    assert_eq!(stored.iter().filter(|row| row.2 == "suspect").count(), 4);
+    assert_eq!(site.count("testimonial").await, 0);
+}
+
+#[tokio::test]
+async fn mistakes_come_back_with_what_was_typed() {
+    let site = Site::new().await;
+    let long = "é".repeat(2001);
+    let fields =
+        [("comment", long.as_str()), ("rating", "3"), ("consent", "yes"), ("consent.name", "<Claire>")];
+    let reply = site.send(&fields).await;
+    assert_eq!(reply.status, 422);
+    assert!(reply.body.contains("Merci de répondre à cette question."), "{}", reply.body);
+    assert!(reply.body.contains("2000 caractères ; il y en a 2001"));
+    assert!(reply.body.contains(&format!("{long}</textarea>")));
+    assert!(reply.body.contains(r#"value="&lt;Claire&gt;""#));
+    assert!(reply.body.contains(r#"aria-describedby="q0-error""#) && reply.body.contains(r#"id="q0-error""#));
+    assert!(reply.body.contains(&site.proof()), "the moment it was first made is kept");
+    assert_eq!(site.stored().await, []);
+    // Not a form at all, a character that cannot be kept, and one byte too many for the server.
+    let path = site.survey();
+    let reply =
+        site.request("POST", &path, Some("{}".to_owned()), &[("content-type", "application/json")]).await;
+    assert_eq!(reply.status, 422);
+    assert_eq!(site.send(&[("recommend", "yes"), ("comment", "a\0b")]).await.status, 422);
+    let reply = site.send(&[("recommend", "yes"), ("comment", &"x".repeat(65 * 1024))]).await;
+    assert_eq!(reply.status, 413);
+    assert!(reply.body.contains("C’était trop long"), "{}", reply.body);
+    // The longest answer there can be still fits.
+    assert_eq!(site.send(&[("recommend", "yes"), ("comment", &"漢".repeat(2000))]).await.status, 303);
+}
+
+#[tokio::test]
+async fn what_a_customer_types_stays_text() {
+    let site = Site::new().await;
+    sqlx::query("update customer set first_name = '<img src=x onerror=alert(1)>'")
+        .execute(&site.database.pool)
+        .await
+        .unwrap();
+    for hostile in [
+        "</textarea><script>alert(1)</script>",
+        "\" autofocus onfocus=alert(1) x=\"",
+        "{{#each}}{{> layout}}{{page.proof}}",
+        "<!--<svg/onload=alert(1)>",
+    ] {
+        site.send(&[
+            ("recommend", "yes"),
+            ("comment", hostile),
+            ("consent", "yes"),
+            ("consent.name", hostile),
+        ])
+        .await;
+        let kept = site.count("answer where question = 'comment'").await;
+        assert!(kept > 0);
+        let page = site.get(&site.survey()).await.body;
+        for forbidden in ["<script", "<img", "<svg", "onfocus=alert(1) x=\"", "<!--"] {
+            assert!(!page.contains(forbidden), "{hostile}: {forbidden}");
+        }
+        assert_eq!(page.matches("<textarea").count(), 1);
+        assert_eq!(page.matches("</textarea>").count(), 1);
+        let last: String = sqlx::query_scalar(
+            "select body from answer join response using (shop_id, response_id) where counted and question = 'comment'",
+        )
+        .fetch_one(&site.database.pool)
+        .await
+        .unwrap();
+        assert_eq!(last, hostile);
+    }
+}
+
+#[tokio::test]
+async fn opting_out_by_button_and_by_mail_program() {
+    let site = Site::new().await;
+    let path = site.unsubscribe();
+    let asks = site.get(&path).await;
+    assert!(
+        asks.body.contains("Ne plus recevoir") && asks.body.contains(r#"name="confirm""#),
+        "{}",
+        asks.body
+    );
+    for fields in [[("List-Unsubscribe", "One-Click")], [("confirm", "yes")]] {
+        let reply = site.post(&path, &fields).await;
+        assert_eq!(reply.status, 200, "a mail program is not sent elsewhere");
+        assert!(reply.body.contains("C’est noté"), "{}", reply.body);
+    }
+    let rows: Vec<(String, Vec<u8>, DateTime<Utc>)> =
+        sqlx::query_as("select reason::text, address_hash, created_at from suppression")
+            .fetch_all(&site.database.pool)
+            .await
+            .unwrap();
+    assert_eq!(rows.len(), 1, "twice is once");
+    use sha2::Digest as _;
+    let hash = sha2::Sha256::digest("claire.canary@customer.example").to_vec();
+    assert_eq!(rows[0], ("unsubscribed".to_owned(), hash, at(NOW)));
+    // A link to answer does not opt out, and the other way round.
+    let crossed = format!("/u/{}", site.token(Purpose::Survey));
+    assert_eq!(site.post(&crossed, &[("confirm", "yes")]).await.status, 404);
+    let crossed = format!("/s/{}", site.token(Purpose::Unsubscribe));
+    assert_eq!(site.get(&crossed).await.status, 404);
+}
+
+#[tokio::test]
+async fn wrong_expired_and_erased_links_look_the_same() {
+    let mut site = Site::new().await;
+    let (survey, unsubscribe) = (site.survey(), site.unsubscribe());
+    let wrong = site.get("/s/AAAAAQAAAAAAAAAqQzhqpUjA0OUE8OV48EMyxg").await;
+    assert_eq!(wrong.status, 404);
+    assert!(!wrong.body.contains("Exemple"), "no shop shows");
+    let unknown = InvitationId(site.invitation.0 + 1000);
+    let unknown = format!("/s/{}", site.context.tokens.issue(Purpose::Survey, site.shop, unknown));
+    let mut same = async |site: &Site, path: &str| {
+        for (method, body) in [("GET", None), ("POST", Some("recommend=yes&confirm=yes".to_owned()))] {
+            let form = [("content-type", "application/x-www-form-urlencoded")];
+            let reply = site.request(method, path, body, &form).await;
+            assert_eq!((reply.status, &reply.body), (404, &wrong.body), "{method} {path}");
+            let without_date = |reply: &Reply| {
+                let mut headers = reply.headers.clone();
+                headers.remove("date");
+                headers
+            };
+            assert_eq!(without_date(&reply), without_date(&wrong), "{method} {path}");
+        }
+    };
+    for path in ["/s/x", "/u/x", "/s/x/thanks", "/nothing", &unknown, &format!("{survey}x")] {
+        if path == "/s/x/thanks" || path == "/nothing" {
+            assert_eq!(site.get(path).await.body, wrong.body);
+        } else {
+            same(&site, path).await;
+        }
+    }
+    site.moved_to(at("2026-05-10T09:00:00Z")).await;
+    same(&site, &survey).await;
+    assert_eq!(site.get(&unsubscribe).await.status, 200, "opting out has no end");
+    site.moved_to(at(NOW)).await;
+    assert_eq!(site.get(&survey).await.status, 200);
+    sqlx::query("update customer set email = null, email_key = null, first_name = null, erased_at = now()")
+        .execute(&site.database.pool)
+        .await
+        .unwrap();
+    same(&site, &survey).await;
+    same(&site, &unsubscribe).await;
+    assert_eq!(site.count("response").await + site.count("suppression").await, 0);
+}
+
+#[tokio::test]
+async fn a_page_without_a_shop_speaks_the_browsers_language() {
+    let site = Site::new().await;
+    let title = async |accepted: &'static str| {
+        let reply = site.request("GET", "/s/x", None, &[("accept-language", accepted)]).await;
+        reply.body.split("<h1>").nth(1).unwrap().split('<').next().unwrap().to_owned()
+    };
+    assert_eq!(title("de, en-GB;q=0.8, fr;q=0.5").await, "This link is not valid");
+    assert_eq!(title("de").await, "Ce lien n’est pas valable");
+}
+
+#[tokio::test]
+async fn every_response_is_guarded() {
+    let site = Site::new().await;
+    let page = site.get(&site.survey()).await.body;
+    let styles: Vec<_> = page
+        .split("rel=\"stylesheet\" href=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+        .collect();
+    assert_eq!(styles.len(), 2);
+    let survey = site.survey();
+    let unsubscribe = site.unsubscribe();
+    let long = "x".repeat(70_000);
+    let mut replies = vec![
+        ("survey", site.get(&survey).await),
+        ("thanks", site.get(&format!("{survey}/thanks")).await),
+        ("unsubscribe", site.get(&unsubscribe).await),
+        ("gone", site.get("/s/x").await),
+        ("no route", site.get("/").await),
+        ("health", site.get("/livez").await),
+        ("method", site.request("DELETE", &survey, None, &[]).await),
+        ("too long", site.send(&[("comment", &long)]).await),
+        ("mistakes", site.send(&[]).await),
+        ("stored", site.send(&[("recommend", "yes")]).await),
+    ];
+    for style in styles {
+        let reply = site.get(style).await;
+        assert_eq!(reply.status, 200);
+        assert!(reply.headers["cache-control"].contains("immutable"));
+        assert!(reply.headers["content-type"].starts_with("text/css"));
+        replies.push(("style", reply));
+    }
+    // A database that is away: everybody is told, and asked to come back.
+    site.database.pool.close().await;
+    let away = site.get(&survey).await;
+    assert_eq!((away.status, away.headers["retry-after"].as_str()), (503, "30"));
+    assert!(away.body.contains("Merci de réessayer"), "{}", away.body);
+    replies.push(("away", away));
+    for (what, reply) in &replies {
+        let policy = &reply.headers["content-security-policy"];
+        for rule in [
+            "default-src 'none'",
+            "style-src 'self'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(policy.contains(rule), "{what}: {policy}");
+        }
+        assert_eq!(reply.headers["referrer-policy"], "no-referrer", "{what}");
+        assert_eq!(reply.headers["x-content-type-options"], "nosniff", "{what}");
+        assert_eq!(reply.headers["x-frame-options"], "DENY", "{what}");
+        assert!(reply.headers["x-robots-tag"].contains("noindex"), "{what}");
+        assert!(*what == "style" || reply.headers["cache-control"] == "no-store", "{what}");
+        assert!(
+            !reply.body.contains("style=\"") && !reply.body.contains("<style"),
+            "{what} would break its own policy"
+        );
+        assert!(!reply.body.contains("anary"), "{what} shows an address");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_from_a_file_can_be_changed_on_the_page() {
+    let site = Site::new().await;
+    Response { via: "import", comment: None, consent_version: None, ..Response::new(site.shop, site.order) }
+        .insert(&site.database.pool)
+        .await;
+    assert_eq!(site.send(&[("recommend", "no"), ("topic", "service")]).await.status, 303);
+    let stored = site.stored().await;
+    assert_eq!(stored.iter().map(|row| (row.0, row.1)).collect::<Vec<_>>(), [(1, false), (2, true)]);
+}
+
+#[tokio::test]
+async fn a_browser_that_goes_away_leaves_all_or_nothing() {
+    use tokio::io::AsyncWriteExt as _;
+    let site = Site::new().await;
+    for n in 0..30_u64 {
+        let body = format!("form.proof={}&recommend=yes&comment=n{n}", site.proof());
+        let request = format!(
+            "POST {} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+            site.survey(),
+            body.len()
+        );
+        let mut stream = tokio::net::TcpStream::connect(site.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_micros(n * 300)).await;
+        drop(stream);
+    }
+    // Another request is answered, so no connection was spoilt; then every response has all of its answers.
+    assert_eq!(site.send(&[("recommend", "yes"), ("comment", "last")]).await.status, 303);
+    let stored = site.stored().await;
+    assert!(stored.iter().all(|row| row.3.len() == 2), "{stored:?}");
+    assert_eq!(stored.iter().filter(|row| row.1).count(), 1);
+}
+
+#[tokio::test]
+async fn the_database_knows_the_same_words() {
+    use afterword::responses::{ResponseVia, Verdict};
+    let database = TestDb::new().await;
+    for via in [ResponseVia::Page, ResponseVia::Import] {
+        let back: ResponseVia =
+            sqlx::query_scalar("select $1::response_via").bind(via).fetch_one(&database.pool).await.unwrap();
+        assert_eq!(back, via);
+    }
+    for verdict in [Verdict::Human, Verdict::Suspect] {
+        let back: Verdict =
+            sqlx::query_scalar("select $1::verdict").bind(verdict).fetch_one(&database.pool).await.unwrap();
+        assert_eq!(back, verdict);
+    }
+}
