@@ -103,6 +103,7 @@ async fn from_an_order_file_to_testimonials() {
     assert_eq!(mails.len(), 4);
     let mail = &mails["claire@customer.example"];
     assert_eq!(mail.header("List-Unsubscribe-Post").unwrap(), "List-Unsubscribe=One-Click");
+    assert_eq!(mail.from, "avis@maison.example");
     assert!(mail.text().contains("Claire"), "{}", mail.text());
 
     // [3] Responses in.
