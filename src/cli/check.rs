@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::logging::Attendance;
 use super::{Exit, Global, logging, output};
 use crate::config::{Config, Transport, secret};
 use crate::db;
@@ -61,7 +62,7 @@ struct Job {
 /// What is wrong, with its place; or that the database or the relay does not answer.
 pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let config = Config::load(&global.config)?;
-    logging::start(config.app.log_format);
+    logging::start(config.app.log_format, Attendance::Attended);
     let now = global.as_of.map_or(Clock::System, Clock::Fixed).now();
     let templates = match Templates::read(config.app.templates_dir.as_deref()) {
         Ok(templates) => templates,

@@ -5,10 +5,19 @@ use tracing_subscriber::EnvFilter;
 
 use crate::config::{LogFormat, environment};
 
-/// Starts logging: `RUST_LOG`, else what is worth knowing of ours and warnings of others. A second call changes nothing.
-pub fn start(format: LogFormat) {
+/// How much is said when `RUST_LOG` does not say it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attendance {
+    /// A person typed a command and sees how it ends: only what is wrong.
+    Attended,
+    /// Nobody is there: also what was done.
+    Unattended,
+}
+
+/// Starts logging. A second call changes nothing.
+pub fn start(format: LogFormat, attendance: Attendance) {
     let filter = environment("RUST_LOG").map_or_else(
-        || EnvFilter::new("warn,afterword=info"),
+        || EnvFilter::new(if attendance == Attendance::Unattended { "warn,afterword=info" } else { "warn" }),
         |filter| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info")),
     );
     let lines =

@@ -1,5 +1,6 @@
 //! `afterword migrate`
 
+use super::logging::Attendance;
 use super::{Exit, Global, logging, output};
 use crate::config::Config;
 use crate::db;
@@ -17,7 +18,7 @@ pub struct Args {}
 /// When the database cannot be reached or brought up to date.
 pub async fn run(_: Args, global: &Global) -> anyhow::Result<Exit> {
     let config = Config::load(&global.config)?;
-    logging::start(config.app.log_format);
+    logging::start(config.app.log_format, Attendance::Attended);
     let database = db::open(&config).await?;
     let migrated = database.migrate().await;
     database.close().await;

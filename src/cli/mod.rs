@@ -26,6 +26,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use clap::{Parser, Subcommand};
 
+use self::logging::Attendance;
 use crate::config::problem::ConfigError;
 use crate::config::{Config, secret};
 use crate::context::{Context, Shops};
@@ -157,7 +158,7 @@ impl Opened {
 /// What is wrong with the configuration, the templates, the secret or the database.
 pub async fn open(global: &Global) -> anyhow::Result<Opened> {
     let config = Config::load(&global.config)?;
-    logging::start(config.app.log_format);
+    logging::start(config.app.log_format, Attendance::Attended);
     open_config(config, global.as_of.map_or(Clock::System, Clock::Fixed)).await
 }
 

@@ -7,8 +7,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::logging::{self, Attendance};
 use super::{Exit, Global, output};
+use crate::config::Config;
 use crate::context::Context;
+use crate::types::Clock;
 use crate::{scheduler, web};
 
 /// Run unattended: the schedule and the pages
@@ -32,7 +35,9 @@ pub async fn run(_: Args, global: &Global) -> anyhow::Result<Exit> {
         );
         return Ok(Exit::Usage);
     }
-    let opened = super::open(global).await?;
+    let config = Config::load(&global.config)?;
+    logging::start(config.app.log_format, Attendance::Unattended);
+    let opened = super::open_config(config, Clock::System).await?;
     let served = listen_and_serve(&opened.context).await;
     opened.close().await;
     served.map(|()| Exit::Done)

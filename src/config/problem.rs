@@ -76,6 +76,11 @@ impl<'a> Problems<'a> {
         self.add(error.span().unwrap_or(0..0), message, help);
     }
 
+    /// Whether nothing was found so far.
+    pub fn is_empty(&self) -> bool {
+        self.found.is_empty()
+    }
+
     /// Where a key is written within a span, for problems whose reader no longer knows its place.
     pub fn find_key(&self, within: Range<usize>, key: &str) -> Range<usize> {
         let section = self.text.get(within.clone()).unwrap_or_default();
@@ -103,6 +108,7 @@ impl<'a> Problems<'a> {
                 if self.found.is_empty() {
                     self.add(0..0, "something in this file cannot be used", None);
                 }
+                self.found.sort_by_key(|problem| problem.at.offset());
                 Err(ConfigError { file: self.file.to_owned(), problems: self.found })
             }
         }

@@ -88,9 +88,14 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         testimonials,
         jobs: Vec::new(),
     };
-    // The jobs come last, because their parameters name shops, surveys and formats.
-    config.jobs =
-        file.jobs.iter().filter_map(|(name, job)| self::job(name, job, &config, problems)).collect();
+    // The jobs come last, because their parameters name shops, surveys and formats; those that were themselves wrong are not there, and
+    // whoever names one would only be told the same mistake again.
+    let all_there = problems.is_empty();
+    config.jobs = file
+        .jobs
+        .iter()
+        .filter_map(|(name, job)| self::job(name, job, &config, all_there, problems))
+        .collect();
     Some(config)
 }
 
@@ -770,6 +775,7 @@ fn job(
     name: &str,
     job: &Spanned<raw::Job>,
     config: &Config,
+    all_there: bool,
     problems: &mut Problems<'_>,
 ) -> Option<ScheduledJob> {
     let span = job.span();
@@ -798,7 +804,7 @@ fn job(
             return None;
         }
     };
-    for problem in parsed.check(config) {
+    for problem in parsed.check(config).into_iter().filter(|_| all_there) {
         problems.add(params_span.clone(), problem, None);
     }
     let catch_up_window = duration(job.catch_up_window.as_ref(), DAY, problems);

@@ -5,11 +5,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::inbox::{self, Imported};
-use super::{Job, JobError, Run, RunReport, beside_config, unknown};
+use super::{Job, JobError, Run, RunReport, beside_config, inbox, unknown};
 use crate::config::Config;
+use crate::orders::import::import_orders;
+use crate::orders::run::{Destination, ImportOptions};
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -47,9 +49,22 @@ impl Job for ImportOrders {
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let inbox = beside_config(&run.context.config, &self.inbox);
-        inbox::take_in(run, &inbox, |_path| async move {
-            Err::<Imported, _>(anyhow::anyhow!("not connected yet"))
+        let context = run.context;
+        let (shop, config) = context
+            .shops
+            .by_key(&self.shop)
+            .with_context(|| format!("there is no shop {:?} in jobs.toml", self.shop))?;
+        let to = Destination { pool: &context.pool, shop, config };
+        let inbox = beside_config(&context.config, &self.inbox);
+        inbox::take_in(run, &inbox, |path, rejects| async move {
+            let options = ImportOptions {
+                format: self.format.clone(),
+                dry_run: run.dry_run,
+                rejects,
+                ..ImportOptions::default()
+            };
+            let formats = &context.config.order_formats;
+            import_orders(to, formats, &path, &options, context.clock, &|_, _| {}).await
         })
         .await
     }

@@ -1,7 +1,7 @@
 //! The drop folder: files come in, are imported in the order of their names, and are moved to `done/` or `failed/` beside them.
 //!
 //! A file is moved after it was imported. If we die between the two, it is offered again, and the import recognises it. Nothing is
-//! ever overwritten: where the name is taken, the time of the run goes into it. Beside a file in `done/` lies `<name>.rejects.csv` with
+//! ever overwritten: where the name is taken, the time of the run goes into it. Beside a file in `done/` lies `<stem>.rejects.csv` with
 //! the rows that were not taken, if there are any; beside a file in `failed/` lies `<name>.reason.txt`.
 
 use std::ffi::OsStr;
@@ -15,38 +15,27 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{JobError, Run, RunOutcome, RunReport, runner};
+use super::{JobError, Run, RunOutcome, RunReport, counted, runner};
+use crate::orders::ImportError;
+use crate::orders::rejects;
+use crate::orders::run::ImportReport;
 use crate::types::Clock;
 
 /// A file that was written to within this time may still be growing, and waits for the next run.
 const STILL_GROWING: Duration = Duration::from_secs(2);
 
-/// What an import made of a file.
-pub struct Imported {
-    /// Rows in the file.
-    pub n_read: u64,
-    /// Rows that were not taken.
-    pub n_rejected: u64,
-    /// Whether the same file was imported before, and nothing was done now.
-    pub is_known: bool,
-    /// The counts, for the report.
-    pub details: Value,
-    /// The rejects as a CSV file, if there are any.
-    pub rejects: Option<Vec<u8>>,
-}
-
-/// Offers every file of the folder to `import`, one after the other.
+/// Offers every file of the folder to `import`, one after the other, together with where to write the rejects.
 ///
 /// # Errors
-/// When the folder cannot be read, or the database is away: then the file stays where it is. What is wrong with a single file is in
-/// the report.
+/// When the folder cannot be read or written, or the database fails: then the file stays where it is. What is wrong with a single file
+/// is in the report.
 pub async fn take_in<Importing>(
     run: &Run<'_>,
     inbox: &Path,
-    import: impl Fn(PathBuf) -> Importing + Send + Sync,
+    import: impl Fn(PathBuf, Option<PathBuf>) -> Importing + Send + Sync,
 ) -> Result<RunReport, JobError>
 where
-    Importing: Future<Output = anyhow::Result<Imported>> + Send,
+    Importing: Future<Output = Result<ImportReport, ImportError>> + Send,
 {
     // Whether a file is still growing is a matter of the machine's own time, whatever moment the command plays.
     let now = Clock::System.now();
@@ -59,24 +48,40 @@ where
             break;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match import(path.clone()).await {
+        // Beside the file and hidden, until the file has its final name.
+        let rejects = (!run.dry_run).then(|| inbox.join(format!(".{name}.rejects")));
+        match import(path.clone(), rejects.clone()).await {
             Ok(imported) => {
-                if !run.dry_run {
+                if let Some(rejects) = rejects {
                     let moved = put_away(&path, &inbox.join("done"), now)?;
-                    if let Some(rejects) = &imported.rejects {
-                        write_beside(&moved, ".rejects.csv", rejects)?;
+                    if rejects.exists() {
+                        let beside = rejects::beside(&moved);
+                        fs::rename(&rejects, &beside)
+                            .with_context(|| format!("cannot write {}", beside.display()))?;
                     }
                 }
-                report.add_imported(&name, imported);
+                report.add_imported(imported)?;
             }
-            Err(error) if is_passing(&error) => return Err(error),
-            Err(error) => {
+            Err(ImportError::Unusable(why)) => {
                 if !run.dry_run {
                     let moved = put_away(&path, &inbox.join("failed"), now)?;
-                    write_beside(&moved, ".reason.txt", format!("{error:#}\n").as_bytes())?;
+                    write_reason(&moved, &why)?;
                 }
-                report.add_failed(&name, &error);
+                report.add_failed(&name, &why);
             }
+            // The file may be read better later, and the others now.
+            Err(ImportError::Io(error)) => {
+                report.add_failed(&name, &format!("{error}; it stays where it is"))
+            }
+            Err(ImportError::Database(error)) if is_fault_of_the_file(&error) => {
+                let why = runner::reason(&error.into());
+                if !run.dry_run {
+                    let moved = put_away(&path, &inbox.join("failed"), now)?;
+                    write_reason(&moved, &why)?;
+                }
+                report.add_failed(&name, &why);
+            }
+            Err(ImportError::Database(error)) => return Err(error.into()),
         }
     }
     Ok(report.finish(n_growing, run.dry_run))
@@ -144,32 +149,25 @@ fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<Pa
     move_it().with_context(|| format!("cannot move a file into {}", folder.display()))
 }
 
-fn write_beside(path: &Path, ending: &str, content: &[u8]) -> anyhow::Result<()> {
+fn write_reason(path: &Path, why: &str) -> anyhow::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(ending);
-    fs::write(path.with_file_name(name), content)
-        .with_context(|| format!("cannot write a file beside {}", path.display()))
+    name.push(".reason.txt");
+    let beside = path.with_file_name(name);
+    fs::write(&beside, format!("{why}\n")).with_context(|| format!("cannot write {}", beside.display()))
 }
 
-/// Whether the same file may well be imported later: the database was away, out of space or in another's hands. Anything else is the
-/// file's own fault, and must not keep the files behind it waiting.
-fn is_passing(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>()).any(|error| match error {
-        sqlx::Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "25", "40", "53", "55", "57", "58"].iter().any(|class| code.starts_with(class))
-        }),
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        _ => false,
-    })
+/// Whether the database objects to what stands in the file, which must then not keep the files behind it waiting. Otherwise it was
+/// away, out of space or in another's hands, and the same file may well be imported later.
+fn is_fault_of_the_file(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    // Data exceptions, broken constraints, limits of the program.
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
 #[derive(Default)]
 struct Report {
     files: Vec<Value>,
+    listing: Vec<String>,
     n_known: u64,
     n_failed: u64,
     n_read: u64,
@@ -178,20 +176,26 @@ struct Report {
 }
 
 impl Report {
-    fn add_imported(&mut self, name: &str, imported: Imported) {
-        self.n_known += u64::from(imported.is_known);
-        if !imported.is_known {
-            self.n_read += imported.n_read;
-            self.n_rejected += imported.n_rejected;
+    fn add_imported(&mut self, imported: ImportReport) -> anyhow::Result<()> {
+        self.n_known += u64::from(imported.already_imported.is_some());
+        self.n_read += imported.n_read;
+        self.n_rejected += imported.n_rejected;
+        let file = &imported.file_name;
+        self.listing.push(format!("{file}: {} rows read, {} rejected", imported.n_read, imported.n_rejected));
+        for reject in &imported.rejects {
+            let column =
+                reject.column.as_deref().map(|column| format!(", column {column:?}")).unwrap_or_default();
+            self.listing.push(format!("{file}: line {}{column}: {}", reject.line, reject.reason));
         }
-        self.files.push(json!({ "file": name, "is_known": imported.is_known, "counts": imported.details }));
+        self.files.push(serde_json::to_value(&imported)?);
+        Ok(())
     }
 
-    fn add_failed(&mut self, name: &str, error: &anyhow::Error) {
-        let error = runner::reason(error);
-        tracing::warn!(file = %runner::masked(name), error, "a file could not be imported");
+    fn add_failed(&mut self, name: &str, why: &str) {
+        tracing::warn!(file = %runner::masked(name), why, "a file could not be imported");
         self.n_failed += 1;
-        self.files.push(json!({ "file": name, "error": error }));
+        self.listing.push(format!("{name}: {why}"));
+        self.files.push(json!({ "file_name": name, "error": why }));
     }
 
     fn finish(self, n_growing: usize, dry_run: bool) -> RunReport {
@@ -199,10 +203,10 @@ impl Report {
         let mut text = match n_files {
             0 => "no file was waiting".to_owned(),
             _ => format!(
-                "{n_files} {}{}, {} rows read, {} rejected",
-                if n_files == 1 { "file" } else { "files" },
+                "{}{}, {} read, {} rejected",
+                counted(n_files as u64, "file"),
                 if dry_run { " looked at" } else { "" },
-                self.n_read,
+                counted(self.n_read, "row"),
                 self.n_rejected
             ),
         };
@@ -231,7 +235,8 @@ impl Report {
                 "n_rejected": self.n_rejected,
                 "files": self.files,
             }),
-            listing: Vec::new(),
+            // What a person sees at once; a run by the schedule has nobody to show it to.
+            listing: self.listing,
         }
     }
 }
@@ -282,11 +287,5 @@ mod tests {
         ] {
             assert_eq!(fs::read_to_string(done.join(name)).unwrap(), content);
         }
-    }
-
-    #[test]
-    fn a_database_that_is_away_is_not_the_files_fault() {
-        assert!(is_passing(&anyhow::Error::from(sqlx::Error::PoolTimedOut).context("cannot import")));
-        assert!(!is_passing(&anyhow::anyhow!("line 3: the quote is not closed")));
     }
 }

@@ -179,6 +179,11 @@ fn beside_config(config: &Config, path: &Path) -> PathBuf {
     config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }
 
+/// `1 order`, `2 orders`.
+fn counted(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
+}
+
 /// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
 pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();

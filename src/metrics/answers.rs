@@ -56,7 +56,7 @@ pub(super) fn keys<'a>(questions: &[(&'a Survey, &'a Question)]) -> Vec<(&'a str
 pub(super) fn sentence(questions: &[(&Survey, &Question)], kind: &str) -> String {
     let named: Vec<_> = questions
         .iter()
-        .map(|(survey, question)| format!("question `{}` of survey `{}`", question.key, survey.key))
+        .map(|(survey, question)| format!("question “{}” of survey “{}”", question.key, survey.key))
         .collect();
     if named.is_empty() {
         format!("No survey of this shop has {kind}.")

@@ -16,6 +16,6 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
             satisfied += answer.n;
         }
     }
-    let detail = Some(answers::sentence(&questions, "a question of type `rating`"));
+    let detail = Some(answers::sentence(&questions, "a question of type “rating”"));
     Ok(Counted { detail, ..Counted::share(satisfied, rated) })
 }

@@ -107,7 +107,7 @@ mod tests {
         // Computed with Python from the formula of the source.
         check(adjusted_wald(19, 10, 7), 6.248007, 55.290454, 6);
         check(adjusted_wald(500, 300, 200), 25.077000, 34.743538, 6);
-        check(adjusted_wald(0, 1, 0), -60.011395, 60.011395, 6);
+        check(adjusted_wald(0, 1, 0), -60.011396, 60.011396, 6);
         check(adjusted_wald(1, 0, 0), -48.498649, 100.0, 6);
         check(adjusted_wald(0, 0, 1), -100.0, 48.498649, 6);
         assert_eq!(adjusted_wald(0, 0, 0), None);

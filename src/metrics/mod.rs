@@ -24,6 +24,7 @@ mod returning_customer_rate;
 pub mod report_html;
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
 use sqlx::{PgConnection, PgPool};
@@ -78,7 +79,7 @@ pub const METRICS: &[Metric] = &[
         name: "Response rate",
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of those that the mail relay accepted in the \
-                     window; mails of which it is unknown whether the relay has them are in neither and stand beside as `unknown`, \
+                     window; mails of which it is unknown whether the relay has them are in neither and stand beside as “unknown”, \
                      placed by when they were decided.",
         count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
     },
@@ -96,7 +97,7 @@ pub const METRICS: &[Metric] = &[
         noun: "customers",
         definition: "The share of customers for whom at least one of their orders in the window was not their first ever, of those \
                      with an order in the window; cancelled and refunded orders do not count; without a start of the window it \
-                     equals `repeat_customer_ratio`.",
+                     equals “repeat_customer_ratio”.",
         count: |conn, scope| Box::pin(returning_customer_rate::count(conn, scope)),
     },
 ];
@@ -142,6 +143,8 @@ pub struct ShopReport {
     pub shop: String,
     /// Its name for people.
     pub name: String,
+    /// In which its days are counted.
+    pub timezone: Tz,
     /// The start of the window in this shop.
     pub from: Option<DateTime<Utc>>,
     /// The end of the window in this shop, exclusive.
@@ -203,6 +206,7 @@ pub async fn report(
         reports.push(ShopReport {
             shop: shop.key.clone(),
             name: shop.name.clone(),
+            timezone: shop.timezone,
             from: scope.span.from,
             to: scope.span.to,
             metrics: Figures(figures),

@@ -20,6 +20,6 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     }
     Ok(Counted {
         counts: Counts::Net { promoters, passives, detractors },
-        detail: Some(answers::sentence(&questions, "a question of type `nps`")),
+        detail: Some(answers::sentence(&questions, "a question of type “nps”")),
     })
 }

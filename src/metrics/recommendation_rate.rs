@@ -42,12 +42,12 @@ fn sentence(rules: &[(&str, &Recommendation)]) -> String {
         .map(|(survey, rule)| {
             let yes = match &rule.yes {
                 Yes::Choices(choices) => {
-                    choices.iter().map(|c| format!("`{c}`")).collect::<Vec<_>>().join(" or ")
+                    choices.iter().map(|c| format!("“{c}”")).collect::<Vec<_>>().join(" or ")
                 }
                 Yes::Scores { low, high } if low == high => format!("a score of {low}"),
                 Yes::Scores { low, high } => format!("a score from {low} to {high}"),
             };
-            format!("{yes} to question `{}` of survey `{survey}`", rule.question)
+            format!("{yes} to question “{}” of survey “{survey}”", rule.question)
         })
         .collect();
     if named.is_empty() {

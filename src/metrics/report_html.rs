@@ -1,12 +1,12 @@
 //! A report as one HTML page that stands by itself: no script, no file beside it, and it prints well.
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveTime, Utc};
 use handlebars::Handlebars;
 use serde::Serialize;
 
 use super::figure::Figure;
-use super::{Report, ShopReport, window};
+use super::{Report, ShopReport};
 
 const PAGE: &str = include_str!("../../templates/report/report.html.hbs");
 
@@ -96,13 +96,18 @@ impl Bar {
     }
 }
 
-/// The window of a shop, in words.
+/// The window of a shop, in words and in its zone.
 pub fn in_words(shop: &ShopReport) -> String {
-    match (shop.from, shop.to) {
+    let day = |moment: DateTime<Utc>| {
+        let local = moment.with_timezone(&shop.timezone).naive_local();
+        let form = if local.time() == NaiveTime::MIN { "%Y-%m-%d" } else { "%Y-%m-%d %H:%M:%S" };
+        local.format(form).to_string()
+    };
+    match (shop.from.map(day), shop.to.map(day)) {
         (None, None) => "since the first order".to_owned(),
-        (Some(from), None) => format!("from {}", window::rfc3339(from)),
-        (None, Some(to)) => format!("before {}", window::rfc3339(to)),
-        (Some(from), Some(to)) => format!("from {} to before {}", window::rfc3339(from), window::rfc3339(to)),
+        (Some(from), None) => format!("from {from} on, {}", shop.timezone),
+        (None, Some(to)) => format!("before {to}, {}", shop.timezone),
+        (Some(from), Some(to)) => format!("from {from} to before {to}, {}", shop.timezone),
     }
 }
 
@@ -129,14 +134,16 @@ mod tests {
         let shop = |name: &str, n| ShopReport {
             shop: "shop".to_owned(),
             name: name.to_owned(),
-            from: None,
-            to: None,
+            timezone: chrono_tz::Europe::Paris,
+            from: "2026-03-28T23:00:00Z".parse().ok(),
+            to: "2026-04-01T10:00:00Z".parse().ok(),
             metrics: figures(n),
         };
         let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];
         let page = render(&Report { as_of: moment, from: None, to: None, shops }).unwrap();
         assert!(page.contains("Maison &lt;Exemple&gt; &amp; fils"));
+        assert!(page.contains("from 2026-03-29 to before 2026-04-01 12:00:00, Europe/Paris"));
         assert!(page.contains("80.0 %") && page.contains("Nothing to say yet"));
         assert_eq!(page.matches("<svg").count(), METRICS.len(), "a bar for each figure that has a value");
         for foreign in ["<script", "http://", "https://", "{{"] {

@@ -109,7 +109,7 @@ fn first_moment(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
 }
 
 /// A moment for JSON and for people: RFC 3339 in UTC, to the second.
-pub(super) fn rfc3339(moment: DateTime<Utc>) -> String {
+fn rfc3339(moment: DateTime<Utc>) -> String {
     moment.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 

@@ -6,6 +6,7 @@
 pub mod submission;
 pub mod classify;
 pub mod store;
+pub mod import;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! [5] Testimonials: what may be published goes out as CSV.
 //!
-//! In: the counted answers of customers who consented to publication and wrote something. A person approves or rejects each
+//! In: the counted answers of customers who consented to publication and wrote something; each has its `testimonial` row from the
+//! moment it was stored. A person approves or rejects each
 //! ([`moderation`]); the [`gate`] lets through what may lawfully leave; [`export`] writes it. The words of an author are never
 //! changed on the way.
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgPool;
 
 use super::candidate::{self, Candidate, Filter, Questionnaires};
 use super::display_name::display_name;
@@ -38,31 +38,6 @@ pub struct Entry {
     pub received_at: DateTime<Utc>,
 }
 
-/// Takes up what was answered since the last time: a pending testimonial for every counted answer of a person who consented to
-/// publication and wrote something.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn take_up(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<u64> {
-    let done = sqlx::query!(
-        r"insert into testimonial (shop_id, response_id, state)
-          select shop_id, response_id, 'pending'
-          from response r
-          where shop_id = $1 and counted and verdict = 'human' and consent_version is not null
-            and not exists (
-                select from testimonial t where t.shop_id = r.shop_id and t.response_id = r.response_id
-            )
-            and exists (
-                select from answer a where a.shop_id = r.shop_id and a.response_id = r.response_id and a.body ~ '\S'
-            )
-          on conflict do nothing",
-        shop.0,
-    )
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
-}
-
 /// The testimonials of these shops, oldest first. What its author has changed since is left out; the changed one is there.
 ///
 /// # Errors
@@ -76,7 +51,6 @@ pub async fn list(
     let mut conn = pool.acquire().await?;
     let mut entries = Vec::new();
     for (id, shop) in shops {
-        take_up(&mut conn, *id).await?;
         let mut questionnaires = Questionnaires::default();
         let filter = Filter { state, ..Filter::default() };
         let mut after = ResponseId(0);
@@ -176,24 +150,18 @@ pub async fn approve_all_pending(
     shops: &[ShopId],
     now: DateTime<Utc>,
 ) -> anyhow::Result<Vec<ResponseId>> {
-    let mut tx = pool.begin().await?;
-    let mut approved = Vec::new();
-    for shop in shops {
-        take_up(&mut tx, *shop).await?;
-        let ids = sqlx::query_scalar!(
-            r#"update testimonial t set state = 'approved', decided_at = $2
-               from response r
-               where t.shop_id = $1 and t.state = 'pending'
-                 and r.shop_id = t.shop_id and r.response_id = t.response_id and r.counted
-               returning t.response_id as "id: ResponseId""#,
-            shop.0,
-            now,
-        )
-        .fetch_all(&mut *tx)
-        .await?;
-        approved.extend(ids);
-    }
-    tx.commit().await?;
+    let shop_ids: Vec<i32> = shops.iter().map(|shop| shop.0).collect();
+    let mut approved = sqlx::query_scalar!(
+        r#"update testimonial t set state = 'approved', decided_at = $2
+           from response r
+           where t.shop_id = any($1) and t.state = 'pending'
+             and r.shop_id = t.shop_id and r.response_id = t.response_id and r.counted
+           returning t.response_id as "id: ResponseId""#,
+        &shop_ids,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
     approved.sort();
     Ok(approved)
 }
@@ -208,9 +176,6 @@ async fn decide(
     let shop_ids: Vec<i32> = shops.iter().map(|shop| shop.0).collect();
     let numbers: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let mut tx = pool.begin().await?;
-    for shop in shops {
-        take_up(&mut tx, *shop).await?;
-    }
     let found = sqlx::query!(
         r#"select response_id as "id: ResponseId", state as "state: TestimonialState",
                   reject_reason as "reason: RejectReason"

@@ -14,6 +14,8 @@ use crate::support::smtp::Relay;
 
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
+/// A port of this machine where no relay is.
+const NOBODY_LISTENS: u16 = 1;
 
 async fn send(context: &Context, dry_run: bool) -> SendReport {
     let survey = context.config.survey("satisfaction").unwrap();
@@ -45,7 +47,7 @@ async fn at_moment(program: &Program, now: DateTime<Utc>) -> Context {
 #[tokio::test]
 async fn every_due_order_gets_one_decision_with_its_reason() {
     let relay = Relay::start();
-    let program = Program::new(&shipped_with(&relay)).await;
+    let program = Program::new(&shipped_with(relay.port)).await;
     let pool = &program.db.pool;
     let shop = factories::shop(pool, "maison").await;
     let mut customers = BTreeMap::new();
@@ -138,7 +140,7 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
 #[tokio::test]
 async fn what_the_relay_says_decides_the_outcome() {
     let relay = Relay::start();
-    let program = Program::new(&shipped_with(&relay)).await;
+    let program = Program::new(&shipped_with(relay.port)).await;
     let pool = &program.db.pool;
     let names = ["alice", "nobody", "policy", "later", "refused", "vanish"];
     orders(pool, &names.map(|name| format!("{name}@customer.example")).each_ref().map(String::as_str)).await;
@@ -187,10 +189,7 @@ async fn what_the_relay_says_decides_the_outcome() {
 #[tokio::test]
 async fn a_relay_that_is_away_is_held_against_nobody() {
     let relay = Relay::start();
-    let here = shipped_with(&relay);
-    let port = format!("port = {}", relay.port);
-    assert!(here.contains(&port));
-    let program = Program::new(&here.replace(&port, "port = 1")).await;
+    let program = Program::new(&shipped_with(NOBODY_LISTENS)).await;
     orders(&program.db.pool, &["a@customer.example", "b@customer.example"]).await;
     let report = send(&at_moment(&program, at(NOW)).await, false).await;
     assert!(report.is_partial());
@@ -198,17 +197,14 @@ async fn a_relay_that_is_away_is_held_against_nobody() {
     assert_eq!(states(&program.db.pool).await.into_values().collect::<Vec<_>>(), [waiting, waiting]);
 
     // It is back, and the mails leave.
-    let text = std::fs::read_to_string(program.path("jobs.toml"))
-        .unwrap()
-        .replace("port = 1\n", &format!("{port}\n"));
-    program.write("jobs.toml", text);
+    program.configure(&shipped_with(relay.port));
     send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
     assert_eq!(relay.accepted().len(), 2);
 }
 
 #[tokio::test]
 async fn an_order_cancelled_or_a_customer_gone_while_the_mail_waits_is_not_mailed() {
-    let program = Program::new(&shipped_with(&Relay::start()).replace("port = ", "port = 1 # ")).await;
+    let program = Program::new(&shipped_with(NOBODY_LISTENS)).await;
     let pool = &program.db.pool;
     orders(pool, &["a@customer.example", "b@customer.example", "c@customer.example"]).await;
     send(&at_moment(&program, at(NOW)).await, false).await;
@@ -233,7 +229,7 @@ async fn an_order_cancelled_or_a_customer_gone_while_the_mail_waits_is_not_maile
 #[tokio::test]
 async fn two_runs_at_once_mail_everybody_once() {
     let relay = Relay::start();
-    let program = Program::new(&shipped_with(&relay)).await;
+    let program = Program::new(&shipped_with(relay.port)).await;
     let emails: Vec<String> = (0..120).map(|n| format!("c{n}@customer.example")).collect();
     orders(&program.db.pool, &emails.iter().map(String::as_str).collect::<Vec<_>>()).await;
     let context = at_moment(&program, at(NOW)).await;
@@ -249,7 +245,7 @@ async fn two_runs_at_once_mail_everybody_once() {
 #[tokio::test]
 async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
     let relay = Relay::start();
-    let program = Program::new(&shipped_with(&relay).replace("port = ", "port = 1 # ")).await;
+    let program = Program::new(&shipped_with(NOBODY_LISTENS)).await;
     let pool = &program.db.pool;
     orders(pool, &["a@customer.example", "b@customer.example"]).await;
     send(&at_moment(&program, at(NOW)).await, false).await;
@@ -261,15 +257,7 @@ async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
     .execute(pool)
     .await
     .unwrap();
-    let port = format!("port = {}", relay.port);
-    let text = std::fs::read_to_string(program.path("jobs.toml")).unwrap();
-    program.write(
-        "jobs.toml",
-        text.lines()
-            .map(|line| if line.starts_with("port = 1 #") { &port } else { line })
-            .collect::<Vec<_>>()
-            .join("\n"),
-    );
+    program.configure(&shipped_with(relay.port));
     let report = send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
     assert_eq!(report.shops[0].delivery.settled.n_unknown, 1);
     let found = states(pool).await;

@@ -4,7 +4,13 @@
 mod support;
 mod database;
 mod configuration;
+mod orders;
+mod response_files;
 mod invitations;
 mod pages;
 mod jobs;
 mod scheduler;
+mod metrics;
+mod testimonials;
+mod olist;
+mod journey;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::customers::OpenForm;
 use self::shop::Order;
+use super::logging::Attendance;
 use super::{Exit, init, logging, output, serve};
 use crate::config::{Config, LogFormat};
 use crate::context::Context;
@@ -60,7 +61,7 @@ pub struct Args {
 /// # Errors
 /// When a part of the way does not work; then the program is broken.
 pub async fn run(args: Args) -> anyhow::Result<Exit> {
-    logging::start(LogFormat::Text);
+    logging::start(LogFormat::Text, Attendance::Attended);
     fs::create_dir_all(&args.dir).with_context(|| format!("cannot make {}", args.dir.display()))?;
     let folder = args.dir.canonicalize()?;
     let lock = File::create(folder.join(".lock"))?;

@@ -20,9 +20,9 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
+use super::TestimonialState;
 use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
-use super::{TestimonialState, moderation};
 use crate::config::{DisplayName, Shop};
 use crate::types::{ResponseId, ShopId};
 use new_file::NewFile;
@@ -134,7 +134,6 @@ async fn write(
     rows.write(export.format.columns)?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
-        moderation::take_up(&mut tx, *id).await?;
         lock_exports(&mut tx, *id).await?;
         write_shop(&mut tx, *id, shop, export, &mut rows, out, &mut report, now).await?;
         sqlx::query!(

@@ -11,7 +11,6 @@ use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
 use super::TestDb;
-use super::smtp::Relay;
 
 /// A directory with a jobs.toml, a database, and the program to run there.
 pub struct Program {
@@ -50,9 +49,9 @@ pub fn shipped() -> String {
     init::SHIPPED.replace(closed, "")
 }
 
-/// The same, mails going to this relay.
-pub fn shipped_with(relay: &Relay) -> String {
-    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"\n", relay.port);
+/// The same, mails going to a relay at this port of this machine.
+pub fn shipped_with(port: u16) -> String {
+    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n");
     let file = "transport = \"file\"";
     let text = shipped();
     let at = text.find(file).unwrap();
@@ -62,11 +61,17 @@ pub fn shipped_with(relay: &Relay) -> String {
 impl Program {
     /// With this jobs.toml, and a database of its own put into it.
     pub async fn new(jobs_toml: &str) -> Self {
-        let db = TestDb::new().await;
-        let dir = super::data_dir();
-        let with_database = jobs_toml.replacen("[database]", &format!("[database]\nurl = {:?}", db.url), 1);
-        std::fs::write(dir.path().join("jobs.toml"), with_database).unwrap();
-        Self { dir, db }
+        let program = Self { db: TestDb::new().await, dir: super::data_dir() };
+        program.configure(jobs_toml);
+        program
+    }
+
+    /// Writes the jobs.toml, the database's address put into it.
+    pub fn configure(&self, jobs_toml: &str) {
+        self.write(
+            "jobs.toml",
+            jobs_toml.replacen("[database]", &format!("[database]\nurl = {:?}", self.db.url), 1),
+        );
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -1,0 +1,381 @@
+//! Which of a file's columns is what. A format is either built in (a file here and a line in [`ORDER_FORMATS`]) or described in
+//! jobs.toml (`[order_format.<name>]`); both become an [`OrderFormat`], which is bound to a file's header.
+
+mod generic;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use crate::config::{ORDER_COLUMNS, OrderMapping, TextFormat, problem::did_you_mean};
+use crate::orders::rejects::ADDED;
+use crate::orders::{ImportError, OrderStatus};
+
+/// A format that is built in.
+#[derive(Debug)]
+pub struct BuiltIn {
+    /// Its name after `--format`.
+    pub key: &'static str,
+    /// One line about it, for the help.
+    pub about: &'static str,
+    /// A small file in this format; its customers are made up.
+    pub sample: &'static str,
+    /// How it is read.
+    pub format: fn() -> OrderFormat,
+}
+
+/// The formats that are built in, in the order `auto` tries them.
+pub const ORDER_FORMATS: &[BuiltIn] = &[generic::FORMAT];
+
+/// How a file of orders is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OrderFormat {
+    /// As it is reported and recorded.
+    pub name: String,
+    /// How the file is written.
+    pub text: TextFormat,
+    /// Our column (one of [`ORDER_COLUMNS`]) = theirs.
+    pub columns: BTreeMap<String, String>,
+    /// Ours that must be there; the others may be missing.
+    pub required: Vec<String>,
+    /// Attribute = their column.
+    pub attributes: BTreeMap<String, String>,
+    /// Whether each column `attributes.<name>` is an attribute.
+    pub open_attributes: bool,
+    /// Whether a column that is none of the above is an error, because it must be a typing mistake.
+    pub closed: bool,
+    /// Their status = ours; `"*"` stands for all others. Empty: they write ours.
+    pub status: BTreeMap<String, OrderStatus>,
+}
+
+impl OrderFormat {
+    /// The format that jobs.toml describes under this name. All columns it names must be there.
+    pub fn mapped(name: &str, mapping: &OrderMapping) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: mapping.text.clone(),
+            columns: mapping.columns.clone(),
+            required: mapping.columns.keys().cloned().collect(),
+            attributes: mapping.attributes.clone(),
+            open_attributes: false,
+            closed: false,
+            status: mapping.status.clone(),
+        }
+    }
+
+    /// Takes other columns for some of ours: `order_id`, `attributes.city`. A file that needs this is somebody else's: its other
+    /// columns are left alone.
+    ///
+    /// # Errors
+    /// When there is no such column of ours.
+    pub fn with_columns(mut self, columns: &BTreeMap<String, String>) -> Result<Self, String> {
+        for (ours, theirs) in columns {
+            if let Some(attribute) = ours.strip_prefix("attributes.").filter(|name| !name.is_empty()) {
+                self.attributes.insert(attribute.to_owned(), theirs.clone());
+            } else if ORDER_COLUMNS.contains(&ours.as_str()) {
+                self.columns.insert(ours.clone(), theirs.clone());
+                self.required.push(ours.clone());
+            } else {
+                let hint = did_you_mean(ours, ORDER_COLUMNS.iter().copied())
+                    .unwrap_or_else(|| format!("the columns are {}", ORDER_COLUMNS.join(", ")));
+                return Err(format!("there is no column {ours:?} to fill; {hint}"));
+            }
+            self.closed = false;
+        }
+        Ok(self)
+    }
+
+    /// Finds the columns in a header.
+    ///
+    /// # Errors
+    /// Says everything that does not fit, with the nearest column there is.
+    pub fn bind(&self, header: &[String]) -> Result<OrderColumns, String> {
+        let mut search = Search::new(header);
+        let mut find = |ours: &str| {
+            let required = self.required.iter().any(|column| column == ours);
+            self.columns.get(ours).and_then(|theirs| search.find(ours, theirs, required))
+        };
+        let (order_id, email, ordered_at) = (find("order_id"), find("email"), find("ordered_at"));
+        let mut columns = OrderColumns {
+            order_id: order_id.unwrap_or_default(),
+            email: email.unwrap_or_default(),
+            ordered_at: ordered_at.unwrap_or_default(),
+            fulfilled_at: find("fulfilled_at"),
+            status: find("status"),
+            first_name: find("first_name"),
+            last_name: find("last_name"),
+            locale: find("locale"),
+            country: find("country"),
+            currency: find("currency"),
+            total: find("total"),
+            items: find("items"),
+            attributes: Vec::new(),
+        };
+        for (name, theirs) in &self.attributes {
+            if let Some(column) = search.find(&format!("attributes.{name}"), theirs, true) {
+                columns.attributes.push((name.clone(), column));
+            }
+        }
+        if self.open_attributes {
+            for theirs in header {
+                if let Some(name) = theirs.strip_prefix("attributes.").filter(|name| !name.is_empty())
+                    && let Some(column) = search.find(theirs, theirs, true)
+                {
+                    columns.attributes.push((name.to_owned(), column));
+                }
+            }
+        }
+        search.finish(self.closed.then_some(ORDER_COLUMNS))?;
+        Ok(columns)
+    }
+}
+
+/// Where in a row the columns are, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderColumns {
+    pub order_id: usize,
+    pub email: usize,
+    pub ordered_at: usize,
+    pub fulfilled_at: Option<usize>,
+    pub status: Option<usize>,
+    pub first_name: Option<usize>,
+    pub last_name: Option<usize>,
+    pub locale: Option<usize>,
+    pub country: Option<usize>,
+    pub currency: Option<usize>,
+    pub total: Option<usize>,
+    pub items: Option<usize>,
+    /// Name and place.
+    pub attributes: Vec<(String, usize)>,
+}
+
+/// A search for columns in a header, which gathers everything that does not fit.
+#[derive(Debug)]
+pub struct Search<'h> {
+    header: &'h [String],
+    taken: Vec<bool>,
+    problems: Vec<String>,
+}
+
+impl<'h> Search<'h> {
+    /// Nothing found yet.
+    pub fn new(header: &'h [String]) -> Self {
+        Self { header, taken: vec![false; header.len()], problems: Vec::new() }
+    }
+
+    /// Where the column `theirs` is, which we call `ours`.
+    pub fn find(&mut self, ours: &str, theirs: &str, required: bool) -> Option<usize> {
+        let theirs = theirs.trim();
+        let mut places = self.header.iter().enumerate().filter(|(_, name)| *name == theirs).map(|(i, _)| i);
+        let place = places.next();
+        if places.next().is_some() {
+            let problem = format!("the column {theirs:?} stands there twice");
+            if !self.problems.contains(&problem) {
+                self.problems.push(problem);
+            }
+            self.header.iter().zip(&mut self.taken).for_each(|(name, taken)| *taken |= name == theirs);
+            return place;
+        }
+        match place {
+            Some(place) => self.taken[place] = true,
+            None if required => {
+                let what = if ours == theirs { String::new() } else { format!(" for {ours}") };
+                let hint = did_you_mean(theirs, self.header.iter().map(String::as_str));
+                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                self.problems.push(format!("the column {theirs:?}{what} is missing{hint}"));
+            }
+            None => {}
+        }
+        place
+    }
+
+    /// Notes something else that does not fit.
+    pub fn add(&mut self, problem: String) {
+        self.problems.push(problem);
+    }
+
+    /// Ends the search. With `known`, columns that nobody looked for are problems too, except those that a file of rejects has more.
+    ///
+    /// # Errors
+    /// Says all the problems.
+    pub fn finish(mut self, known: Option<&[&str]>) -> Result<(), String> {
+        if let Some(known) = known {
+            for (name, taken) in self.header.iter().zip(&self.taken) {
+                if !taken && !ADDED.contains(&name.as_str()) {
+                    let hint = did_you_mean(name, known.iter().copied());
+                    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
+                    self.problems.push(format!("the column {name:?} is not known{hint}"));
+                }
+            }
+        }
+        if self.problems.is_empty() { Ok(()) } else { Err(self.problems.join("; ")) }
+    }
+}
+
+/// The format that is asked for by name; `auto` is the first built-in one whose columns fit, else the one of jobs.toml whose columns
+/// fit. `header` reads the file's header as the format says it is written.
+///
+/// # Errors
+/// When there is no such format, or none or several fit: then it says what was found and what each format lacks.
+pub fn choose(
+    name: &str,
+    configured: &BTreeMap<String, OrderMapping>,
+    columns: &BTreeMap<String, String>,
+    mut header: impl FnMut(&OrderFormat) -> Result<Vec<String>, ImportError>,
+) -> Result<OrderFormat, ImportError> {
+    let built_in = || ORDER_FORMATS.iter().map(|built_in| (built_in.format)());
+    let mapped = || configured.iter().map(|(name, mapping)| OrderFormat::mapped(name, mapping));
+    if name != "auto" || !columns.is_empty() {
+        // Columns given by hand describe the file: where no format is named, they complete the built-in one.
+        let name = if name == "auto" { generic::FORMAT.key } else { name };
+        let Some(format) = built_in().chain(mapped()).find(|format| format.name == name) else {
+            return Err(unknown_format(name, built_in().chain(mapped()).map(|format| format.name)));
+        };
+        return format.with_columns(columns).map_err(ImportError::Unusable);
+    }
+
+    let mut lacks = Vec::new();
+    let mut fitting = Vec::new();
+    for (format, is_built_in) in built_in().map(|f| (f, true)).chain(mapped().map(|f| (f, false))) {
+        match format.bind(&header(&format)?) {
+            Ok(_) if is_built_in => return Ok(format),
+            Ok(_) => fitting.push(format),
+            Err(problem) => lacks.push((format.name, problem)),
+        }
+    }
+    one_of(fitting, |format| &format.name, lacks, &header(&(ORDER_FORMATS[0].format)())?)
+}
+
+/// The only one of the formats that fit.
+///
+/// # Errors
+/// When none or several fit: says what was found and what each format lacks.
+pub fn one_of<F>(
+    mut fitting: Vec<F>,
+    name: impl Fn(&F) -> &str,
+    lacks: Vec<(String, String)>,
+    header: &[String],
+) -> Result<F, ImportError> {
+    if fitting.len() == 1
+        && let Some(format) = fitting.pop()
+    {
+        return Ok(format);
+    }
+    let mut message = if fitting.is_empty() {
+        format!("fits no known format. It has the columns {}.", header.join(", "))
+    } else {
+        let names: Vec<&str> = fitting.iter().map(name).collect();
+        return Err(ImportError::Unusable(format!(
+            "fits several formats; name one with --format: {}",
+            names.join(", ")
+        )));
+    };
+    for (name, problem) in lacks {
+        // Writing to a text does not fail.
+        let _ = write!(message, "\n  {name}: {problem}");
+    }
+    Err(ImportError::Unusable(message))
+}
+
+/// The error about a format that is not there.
+pub fn unknown_format(name: &str, known: impl Iterator<Item = String>) -> ImportError {
+    let known: Vec<String> = known.collect();
+    let hint = did_you_mean(name, known.iter().map(String::as_str))
+        .unwrap_or_else(|| format!("the formats are auto, {}", known.join(", ")));
+    ImportError::Unusable(format!("there is no format {name:?}; {hint}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order() {
+        let mut keys: Vec<_> = ORDER_FORMATS.iter().map(|format| format.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        assert_eq!(keys.len(), ORDER_FORMATS.len(), "keys are unique");
+        for built_in in ORDER_FORMATS {
+            let format = (built_in.format)();
+            assert_eq!(format.name, built_in.key);
+            assert_ne!(built_in.key, "auto");
+            assert!(!built_in.about.is_empty() && !built_in.about.ends_with('.'), "{}", built_in.key);
+            for required in ["order_id", "email", "ordered_at"] {
+                assert!(format.required.iter().any(|column| column == required), "{}", built_in.key);
+            }
+            let mut sample = csv::Reader::from_reader(built_in.sample.as_bytes());
+            let header: Vec<String> = sample.headers().unwrap().iter().map(str::to_owned).collect();
+            format.bind(&header).unwrap();
+            assert!(sample.records().count() >= 2, "{}", built_in.key);
+            assert!(
+                !built_in.sample.contains('@') || built_in.sample.contains(".example"),
+                "{}",
+                built_in.key
+            );
+        }
+    }
+
+    fn check(header: &str, columns: &[(&str, &str)], expected: Result<(), &str>) {
+        let header: Vec<String> = header.split(',').map(str::to_owned).collect();
+        let columns = columns.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let bound = choose("auto", &BTreeMap::new(), &columns, |_| Ok(header.clone()))
+            .map_err(|error| error.to_string())
+            .and_then(|format| format.bind(&header));
+        match expected {
+            Ok(()) => assert!(bound.is_ok(), "{bound:?}"),
+            Err(part) => {
+                let error = bound.unwrap_err();
+                assert!(error.contains(part), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn headers() {
+        check("order_id,email,ordered_at", &[], Ok(()));
+        check("ordered_at,items,order_id,email,attributes.city", &[], Ok(()));
+        check("order_id,email,ordered_at,line,column,reason", &[], Ok(()));
+        check("order_id,email", &[], Err("\"ordered_at\" is missing"));
+        check("order_id,email,orderd_at", &[], Err("did you mean `orderd_at`?"));
+        check(
+            "order_id,email,ordered_at,fullfilled_at",
+            &[],
+            Err("\"fullfilled_at\" is not known (did you mean `fulfilled_at`?)"),
+        );
+        check("order_id,email,ordered_at,email", &[], Err("\"email\" stands there twice"));
+        check("order_id,email,ordered_at,attributes.a,attributes.a", &[], Err("stands there twice"));
+        check("Nr,email,ordered_at,Sum", &[("order_id", "Nr")], Ok(()));
+        check("Nr,email,ordered_at,Ville", &[("order_id", "Nr"), ("attributes.city", "Ville")], Ok(()));
+        check("Nr,email,ordered_at", &[("order_id", "No")], Err("the column \"No\" for order_id is missing"));
+        check("Nr,email,ordered_at", &[("orderid", "Nr")], Err("did you mean `order_id`?"));
+    }
+
+    #[test]
+    fn formats_of_the_configuration_are_recognised() {
+        let mapping = |order_id: &str| OrderMapping {
+            text: TextFormat::default(),
+            columns: [("order_id", order_id), ("email", "Mail"), ("ordered_at", "Date")]
+                .map(|(a, b)| (a.to_owned(), b.to_owned()))
+                .into(),
+            attributes: BTreeMap::new(),
+            status: BTreeMap::new(),
+        };
+        let configured = BTreeMap::from([("a".to_owned(), mapping("A")), ("b".to_owned(), mapping("B"))]);
+        let choose = |name: &str, header: &str| {
+            choose(name, &configured, &BTreeMap::new(), |_| {
+                Ok(header.split(',').map(str::to_owned).collect())
+            })
+            .map(|format| format.name)
+            .map_err(|error| error.to_string())
+        };
+        assert_eq!(choose("auto", "B,Mail,Date,other"), Ok("b".to_owned()));
+        assert_eq!(choose("b", "whatever"), Ok("b".to_owned()));
+        assert!(choose("auto", "A,B,Mail,Date").unwrap_err().contains("several formats"));
+        let none = choose("auto", "C,Mail,Date").unwrap_err();
+        assert!(
+            none.contains("C, Mail, Date") && none.contains("a: the column \"A\" for order_id is missing"),
+            "{none}"
+        );
+        assert!(none.contains("generic: "), "{none}");
+        assert!(choose("generik", "x").unwrap_err().contains("did you mean `generic`?"));
+    }
+}

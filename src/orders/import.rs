@@ -1,0 +1,160 @@
+//! A file of orders becomes rows: settle how it is written and what its columns are, read it into a temporary table by binary COPY,
+//! merge that into what is there, record the run. All in one transaction; see [`super::run`] for what happens if we die half way.
+//!
+//! A row whose order stands again further down in the same file counts as unchanged: the later row is the one that holds. A column
+//! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
+//! are only ever replaced.
+//!
+//! Orders of an erased customer are left alone, so that the same file read again does not bring the address back. A new order from
+//! that address makes a new customer: nothing is kept by which the old one could be recognised.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use csv::ByteRecord;
+
+use super::ImportError;
+use super::copy::CopyBuffer;
+use super::field::Times;
+use super::format::{OrderFormat, choose};
+use super::parse::{NewOrder, OrderReader};
+use super::rejects::Rejects;
+use super::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
+use super::store;
+use super::text::{Fault, Source, Written};
+use crate::config::OrderMapping;
+use crate::db::{self, Table};
+use crate::types::Clock;
+
+/// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.
+///
+/// # Errors
+/// When the file cannot be read as orders, or the database fails; nothing is imported then. A bad row is no error but a reject.
+pub async fn import_orders(
+    to: Destination<'_>,
+    formats: &BTreeMap<String, OrderMapping>,
+    path: &Path,
+    options: &ImportOptions,
+    clock: Clock,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<ImportReport, ImportError> {
+    let started_at = clock.now();
+    let settled = {
+        let (path, formats, options) = (path.to_owned(), formats.clone(), options.clone());
+        let zone = to.config.timezone;
+        run::off_the_runtime(move || settle(&path, &formats, &options, zone)).await?
+    };
+    let Settled { source, format, written, header, reader, digest } = settled;
+    let mut report = ImportReport::new(ImportKind::Orders, path, &format.name, written, options.dry_run);
+    if !options.again {
+        report.already_imported = run::earlier(to.pool, to.shop, ImportKind::Orders, &digest).await?;
+        if report.already_imported.is_some() {
+            return Ok(report);
+        }
+    }
+
+    let length = source.length;
+    let columns = reader.columns().clone();
+    let rejects = Rejects::new(header, written.delimiter)?;
+    let records = source.records(written)?;
+    let mut transaction = to.pool.begin().await?;
+    store::create_staging(&mut transaction).await?;
+    let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
+        let order = reader.read(record)?;
+        stage_row(line, &order, reader.attributes(record), rows);
+        Ok::<(), Fault>(())
+    };
+    let staged =
+        run::stage(&mut transaction, store::STAGE, records, rejects, row, |done| progress(done, length))
+            .await?;
+    let (n_read, mut rejects) = staged;
+
+    run::lock(&mut transaction, to.shop).await?;
+    let id = run::next_id(&mut transaction).await?;
+    let merged = store::merge(&mut transaction, to.shop, id, &columns, clock.now()).await?;
+    report.n_read = n_read;
+    report.n_rejected = rejects.n;
+    report.n_inserted = merged.n_inserted;
+    report.n_updated = merged.n_updated;
+    report.n_unchanged = n_read - rejects.n - merged.n_inserted - merged.n_updated;
+    report.rejects.clone_from(&rejects.first);
+    if let Some(path) = &options.rejects {
+        rejects.write(path)?;
+    }
+    if options.dry_run {
+        transaction.rollback().await?;
+    } else {
+        let times = [started_at, clock.now()];
+        run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
+        db::analyze_grown(&mut transaction, Table::Customer, report.n_inserted).await?;
+        db::analyze_grown(&mut transaction, Table::Order, report.n_inserted).await?;
+        transaction.commit().await?;
+    }
+    progress(length, length);
+    Ok(report)
+}
+
+struct Settled {
+    source: Source,
+    format: OrderFormat,
+    written: Written,
+    header: Vec<String>,
+    reader: OrderReader,
+    digest: [u8; 32],
+}
+
+fn settle(
+    path: &Path,
+    formats: &BTreeMap<String, OrderMapping>,
+    options: &ImportOptions,
+    shops_zone: chrono_tz::Tz,
+) -> Result<Settled, ImportError> {
+    let mut source = Source::open(path)?;
+    let format = choose(&options.format, formats, &options.columns, |format| {
+        let written = source.written(&options.laid_over(&format.text))?;
+        source.header(written)
+    })?;
+    let text = options.laid_over(&format.text);
+    let written = source.written(&text)?;
+    let header = source.header(written)?;
+    let columns = format.bind(&header).map_err(|problem| {
+        ImportError::Unusable(format!("does not fit the format {}: {problem}", format.name))
+    })?;
+    let zone = text.timezone.unwrap_or(shops_zone);
+    let times = Times::new(zone, text.date_format.as_deref())
+        .map_err(|reason| ImportError::Unusable(format!("has a format whose date_format {reason}")))?;
+    // The debug form of a format says all of it. Should it change, files are read again, which changes nothing.
+    let digest = source.digest(&format!("orders {format:?} {text:?} {written:?} {zone}"));
+    let reader = OrderReader::new(&format, columns, times);
+    Ok(Settled { source, format, written, header, reader, digest })
+}
+
+fn stage_row<'a>(
+    line: u64,
+    order: &NewOrder<'_>,
+    attributes: impl Iterator<Item = (&'a str, &'a str)>,
+    rows: &mut CopyBuffer,
+) {
+    rows.row(store::STAGED_COLUMNS);
+    rows.bigint(i64::try_from(line).unwrap_or(i64::MAX));
+    rows.text(order.external_id);
+    rows.text(order.email.expose());
+    rows.text(&order.email.key());
+    rows.text_or_null(order.first_name.as_deref());
+    rows.text_or_null(order.last_name.as_deref());
+    rows.time(order.ordered_at);
+    match order.fulfilled_at {
+        Some(time) => rows.time(time),
+        None => rows.null(),
+    }
+    rows.text(order.status.as_str());
+    match order.total {
+        Some(total) => rows.bigint(total),
+        None => rows.null(),
+    }
+    rows.text_or_null(order.currency.as_ref().map(|currency| currency.as_str()));
+    rows.texts(order.items());
+    rows.text_or_null(order.locale.as_ref().map(|locale| locale.as_str()));
+    rows.text_or_null(order.country.as_ref().and_then(|country| std::str::from_utf8(country).ok()));
+    rows.json_object(attributes);
+}

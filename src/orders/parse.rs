@@ -1,0 +1,185 @@
+//! A row becomes an order, or a fault that names its column. Nothing here knows about files or the database.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use csv::ByteRecord;
+
+use super::OrderStatus;
+use super::field::{self, Currency, Times};
+use super::format::{OrderColumns, OrderFormat};
+use super::text::Fault;
+use crate::types::{EmailAddress, Locale};
+
+/// An order as a file has it. What the file leaves empty is `None`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewOrder<'r> {
+    pub external_id: &'r str,
+    pub email: EmailAddress,
+    pub ordered_at: DateTime<Utc>,
+    pub fulfilled_at: Option<DateTime<Utc>>,
+    pub status: OrderStatus,
+    pub first_name: Option<Cow<'r, str>>,
+    pub last_name: Option<Cow<'r, str>>,
+    pub locale: Option<Locale>,
+    pub country: Option<[u8; 2]>,
+    pub currency: Option<Currency>,
+    /// In minor units of the currency.
+    pub total: Option<i64>,
+    /// Product ids joined with `|`.
+    pub items: &'r str,
+}
+
+impl NewOrder<'_> {
+    /// The product ids.
+    pub fn items(&self) -> impl Iterator<Item = &str> + Clone {
+        self.items.split('|').map(str::trim).filter(|item| !item.is_empty())
+    }
+}
+
+/// Everything that is needed to read the rows of one file.
+#[derive(Debug)]
+pub struct OrderReader {
+    columns: OrderColumns,
+    status: Status,
+    times: Times,
+}
+
+/// Their words and ours.
+#[derive(Debug)]
+struct Status {
+    words: BTreeMap<String, OrderStatus>,
+    others: Option<OrderStatus>,
+    expected: String,
+}
+
+impl OrderReader {
+    /// A reader for a file with these columns.
+    pub fn new(format: &OrderFormat, columns: OrderColumns, times: Times) -> Self {
+        let mut words: BTreeMap<String, OrderStatus> =
+            format.status.iter().map(|(theirs, ours)| (theirs.trim().to_lowercase(), *ours)).collect();
+        if words.is_empty() {
+            words = OrderStatus::ALL.map(|status| (status.as_str().to_owned(), status)).into();
+        }
+        let others = words.remove("*");
+        let known: Vec<&str> = words.keys().map(String::as_str).collect();
+        let expected = format!("is none of {}", known.join(", "));
+        Self { columns, status: Status { words, others, expected }, times }
+    }
+
+    /// Where the columns are.
+    pub fn columns(&self) -> &OrderColumns {
+        &self.columns
+    }
+
+    /// The attributes of a row that are not empty: name and value.
+    pub fn attributes<'r>(&'r self, record: &'r ByteRecord) -> impl Iterator<Item = (&'r str, &'r str)> {
+        self.columns.attributes.iter().filter_map(|(name, column)| {
+            let value = text(record, *column).trim();
+            (!value.is_empty()).then_some((name.as_str(), value))
+        })
+    }
+
+    /// Reads a row whose fields are known to be UTF-8.
+    ///
+    /// # Errors
+    /// The first fault, from left to right in the order of [`NewOrder`].
+    pub fn read<'r>(&self, record: &'r ByteRecord) -> Result<NewOrder<'r>, Fault> {
+        let columns = &self.columns;
+        self.refuse_nul(record)?;
+        let external_id = on(columns.order_id, record, field::external_id)?;
+        let email =
+            on(columns.email, record, |text| EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0)))?;
+        let ordered_at = on(columns.ordered_at, record, |text| self.times.parse(text))?;
+        let fulfilled_at = given(columns.fulfilled_at, record, |text| self.times.parse(text))?;
+        let status = given(columns.status, record, |text| self.status(text))?
+            // Where the file has no word, the delivery date speaks.
+            .unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
+        let locale = given(columns.locale, record, |text| {
+            // The error of the type repeats the text, which may be anything.
+            Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
+        })?;
+        let country = given(columns.country, record, field::country)?;
+        let currency = given(columns.currency, record, Currency::parse)?;
+        let total = given(columns.total, record, |text| field::amount(text, currency))?;
+        Ok(NewOrder {
+            external_id,
+            email,
+            ordered_at,
+            fulfilled_at,
+            status,
+            first_name: columns.first_name.and_then(|column| field::name(text(record, column))),
+            last_name: columns.last_name.and_then(|column| field::name(text(record, column))),
+            locale,
+            country,
+            currency: currency.or(total.and_then(|(_, named)| named)),
+            total: total.map(|(units, _)| units),
+            items: columns.items.map_or("", |column| text(record, column)),
+        })
+    }
+
+    fn status(&self, text: &str) -> Result<OrderStatus, Cow<'static, str>> {
+        let Status { words, others, expected } = &self.status;
+        let found = words.get(text).or_else(|| words.get(&text.to_lowercase())).copied();
+        found.or(*others).ok_or_else(|| expected.clone().into())
+    }
+
+    /// Postgres cannot store NUL. In a name it becomes a space; the other columns that are read without a look at each character are
+    /// looked at here.
+    fn refuse_nul(&self, record: &ByteRecord) -> Result<(), Fault> {
+        if !record.as_slice().contains(&0) {
+            return Ok(());
+        }
+        let attributes = self.columns.attributes.iter().map(|(_, column)| *column);
+        let read = attributes.chain(self.columns.items).chain(self.columns.status);
+        refuse_nul(record, read)
+    }
+}
+
+/// Refuses a row that has a NUL in one of these columns.
+///
+/// # Errors
+/// Names the first such column.
+pub fn refuse_nul(record: &ByteRecord, mut columns: impl Iterator<Item = usize>) -> Result<(), Fault> {
+    match columns.find(|column| record.get(*column).is_some_and(|field| field.contains(&0))) {
+        Some(column) => Err(Fault::at(column, "contains a NUL byte")),
+        None => Ok(()),
+    }
+}
+
+/// A field of a row that is known to be UTF-8.
+pub fn text(record: &ByteRecord, column: usize) -> &str {
+    record.get(column).and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default()
+}
+
+/// Reads a field that must not be empty.
+///
+/// # Errors
+/// When it is empty or cannot be read.
+pub fn on<'r, T>(
+    column: usize,
+    record: &'r ByteRecord,
+    read: impl FnOnce(&'r str) -> Result<T, Cow<'static, str>>,
+) -> Result<T, Fault> {
+    let text = text(record, column).trim();
+    if text.is_empty() {
+        return Err(Fault::at(column, "is empty"));
+    }
+    read(text).map_err(|reason| Fault::at(column, reason))
+}
+
+/// Reads a field that may be empty or not be there.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn given<'r, T>(
+    column: Option<usize>,
+    record: &'r ByteRecord,
+    read: impl FnOnce(&'r str) -> Result<T, Cow<'static, str>>,
+) -> Result<Option<T>, Fault> {
+    match column {
+        Some(column) if !text(record, column).trim().is_empty() => on(column, record, read).map(Some),
+        _ => Ok(None),
+    }
+}

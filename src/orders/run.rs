@@ -1,0 +1,264 @@
+//! What the imports of orders and of answers share: what is asked for, what is reported, and the row in `import_run` that says a file
+//! was read to its end.
+//!
+//! A file is one transaction: its rows, its rejects and its `import_run` row are committed together or not at all. If we die half way
+//! nothing of the file is there, the file counts as not read, and reading it again does the whole of it. A digest over its bytes and
+//! over the definition of its format recognises a file that was read before; a corrected format is another definition.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use csv::ByteRecord;
+use serde::Serialize;
+use sqlx::{PgConnection, PgPool};
+
+use super::ImportError;
+use super::copy::{CopyBuffer, Sink, Stop, copy_in};
+use super::rejects::{Reject, Rejects};
+use super::text::{Fault, Records, Written};
+use crate::config::{Shop, TextFormat};
+use crate::types::{ImportRunId, ShopId};
+
+/// What a file holds. The database's `import_kind`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
+#[sqlx(type_name = "import_kind", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum ImportKind {
+    Orders,
+    Responses,
+}
+
+/// Where a file goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Destination<'a> {
+    pub pool: &'a PgPool,
+    pub shop: ShopId,
+    pub config: &'a Shop,
+}
+
+/// How a file is to be imported.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportOptions {
+    /// A format's name, or `auto`.
+    pub format: String,
+    /// How the file is written, where that was said by hand; it goes before what the format says.
+    pub text: TextFormat,
+    /// Our column = theirs, where that was said by hand.
+    pub columns: BTreeMap<String, String>,
+    /// Do everything, commit nothing.
+    pub dry_run: bool,
+    /// Read the file even if it was read before.
+    pub again: bool,
+    /// Where the rejected rows are written as CSV, if there are any.
+    pub rejects: Option<PathBuf>,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self {
+            format: "auto".to_owned(),
+            text: TextFormat::default(),
+            columns: BTreeMap::new(),
+            dry_run: false,
+            again: false,
+            rejects: None,
+        }
+    }
+}
+
+impl ImportOptions {
+    /// What a format says about how its files are written, and what was said by hand laid over it.
+    pub fn laid_over(&self, format: &TextFormat) -> TextFormat {
+        TextFormat {
+            delimiter: self.text.delimiter.or(format.delimiter),
+            encoding: self.text.encoding.or(format.encoding),
+            timezone: self.text.timezone.or(format.timezone),
+            date_format: self.text.date_format.clone().or_else(|| format.date_format.clone()),
+        }
+    }
+}
+
+/// What became of a file. Always: read = inserted + updated + unchanged + rejected.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ImportReport {
+    pub kind: ImportKind,
+    /// Its name without the folder; `-` is standard input.
+    pub file_name: String,
+    pub format: String,
+    pub encoding: &'static str,
+    /// Whether the encoding is only a guess: it should be looked at.
+    pub encoding_guessed: bool,
+    pub delimiter: char,
+    pub n_read: u64,
+    pub n_inserted: u64,
+    pub n_updated: u64,
+    /// They were there like this, or a later row of the file has the same key.
+    pub n_unchanged: u64,
+    pub n_rejected: u64,
+    /// The first rejects.
+    pub rejects: Vec<Reject>,
+    /// The same file was read before; nothing was read now.
+    pub already_imported: Option<EarlierRun>,
+    pub dry_run: bool,
+}
+
+impl ImportReport {
+    pub(crate) fn new(kind: ImportKind, path: &Path, format: &str, written: Written, dry_run: bool) -> Self {
+        Self {
+            kind,
+            file_name: path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+            format: format.to_owned(),
+            encoding: written.encoding.name(),
+            encoding_guessed: written.guessed,
+            delimiter: char::from(written.delimiter),
+            n_read: 0,
+            n_inserted: 0,
+            n_updated: 0,
+            n_unchanged: 0,
+            n_rejected: 0,
+            rejects: Vec::new(),
+            already_imported: None,
+            dry_run,
+        }
+    }
+}
+
+/// When the same file was read before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EarlierRun {
+    pub import_run_id: ImportRunId,
+    pub file_name: String,
+    pub n_read: i64,
+    pub finished_at: DateTime<Utc>,
+}
+
+/// The latest run over a file with this digest.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn earlier(
+    pool: &PgPool,
+    shop: ShopId,
+    kind: ImportKind,
+    digest: &[u8],
+) -> sqlx::Result<Option<EarlierRun>> {
+    sqlx::query_as!(
+        EarlierRun,
+        r#"select import_run_id as "import_run_id: ImportRunId", file_name, n_read, finished_at
+           from import_run where shop_id = $1 and kind = $2 and digest = $3
+           order by import_run_id desc limit 1"#,
+        shop.0,
+        kind as ImportKind,
+        digest,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// One import of a shop at a time, to the end of the transaction: between looking whether a customer or an order is there and
+/// inserting it, no other import may do the same.
+pub(crate) async fn lock(connection: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('imports'), $1)", shop.0).execute(connection).await?;
+    Ok(())
+}
+
+/// The number the run will be recorded under; the rows it writes carry it.
+pub(crate) async fn next_id(connection: &mut PgConnection) -> sqlx::Result<ImportRunId> {
+    let id = sqlx::query_scalar!(
+        r#"select nextval(pg_get_serial_sequence('import_run', 'import_run_id')) as "id!: ImportRunId""#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(id)
+}
+
+/// Reads all rows of a file: `row` puts a good one into the COPY and names the fault of a bad one. Returns how many were read.
+pub(crate) async fn stage(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    mut records: Records,
+    mut rejects: Rejects,
+    mut row: impl FnMut(u64, &ByteRecord, &mut CopyBuffer, &Rejects) -> Result<(), Fault> + Send + 'static,
+    progress: impl Fn(u64),
+) -> Result<(u64, Rejects), ImportError> {
+    let make = move |sink: &mut Sink| -> Result<(u64, Rejects), Stop> {
+        let mut n_read = 0;
+        while let Some((line, judged)) = records.next()? {
+            n_read += 1;
+            match judged.and_then(|()| row(line, records.record(), sink.rows(), &rejects)) {
+                Ok(()) => sink.row_done(records.bytes_read())?,
+                Err(fault) => rejects.add(line, &fault, records.record())?,
+            }
+        }
+        Ok((n_read, rejects))
+    };
+    copy_in(connection, statement, make, progress).await
+}
+
+/// Writes the run and its rejects, with the figures of the report.
+pub(crate) async fn record(
+    connection: &mut PgConnection,
+    shop: ShopId,
+    id: ImportRunId,
+    digest: &[u8],
+    report: &ImportReport,
+    mut rejects: Rejects,
+    [started_at, finished_at]: [DateTime<Utc>; 2],
+) -> Result<(), ImportError> {
+    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    sqlx::query!(
+        "insert into import_run (
+             shop_id, import_run_id, kind, file_name, digest, format, encoding, delimiter,
+             n_read, n_inserted, n_updated, n_unchanged, n_rejected, started_at, finished_at)
+         overriding system value
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        shop.0,
+        id.0,
+        report.kind as ImportKind,
+        report.file_name,
+        digest,
+        report.format,
+        report.encoding,
+        report.delimiter.to_string(),
+        count(report.n_read),
+        count(report.n_inserted),
+        count(report.n_updated),
+        count(report.n_unchanged),
+        count(report.n_rejected),
+        started_at,
+        finished_at,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if rejects.n == 0 {
+        return Ok(());
+    }
+    const REJECTS: &str = r#"copy import_reject (shop_id, import_run_id, line, "column", reason, "row")
+        from stdin (format binary)"#;
+    let make = move |sink: &mut Sink| -> Result<(), Stop> {
+        let mut reader = rejects.read()?;
+        let mut reject = csv::StringRecord::new();
+        while reader.read_record(&mut reject).map_err(std::io::Error::from)? {
+            let rows = sink.rows();
+            rows.row(6);
+            rows.int(shop.0);
+            rows.bigint(id.0);
+            rows.bigint(reject[0].parse().unwrap_or_default());
+            rows.text_or_null((!reject[1].is_empty()).then_some(&reject[1]));
+            rows.text(&reject[2]);
+            rows.text(&reject[3]);
+            sink.row_done(0)?;
+        }
+        Ok(())
+    };
+    copy_in(connection, REJECTS, make, |_| {}).await
+}
+
+/// Runs what reads files on a thread where that holds nobody up.
+pub(crate) async fn off_the_runtime<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(made) => made,
+        Err(died) => std::panic::resume_unwind(died.into_panic()),
+    }
+}

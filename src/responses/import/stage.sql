@@ -1,0 +1,17 @@
+create temporary table staged_response (
+    line              bigint not null,
+    "row"             text not null, -- as it stands in the file, for the rejects
+    order_external_id text,
+    email_key         text,
+    answered_at       timestamptz not null,
+    external_id       text,
+    display_name      text,
+    consent_version   text,
+    answers           jsonb not null, -- question key = number or text
+    order_id          bigint,
+    locale            text,
+    erased            boolean,
+    revision          int
+) on commit drop;
+
+set local work_mem = '64MB';

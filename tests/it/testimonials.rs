@@ -1,0 +1,497 @@
+//! What may be published and what may not: moderation, the gate on real rows, and the file.
+
+use std::fs;
+
+use afterword::config::{DisplayName, Shop};
+use afterword::testimonials::export::{
+    self, Destination, EXPORT_FORMATS, Export, ExportReport, export_testimonials,
+};
+use afterword::testimonials::gate::Withheld;
+use afterword::testimonials::moderation::{self, Outcome};
+use afterword::testimonials::{RejectReason, TestimonialState};
+use afterword::types::{Locale, ResponseId, ShopId};
+use chrono::{DateTime, Utc};
+use clap::ValueEnum as _;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::factories::{self, Order, Response, at};
+use crate::support::program::{Program, shipped};
+use crate::support::{TestDb, data_dir};
+
+const NOW: &str = "2026-04-01T06:00:00Z";
+
+fn maison() -> Shop {
+    Shop {
+        key: "maison".to_owned(),
+        name: "Maison Exemple".to_owned(),
+        locale: Locale::parse("fr").unwrap(),
+        timezone: chrono_tz::Europe::Paris,
+        from: "avis@maison.example".parse().unwrap(),
+        reply_to: None,
+        url: "https://maison.example".to_owned(),
+        color: "#1f5d4c".to_owned(),
+    }
+}
+
+/// An answer with its testimonial, as every way in writes them.
+async fn store(pool: &PgPool, response: Response) -> ResponseId {
+    let shop = response.shop;
+    let id = response.insert(pool).await;
+    sqlx::query("insert into testimonial (shop_id, response_id, state) values ($1, $2, 'pending')")
+        .bind(shop)
+        .bind(id)
+        .execute(pool)
+        .await
+        .unwrap();
+    id
+}
+
+struct Setting {
+    db: TestDb,
+    id: ShopId,
+    shop: Shop,
+}
+
+impl Setting {
+    async fn new() -> Self {
+        let db = TestDb::new().await;
+        let id = factories::shop(&db.pool, "maison").await;
+        Self { db, id, shop: maison() }
+    }
+
+    /// A customer's consented answer with words; nobody has decided on it.
+    async fn answer(&self, n: i32, change: impl FnOnce(Response) -> Response) -> ResponseId {
+        let customer =
+            factories::customer(&self.db.pool, self.id, &format!("customer{n}@shop.example")).await;
+        let order = Order::new(self.id, customer, &format!("A-{n}")).insert(&self.db.pool).await;
+        self.store(change(Response::new(self.id, order))).await
+    }
+
+    async fn store(&self, response: Response) -> ResponseId {
+        store(&self.db.pool, response).await
+    }
+
+    async fn approved(&self, n: i32, change: impl FnOnce(Response) -> Response) -> ResponseId {
+        let id = self.answer(n, change).await;
+        assert_eq!(self.approve(&[id.0]).await, [(id, Outcome::Done)]);
+        id
+    }
+
+    async fn approve(&self, ids: &[i64]) -> Vec<(ResponseId, Outcome)> {
+        let ids: Vec<_> = ids.iter().copied().map(ResponseId).collect();
+        moderation::approve(&self.db.pool, &[self.id], &ids, at(NOW)).await.unwrap()
+    }
+
+    async fn reject(&self, ids: &[i64], reason: RejectReason) -> Vec<(ResponseId, Outcome)> {
+        let ids: Vec<_> = ids.iter().copied().map(ResponseId).collect();
+        moderation::reject(&self.db.pool, &[self.id], &ids, reason, at(NOW)).await.unwrap()
+    }
+
+    async fn export_to(
+        &self,
+        destination: Destination<'_>,
+        since: Option<DateTime<Utc>>,
+        now: &str,
+    ) -> anyhow::Result<ExportReport> {
+        let shops = [(self.id, &self.shop)];
+        let format = export::format("generic").unwrap();
+        let export = Export { shops: &shops, format, names: DisplayName::FirstNameInitial, since };
+        // A job must be able to run this on any thread.
+        fn send<F: Future + Send>(future: F) -> F {
+            future
+        }
+        send(export_testimonials(&self.db.pool, export, destination, at(now))).await
+    }
+
+    async fn export(&self, now: &str) -> (Vec<csv::StringRecord>, ExportReport) {
+        let mut file = Vec::new();
+        let report = self.export_to(Destination::Stream(&mut file), None, now).await.unwrap();
+        let records: Vec<_> =
+            csv::Reader::from_reader(file.as_slice()).records().collect::<Result<_, _>>().unwrap();
+        assert_eq!(records.len() as u64, report.n_rows);
+        (records, report)
+    }
+
+    /// The numbers in the file.
+    async fn exported(&self) -> Vec<String> {
+        self.export(NOW).await.0.iter().map(|record| record[0].to_owned()).collect()
+    }
+
+    async fn execute(&self, sql: &str) {
+        sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(&self.db.pool).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_words_of_the_code_are_those_of_the_database() {
+    let db = TestDb::new().await;
+    let words = async |name: &str| -> Vec<String> {
+        let sql = format!("select unnest(enum_range(null::{name}))::text");
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&db.pool).await.unwrap()
+    };
+    let mut states = Vec::new();
+    for state in TestimonialState::value_variants() {
+        let (back, word): (TestimonialState, String) =
+            sqlx::query_as("select $1::testimonial_state, $1::text")
+                .bind(state)
+                .fetch_one(&db.pool)
+                .await
+                .unwrap();
+        assert_eq!(back, *state);
+        assert_eq!(state.to_possible_value().unwrap().get_name(), word);
+        states.push(word);
+    }
+    assert_eq!(states, words("testimonial_state").await);
+    let mut reasons = Vec::new();
+    for reason in RejectReason::value_variants() {
+        let (back, word): (RejectReason, String) = sqlx::query_as("select $1::reject_reason, $1::text")
+            .bind(reason)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!(back, *reason);
+        assert_eq!(reason.to_possible_value().unwrap().get_name(), word);
+        reasons.push(word);
+    }
+    assert_eq!(reasons, words("reject_reason").await);
+}
+
+#[tokio::test]
+async fn moderation_sees_what_stands() {
+    let setting = Setting::new().await;
+    let id = setting.answer(1, |r| r).await;
+    // Its author has changed it since.
+    setting.answer(2, |r| Response { counted: false, ..r }).await;
+    let shops = [(setting.id, &setting.shop)];
+    let list = async |state| {
+        moderation::list(&setting.db.pool, &shops, state, DisplayName::FirstNameInitial).await.unwrap()
+    };
+    let all = list(None).await;
+    assert_eq!(
+        serde_json::to_value(&all).unwrap(),
+        serde_json::json!([{
+            "id": id.0, "order": "A-1", "shop": "maison", "state": "pending", "reject_reason": null, "rating": 5,
+            "recommend": "yes", "text": "Livraison rapide, produit soigné.", "display_name": "Claire D.",
+            "received_at": "2026-03-10T18:30:00Z",
+        }])
+    );
+    assert_eq!(list(Some(TestimonialState::Approved)).await, []);
+    setting.approve(&[id.0]).await;
+    assert_eq!(list(Some(TestimonialState::Pending)).await, []);
+    assert_eq!(list(Some(TestimonialState::Approved)).await.len(), 1);
+}
+
+#[tokio::test]
+async fn deciding_twice_changes_nothing_and_unknown_numbers_are_told_one_by_one() {
+    let setting = Setting::new().await;
+    let a = setting.answer(1, |r| r).await;
+    let b = setting.answer(2, |r| r).await;
+    let unknown = ResponseId(999_999);
+    let expected = [(b, Outcome::Done), (unknown, Outcome::Unknown), (a, Outcome::Done)];
+    assert_eq!(setting.approve(&[b.0, unknown.0, a.0]).await, expected);
+    setting.execute("update testimonial set decided_at = '2026-01-01'").await;
+    assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::Already)]);
+    assert_eq!(setting.reject(&[a.0], RejectReason::Promotional).await, [(a, Outcome::Done)]);
+    assert_eq!(setting.reject(&[a.0], RejectReason::Promotional).await, [(a, Outcome::Already)]);
+    assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::Done)]);
+    assert_eq!(setting.reject(&[a.0], RejectReason::AuthorRequest).await, [(a, Outcome::Done)]);
+    assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::AuthorRequest)]);
+    let decided_at: DateTime<Utc> =
+        sqlx::query_scalar("select decided_at from testimonial where response_id = $1")
+            .bind(b)
+            .fetch_one(&setting.db.pool)
+            .await
+            .unwrap();
+    assert_eq!(decided_at, at("2026-01-01T00:00:00Z"), "what was so before keeps its date");
+    // Another shop's numbers are unknown here.
+    let elsewhere = factories::shop(&setting.db.pool, "elsewhere").await;
+    let outcomes = moderation::approve(&setting.db.pool, &[elsewhere], &[a], at(NOW)).await.unwrap();
+    assert_eq!(outcomes, [(a, Outcome::Unknown)]);
+}
+
+#[tokio::test]
+async fn all_pending_can_be_approved_at_once() {
+    let setting = Setting::new().await;
+    let rejected = setting.answer(1, |r| r).await;
+    setting.reject(&[rejected.0], RejectReason::Unlawful).await;
+    let a = setting.answer(2, |r| r).await;
+    let b = setting.answer(3, |r| r).await;
+    let approve =
+        async || moderation::approve_all_pending(&setting.db.pool, &[setting.id], at(NOW)).await.unwrap();
+    assert_eq!(approve().await, [a, b]);
+    assert_eq!(approve().await, []);
+    assert_eq!(setting.exported().await, [a.to_string(), b.to_string()]);
+}
+
+#[tokio::test]
+async fn whatever_is_missing_keeps_it_out_of_the_next_export() {
+    for (sql, reason) in [
+        ("update testimonial set state = 'pending', decided_at = null", None),
+        ("update testimonial set state = 'rejected', reject_reason = 'unlawful'", None),
+        ("update response set consent_version = null", Some(Withheld::NoConsent)),
+        ("update response set counted = false, verdict = 'suspect'", Some(Withheld::Suspect)),
+        ("update response set counted = false", Some(Withheld::Superseded)),
+        (r#"update "order" set status = 'cancelled'"#, Some(Withheld::OrderCancelled)),
+        (
+            "update customer set email = null, email_key = null, first_name = null, last_name = null, erased_at = '2026-03-31'",
+            Some(Withheld::Erased),
+        ),
+        ("delete from answer where question = 'comment'", Some(Withheld::NoWords)),
+    ] {
+        let setting = Setting::new().await;
+        let id = setting.approved(1, |r| r).await;
+        assert_eq!(setting.exported().await, [id.to_string()], "before: {sql}");
+        setting.execute(sql).await;
+        let (records, report) = setting.export(NOW).await;
+        assert!(records.is_empty(), "{sql}");
+        assert_eq!(
+            report.withheld.into_iter().collect::<Vec<_>>(),
+            reason.map(|r| (r, 1)).into_iter().collect::<Vec<_>>()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_changed_answer_has_to_be_approved_anew() {
+    let setting = Setting::new().await;
+    let first = setting.approved(1, |r| r).await;
+    setting.execute("update response set counted = false").await;
+    let order =
+        sqlx::query_scalar(r#"select order_id from "order""#).fetch_one(&setting.db.pool).await.unwrap();
+    let changed = Response {
+        revision: 2,
+        comment: Some("Finalement, non.".to_owned()),
+        ..Response::new(setting.id, order)
+    };
+    let changed = setting.store(changed).await;
+    assert_eq!(setting.exported().await, Vec::<String>::new());
+    assert_eq!(
+        setting.approve(&[first.0, changed.0]).await,
+        [(first, Outcome::Already), (changed, Outcome::Done)]
+    );
+    assert_eq!(setting.exported().await, [changed.to_string()]);
+}
+
+#[tokio::test]
+async fn the_publication_date_is_that_of_the_first_export() {
+    let setting = Setting::new().await;
+    let first = setting.approved(1, |r| r).await;
+    let (records, report) = setting.export("2026-04-01T06:00:00Z").await;
+    assert_eq!(&records[0][11], "2026-04-01T06:00:00Z");
+    assert_eq!(report.n_first_published, 1);
+    setting.approved(2, |r| r).await;
+    let (records, report) = setting.export("2026-05-01T06:00:00Z").await;
+    assert_eq!((&records[0][0], &records[0][11]), (first.to_string().as_str(), "2026-04-01T06:00:00Z"));
+    assert_eq!(&records[1][11], "2026-05-01T06:00:00Z");
+    assert_eq!((report.n_rows, report.n_first_published), (2, 1));
+    // Also after it was rejected and approved again.
+    setting.reject(&[first.0], RejectReason::Promotional).await;
+    setting.approve(&[first.0]).await;
+    assert_eq!(&setting.export("2026-06-01T06:00:00Z").await.0[0][11], "2026-04-01T06:00:00Z");
+    let runs: Vec<(String, i64, String)> =
+        sqlx::query_as("select kind, n_rows, destination from export_run order by export_run_id")
+            .fetch_all(&setting.db.pool)
+            .await
+            .unwrap();
+    let run = |n| ("testimonials".to_owned(), n, "-".to_owned());
+    assert_eq!(runs, [run(1), run(2), run(2)]);
+}
+
+#[tokio::test]
+async fn two_exports_at_once_agree_on_the_first_date() {
+    let setting = Setting::new().await;
+    for n in 0..20 {
+        setting.answer(n, |r| r).await;
+    }
+    moderation::approve_all_pending(&setting.db.pool, &[setting.id], at(NOW)).await.unwrap();
+    let (one, other) =
+        tokio::join!(setting.export("2026-04-01T06:00:00Z"), setting.export("2026-04-01T06:00:01Z"));
+    assert_eq!(one.0, other.0);
+    assert_eq!(one.1.n_first_published + other.1.n_first_published, 20);
+}
+
+#[tokio::test]
+async fn words_leave_as_they_were_written() {
+    let setting = Setting::new().await;
+    let hostile = [
+        "=HYPERLINK(\"http://evil.example\",\"x\")",
+        "+1 -1 @SUM(A1)",
+        "Il a dit \"bien\", puis \"très bien\"; fin",
+        "ligne 1\r\nligne 2\nligne 3\rligne 4",
+        "  des blancs autour \t",
+        "emoji 🎉🏳️‍🌈, combining e\u{301}, right-to-left \u{202e}txet, bom \u{feff}",
+        "'quoted', |pipes|, \\backslashes\\ and \u{1}control\u{7f}",
+        "\"",
+        ",",
+    ];
+    for (n, words) in hostile.iter().enumerate() {
+        setting.approved(n as i32, |r| Response { comment: Some((*words).to_owned()), ..r }).await;
+    }
+    let (records, _) = setting.export(NOW).await;
+    let written: Vec<_> = records.iter().map(|record| &record[4]).collect();
+    assert_eq!(written, hostile);
+}
+
+#[tokio::test]
+async fn a_file_appears_whole_or_not_at_all() {
+    let setting = Setting::new().await;
+    let dir = data_dir();
+    let path = dir.path().join("exports/testimonials.csv");
+    let to_file = |since| setting.export_to(Destination::File(path.clone()), since, NOW);
+    let id = setting.approved(1, |r| Response { locale: "pt-BR", ..r }).await;
+    let report = to_file(None).await.unwrap();
+    assert_eq!((report.n_rows, report.destination.as_str()), (1, path.to_str().unwrap()));
+    assert_eq!(
+        fs::read_to_string(&path).unwrap(),
+        format!(
+            "testimonial_id,shop,rating,recommend,comment,display_name,country,language,product_ids,experience_date,\
+             submitted_at,published_at,verified,consent_version,reply\r\n\
+             {id},maison,5,yes,\"Livraison rapide, produit soigné.\",Claire D.,FR,pt,P-100,2026-03-03,\
+             2026-03-10T18:30:00Z,2026-04-01T06:00:00Z,true,2026-01,\r\n"
+        )
+    );
+    // What goes wrong leaves the file that was there, and publishes nothing.
+    let before = fs::read(&path).unwrap();
+    let second = setting.approved(2, |r| r).await;
+    setting.execute("update survey_version set questionnaire = '{}'").await;
+    to_file(None).await.unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), before);
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    let published: Option<DateTime<Utc>> =
+        sqlx::query_scalar("select published_at from testimonial where response_id = $1")
+            .bind(second)
+            .fetch_one(&setting.db.pool)
+            .await
+            .unwrap();
+    assert_eq!(published, None);
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_has_published_nothing() {
+    struct Gone;
+    impl std::io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let setting = Setting::new().await;
+    setting.approved(1, |r| r).await;
+    setting.export_to(Destination::Stream(&mut Gone), None, NOW).await.unwrap_err();
+    assert_eq!(setting.export(NOW).await.1.n_first_published, 1);
+}
+
+#[tokio::test]
+async fn since_takes_what_was_approved_then_or_later() {
+    let setting = Setting::new().await;
+    setting.approved(1, |r| r).await;
+    setting.execute("update testimonial set decided_at = '2026-03-15T00:00:00Z'").await;
+    let mut count = Vec::new();
+    for since in ["2026-03-15T00:00:00Z", "2026-03-15T00:00:01Z"] {
+        let mut sink = std::io::sink();
+        let report = setting.export_to(Destination::Stream(&mut sink), Some(at(since)), NOW).await.unwrap();
+        count.push(report.n_rows);
+    }
+    assert_eq!(count, [1, 0]);
+}
+
+#[tokio::test]
+async fn more_than_a_page_leaves_whole_and_each_once() {
+    let setting = Setting::new().await;
+    let id = setting.approved(1, |r| r).await;
+    // 2,500 more of the same kind, in one statement.
+    setting
+        .execute(
+            r#"with o as (
+                   insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, attributes, imported_at, updated_at)
+                   select shop_id, 'B-' || n, customer_id, ordered_at, 'open', '{}', '{}', imported_at, updated_at
+                   from "order", generate_series(1, 2500) n returning shop_id, order_id
+               ), r as (
+                   insert into response (shop_id, order_id, survey, survey_version_id, revision, counted, via, verdict, locale,
+                                         answered_at, received_at, consent_version)
+                   select o.shop_id, o.order_id, survey, survey_version_id, 1, true, 'page', 'human', 'fr', answered_at, received_at,
+                          consent_version
+                   from o, response returning shop_id, response_id
+               ), t as (
+                   insert into testimonial (shop_id, response_id, state) select shop_id, response_id, 'pending' from r
+               )
+               insert into answer (shop_id, response_id, question, body) select shop_id, response_id, 'comment', 'Très bien' from r"#,
+        )
+        .await;
+    moderation::approve_all_pending(&setting.db.pool, &[setting.id], at(NOW)).await.unwrap();
+    let (records, report) = setting.export(NOW).await;
+    assert_eq!((report.n_rows, report.n_first_published), (2_501, 2_501));
+    let mut ids: Vec<_> = records.iter().map(|record| record[0].to_owned()).collect();
+    assert_eq!(ids[0], id.to_string());
+    ids.dedup();
+    assert_eq!(ids.len(), 2_501);
+    let shops = [(setting.id, &setting.shop)];
+    let list = moderation::list(&setting.db.pool, &shops, None, DisplayName::Anonymous).await.unwrap();
+    assert_eq!(list.len(), 2_501);
+}
+
+#[tokio::test]
+async fn shops_without_testimonials_give_a_header() {
+    let setting = Setting::new().await;
+    let mut file = Vec::new();
+    setting.export_to(Destination::Stream(&mut file), None, NOW).await.unwrap();
+    assert_eq!(String::from_utf8(file).unwrap(), format!("{}\r\n", EXPORT_FORMATS[0].columns.join(",")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn on_the_command_line() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["migrate"]).expect(0);
+    let shop = factories::shop(&program.db.pool, "maison").await;
+    let mut ids = Vec::new();
+    for n in 0..2 {
+        let customer =
+            factories::customer(&program.db.pool, shop, &format!("customer{n}@shop.example")).await;
+        let order = Order::new(shop, customer, &format!("A-{n}")).insert(&program.db.pool).await;
+        let response = Response { survey: "satisfaction".to_owned(), ..Response::new(shop, order) };
+        ids.push(store(&program.db.pool, response).await.to_string());
+    }
+    let states = |args: &[&str]| -> Vec<String> {
+        let list = program.run(&[&["testimonials", "list", "--json"], args].concat()).expect(0).json();
+        list.as_array().unwrap().iter().map(|entry| entry["state"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(states(&[]), ["pending", "pending"]);
+    // What cannot be decided is told, and the rest is done.
+    let some = program.run(&["testimonials", "approve", &ids[0], "999999"]).expect(3);
+    assert!(some.stderr.contains("999999: there is no testimonial with this number"), "{}", some.stderr);
+    program.run(&["testimonials", "reject", &ids[1], "--reason", "personal_data"]).expect(0);
+    assert_eq!(states(&[]), ["approved", "rejected"]);
+    assert_eq!(states(&["--state", "rejected"]), ["rejected"]);
+    program.run(&["testimonials", "reject", &ids[1], "--reason", "low_score"]).expect(2);
+    program.run(&["testimonials", "approve"]).expect(2);
+    program.run(&["testimonials", "approve", "--all-pending", &ids[0]]).expect(2);
+    let unknown = program.run(&["testimonials", "list", "--shop", "masion"]).expect(2);
+    assert!(unknown.stderr.contains("there is no shop \"masion\"; known: maison"), "{}", unknown.stderr);
+
+    let exported = program.run(&["export", "testimonials"]).expect(0);
+    assert_eq!(exported.stdout.lines().count(), 2);
+    assert!(
+        exported.stderr.contains("1 testimonials exported, 1 of them for the first time"),
+        "{}",
+        exported.stderr
+    );
+    program.run(&["export", "testimonials", "--out", "exports/latest.csv"]).expect(0);
+    assert_eq!(fs::read_to_string(program.path("exports/latest.csv")).unwrap(), exported.stdout);
+    sqlx::query("update \"order\" set status = 'cancelled'").execute(&program.db.pool).await.unwrap();
+    let withheld = program.run(&["export", "testimonials", "--out", "exports/latest.csv"]).expect(0);
+    assert!(withheld.stderr.contains("Approved but withheld: 1 order cancelled."), "{}", withheld.stderr);
+    program.run(&["export", "testimonials", "--format", "excel"]).expect(2);
+    program.run(&["export", "testimonials", "--shop", "masion"]).expect(2);
+    program.run(&["export", "testimonials", "--out", "exports"]).expect(1);
+
+    let table = program.run(&["report"]).expect(0).stdout;
+    assert!(table.contains("Maison Exemple (maison), since the first order"), "{table}");
+    assert!(table.contains("Recommendation rate") && table.contains("2 of 2 answers"), "{table}");
+    program.run(&["report", "--html", "report.html"]).expect(0);
+    assert!(fs::read_to_string(program.path("report.html")).unwrap().contains("Maison Exemple"));
+    program.run(&["report", "--shop", "masion"]).expect(2);
+    program.run(&["report", "--from", "2026-02-01", "--to", "2026-01-01"]).expect(2);
+    program.run(&["report", "--from", "yesterday"]).expect(2);
+}
