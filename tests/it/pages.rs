@@ -560,7 +560,7 @@ async fn wrong_expired_and_erased_links_look_the_same() {
     assert!(!wrong.body.contains("Exemple"), "no shop shows");
     let unknown = InvitationId(site.invitation.0 + 1000);
     let unknown = format!("/s/{}", site.context.tokens.issue(Purpose::Survey, site.shop, unknown));
-    let mut same = async |site: &Site, path: &str| {
+    let same = async |site: &Site, path: &str| {
         for (method, body) in [("GET", None), ("POST", Some("recommend=yes&confirm=yes".to_owned()))] {
             let form = [("content-type", "application/x-www-form-urlencoded")];
             let reply = site.request(method, path, body, &form).await;
