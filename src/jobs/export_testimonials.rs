@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, counted, unknown};
+use super::{Job, JobError, Run, RunReport, counted, unknown};
 use crate::config::{Config, Shop};
 use crate::testimonials::export::new_file::NewFile;
 use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
@@ -70,7 +70,7 @@ impl Job for ExportTestimonials {
         let now = context.clock.now();
         // Of one shop, its own day; of several, the one day they can agree on.
         let zone = if let [(_, shop)] = shops[..] { shop.timezone } else { Tz::UTC };
-        let folder = beside_config(&context.config, &self.out);
+        let folder = context.config.resolve(&self.out);
         let dated = folder.join(format!("testimonials-{}.csv", now.with_timezone(&zone).format("%F")));
         let latest = folder.join("latest.csv");
         if run.dry_run {

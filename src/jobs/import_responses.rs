@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, inbox, unknown};
+use super::{Job, JobError, Run, RunReport, inbox, unknown};
 use crate::config::Config;
 use crate::orders::run::{Destination, ImportOptions};
 use crate::responses::import::{Asked, import_responses};
@@ -67,7 +67,7 @@ impl Job for ImportResponses {
             surveys: &context.config.surveys,
             survey: self.survey.as_deref(),
         };
-        let inbox = beside_config(&context.config, &self.inbox);
+        let inbox = context.config.resolve(&self.inbox);
         inbox::take_in(run, &inbox, |path, rejects| async move {
             let options = ImportOptions {
                 format: self.format.clone(),

@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -172,11 +171,6 @@ impl<J: Job> ErasedJob for J {
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>> {
         Job::run(self, run).boxed()
     }
-}
-
-/// A path of jobs.toml, which is meant from where that file lies.
-fn beside_config(config: &Config, path: &Path) -> PathBuf {
-    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
 }
 
 /// `1 order`, `2 orders`.

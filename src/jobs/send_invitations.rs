@@ -86,7 +86,7 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     }
     for shop in &report.shops {
         if let Some(fault) = &shop.delivery.relay_fault {
-            text.push_str(&format!("; {}: ended early because the relay was at fault: {fault}", shop.shop));
+            text.push_str(&format!("; {}: the relay was at fault, mails wait: {fault}", shop.shop));
         } else if shop.delivery.window_closed {
             text.push_str(&format!("; {}: outside the send window", shop.shop));
         }
