@@ -14,17 +14,12 @@ pub enum Attendance {
     Unattended,
 }
 
-const TALKATIVE: &[&str] = &["handlebars=warn", "html5ever=warn", "selectors=warn"];
-
 /// Starts logging. A second call changes nothing.
 pub fn start(format: LogFormat, attendance: Attendance) {
     let filter = environment("RUST_LOG").map_or_else(
         || EnvFilter::new(if attendance == Attendance::Unattended { "warn,afterword=info" } else { "warn" }),
         |filter| EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info")),
     );
-    // These write the values they are given, which are people's, when they are asked for details; so nobody asks them.
-    let filter =
-        TALKATIVE.iter().filter_map(|quiet| quiet.parse().ok()).fold(filter, EnvFilter::add_directive);
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Set directly, and not with `try_init`: that would also let in what crates say through `log`, and handlebars says every value it

@@ -326,9 +326,7 @@ fn last_screen(
         text.push_str(&format!(
             "  the mails          http://{viewer}/   (open one, and click an answer in it)\n"
         ));
-        text.push_str(&format!(
-            "  the pages          http://{pages}/   (where the links in the mails lead)\n"
-        ));
+        text.push_str(&format!("  a survey page      {survey}\n"));
     }
     text.push_str(&format!(
         "  the report         {shown}/report.html\n\
