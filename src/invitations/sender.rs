@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{self, Composed, Facts};
+use super::compose::{self, ComposeError, Composed, Facts};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
 use crate::config::Shop;
 use crate::context::Context;
@@ -173,16 +173,18 @@ async fn send_row(
     );
     let composed = match composed {
         Ok(composed) => composed,
-        Err(error) => {
-            // Nothing in the row can be mailed, and no later try will change that.
-            let fault = Fault {
-                phase: Phase::Connect,
-                reply: None,
-                text: format!("the mail cannot be written: {error}"),
-            };
+        Err(error @ ComposeError::Recipient) => {
+            // This address cannot be mailed, and no later try will change that.
+            let fault = Fault { phase: Phase::Mail, reply: None, text: error.to_string() };
             let outcome = Outcome { outcome: AttemptOutcome::Failed, fault: Some(fault), suppress: false };
             record(round, row, outcome, started_at).await?;
             return Ok(connection);
+        }
+        Err(error) => {
+            // No mail of this shop can be written, so nobody is to pay for it: the row waits, and the run fails and says why.
+            outbox::release(&context.pool, row, started_at).await?;
+            round.stop.cancel();
+            return Err(anyhow::Error::new(error).context("the mail cannot be written"));
         }
     };
     let mut connection = match connection {
