@@ -22,9 +22,10 @@ pub fn start(format: LogFormat, attendance: Attendance) {
     );
     let lines =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // It fails only when logging was started before, by a command that runs another.
+    // Set directly, and not with `try_init`: that would also let in what crates say through `log`, and handlebars says every value it
+    // renders there. It fails only when logging was started before, by a command that runs another.
     let _ = match format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
+        LogFormat::Text => tracing::subscriber::set_global_default(lines.finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(lines.json().finish()),
     };
 }

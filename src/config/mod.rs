@@ -290,6 +290,7 @@ impl Config {
 
     /// A path of the file, meant from where the file lies.
     pub fn resolve(&self, path: &Path) -> PathBuf {
+        let path = path.strip_prefix(".").unwrap_or(path);
         self.path.parent().map_or_else(|| path.to_owned(), |base| base.join(path))
     }
 

@@ -116,9 +116,6 @@ pub enum EmbeddedError {
     /// The others hold a lock for too long.
     #[error("another process has been starting or stopping the embedded Postgres in {0} for two minutes")]
     Locked(PathBuf),
-    /// It is to be erased, but is used.
-    #[error("the embedded Postgres in {0} is in use by another process")]
-    InUse(PathBuf),
     /// `initdb` failed.
     #[error("initialising the embedded Postgres in {root} failed:\n{output}")]
     Init { root: PathBuf, output: String },
@@ -205,32 +202,6 @@ pub async fn start(root: &Path, durability: Durability) -> Result<Server, Embedd
         launched => launched?,
     };
     Ok(Server { place, users, guard: Some(guard) })
-}
-
-/// Where a server for this directory is or would be.
-///
-/// # Errors
-/// When its directory cannot be made.
-pub fn location(root: &Path) -> Result<PathBuf, EmbeddedError> {
-    Ok(Place::prepare(root)?.root)
-}
-
-/// Throws the cluster of this directory away.
-///
-/// # Errors
-/// [`EmbeddedError::InUse`] when a process uses it; otherwise when it cannot be removed.
-pub async fn erase(root: &Path) -> Result<(), EmbeddedError> {
-    let place = Place::prepare(root)?;
-    let _starting = place.lock("start.lock", FlockArg::LockExclusiveNonblock).await?;
-    if place.used_by_others() {
-        return Err(EmbeddedError::InUse(place.root));
-    }
-    let _users = place.lock("users.lock", FlockArg::LockExclusiveNonblock).await?;
-    // Without a user there is no server either, unless somebody killed its guard.
-    if place.postmaster() == Postmaster::Running {
-        return Err(EmbeddedError::InUse(place.root));
-    }
-    place.remove("data")
 }
 
 /// The directories of one server, and the user it runs as.
@@ -744,4 +715,64 @@ fn programs_in(directory: &Path) -> Option<Programs> {
 fn major_version(text: &str) -> Option<u32> {
     let (_, version) = text.split_once("(PostgreSQL) ")?;
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Directories with server programs that only know their version.
+    fn pretend(directory: &Path, version: &str) {
+        fs::create_dir_all(directory).unwrap();
+        for program in ["initdb", "postgres"] {
+            let path = directory.join(program);
+            fs::write(
+                &path,
+                format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version} (Debian {version}-1)'\n"),
+            )
+            .unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    #[test]
+    fn server_programs_are_found_where_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let debian = dir.path().join("debian");
+        let on_path = dir.path().join("on_path");
+        let mut search =
+            Search { given: None, debian: debian.clone(), path: on_path.clone().into_os_string() };
+        let found = |search: &Search, wanted| search.programs(wanted).map(|programs| programs.version);
+
+        let message = found(&search, None).unwrap_err().to_string();
+        assert_eq!(message.lines().count(), 3);
+        for way_out in ["apt-get install postgresql", "PG_BIN_DIR", "DATABASE_URL"] {
+            assert!(message.contains(way_out), "{message}");
+        }
+        pretend(&debian.join("9/bin"), "9.6.24");
+        assert!(found(&search, None).is_err(), "too old");
+        pretend(&on_path, "18beta1");
+        assert_eq!(found(&search, None).unwrap(), 18);
+        pretend(&debian.join("15/bin"), "15.14");
+        pretend(&debian.join("17/bin"), "17.2");
+        fs::create_dir_all(debian.join("20/bin")).unwrap();
+        assert_eq!(found(&search, None).unwrap(), 17, "the highest that is whole");
+        assert_eq!(found(&search, Some(15)).unwrap(), 15, "the one that made the data");
+        assert_eq!(found(&search, Some(14)).unwrap(), 17, "the caller says what is wrong");
+        search.given = Some(dir.path().join("nowhere"));
+        let message = found(&search, None).unwrap_err().to_string();
+        assert!(message.contains("PG_BIN_DIR") && message.contains("nowhere"), "{message}");
+        search.given = Some(on_path);
+        assert_eq!(found(&search, Some(15)).unwrap(), 18, "nowhere else");
+    }
+
+    #[test]
+    fn sockets_go_where_their_paths_fit() {
+        assert_eq!(socket_directory(Path::new("/srv/data/postgres")), Path::new("/srv/data/postgres/run"));
+        for odd in [format!("/srv/{}", "x".repeat(100)), "/srv/a,b".to_owned(), "/srv/a\"b".to_owned()] {
+            let short = socket_directory(Path::new(&odd));
+            assert!(short.as_os_str().len() < 60, "{}", short.display());
+            assert_ne!(short, socket_directory(Path::new(&format!("{odd}/other"))));
+        }
+    }
 }

@@ -141,7 +141,13 @@ fn mail_question(
     let Some(options) = options(question, locale, &shop.locale, words) else { return Ok(None) };
     let text = render_wording(question.text.get(locale, &shop.locale), &shop.name)
         .map_err(|problem| ComposeError::Wording { question: question.key.clone(), problem })?;
+    // Far from the numbers they stand for, the words at the ends need these numbers.
+    let numbered = |option: Option<&(String, String)>, word: String| match option {
+        Some((_, number)) if !word.is_empty() => format!("{number} = {word}"),
+        _ => word,
+    };
     let (low, high) = ends(question, words);
+    let (low, high) = (numbered(options.first(), low), numbered(options.last(), high));
     let answers = options
         .into_iter()
         .map(|(value, label)| MailAnswer { label, url: format!("{survey_url}?{}={value}", question.key) });
@@ -320,7 +326,7 @@ mod tests {
         for score in 0..=10 {
             assert!(mail.contains(&format!("\n{score} : https://")), "{score}: {mail}");
         }
-        assert!(mail.contains("Pas du tout probable"), "{mail}");
+        assert!(mail.contains("0 = Pas du tout probable, 10 = Très probable"), "{mail}");
     }
 
     #[test]

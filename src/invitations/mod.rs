@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::db::{self, Table};
 use crate::survey::{self, Survey};
 
 /// Where an invitation stands. The database's `invitation_state`.
@@ -162,11 +163,14 @@ pub async fn send(
         let sampling_key = context.tokens.derived_key(&format!("sample {}", survey.key));
         let decided =
             decide::decide(&mut transaction, shop_id, survey, version, &sampling_key, now, dry_run).await?;
-        (shop_report.n_queued, shop_report.n_skipped) = (decided.n_queued, decided.n_skipped);
+        shop_report.n_queued = decided.n_queued;
+        shop_report.n_skipped = decided.n_skipped;
         shop_report.decisions = decided.decisions;
         if dry_run {
             transaction.rollback().await?;
         } else {
+            let n_decided = decided.n_queued + shop_report.n_skipped.values().sum::<u64>();
+            db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
             transaction.commit().await?;
             shop_report.delivery = sender::deliver(context, shop_id, shop, survey, stop).await?;
         }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::compose::{self, Composed, Facts};
+use super::compose::{self, ComposeError, Composed, Facts};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
 use crate::config::Shop;
 use crate::context::Context;
@@ -42,7 +42,7 @@ pub struct Delivery {
     pub settled: Settled,
     /// Whether the run ended because the send window is closed.
     pub window_closed: bool,
-    /// Why the run ended early, where the relay was at fault.
+    /// What the relay did wrong last; the mails in hand went back to the queue.
     pub relay_fault: Option<String>,
 }
 
@@ -173,16 +173,18 @@ async fn send_row(
     );
     let composed = match composed {
         Ok(composed) => composed,
-        Err(error) => {
-            // Nothing in the row can be mailed, and no later try will change that.
-            let fault = Fault {
-                phase: Phase::Connect,
-                reply: None,
-                text: format!("the mail cannot be written: {error}"),
-            };
+        Err(error @ ComposeError::Recipient) => {
+            // This address cannot be mailed, and no later try will change that.
+            let fault = Fault { phase: Phase::Mail, reply: None, text: error.to_string() };
             let outcome = Outcome { outcome: AttemptOutcome::Failed, fault: Some(fault), suppress: false };
             record(round, row, outcome, started_at).await?;
             return Ok(connection);
+        }
+        Err(error) => {
+            // No mail of this shop can be written, so nobody is to pay for it: the row waits, and the run fails and says why.
+            outbox::release(&context.pool, row, started_at).await?;
+            round.stop.cancel();
+            return Err(anyhow::Error::new(error).context("the mail cannot be written"));
         }
     };
     let mut connection = match connection {
@@ -220,10 +222,8 @@ async fn send_row(
 async fn relay_failed(round: &Round, row: &Claimed, fault: &Fault) -> anyhow::Result<Option<Connection>> {
     outbox::release(&round.context.pool, row, round.context.clock.now() + RELAY_PAUSE).await?;
     tracing::warn!("the mail relay failed at {}: {}", fault.phase.as_str(), fault.text);
+    round.count(|delivery| delivery.relay_fault = Some(format!("{}: {}", fault.phase.as_str(), fault.text)));
     if round.relay_faults.fetch_add(1, Ordering::Relaxed) + 1 >= RELAY_FAULTS {
-        round.count(|delivery| {
-            delivery.relay_fault = Some(format!("{}: {}", fault.phase.as_str(), fault.text));
-        });
         round.stop.cancel();
     }
     Ok(None)
@@ -327,29 +327,36 @@ mod tests {
     use super::*;
     use crate::mail::transport::Reply;
 
+    /// The outcome and whether the address is suppressed, when the relay answered with this code.
     fn check(
         phase: Phase,
-        reply: Option<(u16, Option<(u8, u16, u16)>)>,
+        code: u16,
+        enhanced: Option<(u8, u16, u16)>,
         attempt: i16,
     ) -> (AttemptOutcome, bool) {
-        let reply = reply.map(|(code, enhanced)| Reply { code, enhanced });
+        let reply = Some(Reply { code, enhanced });
         let judged = judge(Fault { phase, reply, text: String::new() }, attempt);
         (judged.outcome, judged.suppress)
+    }
+
+    /// The outcome when the relay said nothing.
+    fn silence(phase: Phase) -> AttemptOutcome {
+        judge(Fault { phase, reply: None, text: String::new() }, 1).outcome
     }
 
     #[test]
     fn outcomes() {
         use AttemptOutcome::{Deferred, Failed, Unknown};
-        assert_eq!(check(Phase::Rcpt, Some((550, Some((5, 1, 1)))), 1), (Failed, true));
-        assert_eq!(check(Phase::Rcpt, Some((550, Some((5, 7, 1)))), 1), (Failed, false));
-        assert_eq!(check(Phase::Rcpt, Some((550, None)), 1), (Failed, false));
-        assert_eq!(check(Phase::Rcpt, Some((451, Some((4, 7, 1)))), 1), (Deferred, false));
-        assert_eq!(check(Phase::Rcpt, Some((451, None)), MAX_ATTEMPTS), (Failed, false));
-        assert_eq!(check(Phase::Body, None, 1), (Deferred, false));
-        assert_eq!(check(Phase::Final, None, 1), (Unknown, false));
-        assert_eq!(check(Phase::Final, Some((451, None)), 1), (Deferred, false));
+        assert_eq!(check(Phase::Rcpt, 550, Some((5, 1, 1)), 1), (Failed, true));
+        assert_eq!(check(Phase::Rcpt, 550, Some((5, 7, 1)), 1), (Failed, false));
+        assert_eq!(check(Phase::Rcpt, 550, None, 1), (Failed, false));
+        assert_eq!(check(Phase::Rcpt, 451, Some((4, 7, 1)), 1), (Deferred, false));
+        assert_eq!(check(Phase::Rcpt, 451, None, MAX_ATTEMPTS), (Failed, false));
+        assert_eq!(check(Phase::Final, 451, None, 1), (Deferred, false));
         // A content verdict after the dot says nothing about the address.
-        assert_eq!(check(Phase::Final, Some((550, Some((5, 1, 1)))), 1), (Failed, false));
+        assert_eq!(check(Phase::Final, 550, Some((5, 1, 1)), 1), (Failed, false));
+        assert_eq!(silence(Phase::Body), Deferred);
+        assert_eq!(silence(Phase::Final), Unknown);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, unknown};
+use super::{Job, JobError, Run, RunReport, counted, unknown};
 use crate::config::{Config, Shop};
 use crate::testimonials::export::new_file::NewFile;
 use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
@@ -70,7 +70,7 @@ impl Job for ExportTestimonials {
         let now = context.clock.now();
         // Of one shop, its own day; of several, the one day they can agree on.
         let zone = if let [(_, shop)] = shops[..] { shop.timezone } else { Tz::UTC };
-        let folder = beside_config(&context.config, &self.out);
+        let folder = context.config.resolve(&self.out);
         let dated = folder.join(format!("testimonials-{}.csv", now.with_timezone(&zone).format("%F")));
         let latest = folder.join("latest.csv");
         if run.dry_run {
@@ -100,7 +100,9 @@ fn text(report: &ExportReport) -> String {
     let withheld =
         if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
     format!(
-        "{} testimonials written to {}, {} of them for the first time{withheld}",
-        report.n_rows, report.destination, report.n_first_published
+        "{} written to {}, {} for the first time{withheld}",
+        counted(report.n_rows, "testimonial"),
+        report.destination,
+        report.n_first_published
     )
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, inbox, unknown};
+use super::{Job, JobError, Run, RunReport, inbox, unknown};
 use crate::config::Config;
 use crate::orders::import::import_orders;
 use crate::orders::run::{Destination, ImportOptions};
@@ -55,7 +55,7 @@ impl Job for ImportOrders {
             .by_key(&self.shop)
             .with_context(|| format!("there is no shop {:?} in jobs.toml", self.shop))?;
         let to = Destination { pool: &context.pool, shop, config };
-        let inbox = beside_config(&context.config, &self.inbox);
+        let inbox = context.config.resolve(&self.inbox);
         inbox::take_in(run, &inbox, |path, rejects| async move {
             let options = ImportOptions {
                 format: self.format.clone(),

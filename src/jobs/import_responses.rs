@@ -5,10 +5,13 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, beside_config, inbox, unknown};
+use super::{Job, JobError, Run, RunReport, inbox, unknown};
 use crate::config::Config;
+use crate::orders::run::{Destination, ImportOptions};
+use crate::responses::import::{Asked, import_responses};
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -48,14 +51,47 @@ impl Job for ImportResponses {
             .into_iter()
             .chain(unknown("response format", &self.format, formats))
             .chain(self.survey.as_ref().and_then(|survey| unknown("survey", survey, surveys())))
+            .chain(self.unnamed_survey(config))
             .collect()
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
-        let inbox = beside_config(&run.context.config, &self.inbox);
-        inbox::take_in(run, &inbox, |_path, _rejects| async move {
-            Err(crate::orders::ImportError::Unusable("not connected yet".to_owned()))
+        let context = run.context;
+        let (shop, config) = context
+            .shops
+            .by_key(&self.shop)
+            .with_context(|| format!("there is no shop {:?} in jobs.toml", self.shop))?;
+        let to = Destination { pool: &context.pool, shop, config };
+        let asked = Asked {
+            formats: &context.config.response_formats,
+            surveys: &context.config.surveys,
+            survey: self.survey.as_deref(),
+        };
+        let inbox = context.config.resolve(&self.inbox);
+        inbox::take_in(run, &inbox, |path, rejects| async move {
+            let options = ImportOptions {
+                format: self.format.clone(),
+                dry_run: run.dry_run,
+                rejects,
+                ..ImportOptions::default()
+            };
+            import_responses(to, asked, &path, &options, context.clock, &|_, _| {}).await
         })
         .await
+    }
+}
+
+impl ImportResponses {
+    /// The problem, where neither the parameters nor a format say which of several surveys was answered.
+    fn unnamed_survey(&self, config: &Config) -> Option<String> {
+        let format_may_say = match self.format.as_str() {
+            "auto" => !config.response_formats.is_empty(),
+            "generic" => false,
+            _ => true,
+        };
+        let n_surveys = config.surveys.iter().filter(|survey| survey.is_for(&self.shop)).count();
+        (self.survey.is_none() && !format_may_say && n_surveys > 1).then(|| {
+            format!("the shop {:?} has {n_surveys} surveys; name the answered one with survey = …", self.shop)
+        })
     }
 }

@@ -15,7 +15,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{JobError, Run, RunOutcome, RunReport, runner};
+use super::{JobError, Run, RunOutcome, RunReport, counted, runner};
 use crate::orders::ImportError;
 use crate::orders::rejects;
 use crate::orders::run::ImportReport;
@@ -203,10 +203,10 @@ impl Report {
         let mut text = match n_files {
             0 => "no file was waiting".to_owned(),
             _ => format!(
-                "{n_files} {}{}, {} rows read, {} rejected",
-                if n_files == 1 { "file" } else { "files" },
+                "{}{}, {} read, {} rejected",
+                counted(n_files as u64, "file"),
                 if dry_run { " looked at" } else { "" },
-                self.n_read,
+                counted(self.n_read, "row"),
                 self.n_rejected
             ),
         };

@@ -4,14 +4,13 @@
 //! database's clock, and whoever comes next closes the row as interrupted. The row's number is the fence: a run that was taken for
 //! dead finds its row settled and can settle nothing any more.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use crate::types::JobRunId;
+use crate::types::{JobRunId, process_name};
 
 /// What made a run happen. The database's `job_trigger`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
@@ -106,21 +105,6 @@ pub struct Standing {
     pub running_since: Option<DateTime<Utc>>,
 }
 
-/// Who we are in the ledger: the machine, the process, and a few letters because process numbers repeat.
-pub fn owner() -> &'static str {
-    static OWNER: LazyLock<String> = LazyLock::new(|| {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = host.trim();
-        let mut letters = [0_u8; 3];
-        // Without randomness the machine and the process still say who it is.
-        let _ = getrandom::fill(&mut letters);
-        let [a, b, c] = letters;
-        let host = if host.is_empty() { "localhost" } else { host };
-        format!("{host}/{}/{a:02x}{b:02x}{c:02x}", std::process::id())
-    });
-    &OWNER
-}
-
 /// Closes the job's run if its lease has run out, and takes a row for a new one.
 ///
 /// # Errors
@@ -146,7 +130,7 @@ pub async fn claim(
             job,
             scheduled_for,
             trigger as JobTrigger,
-            owner(),
+            process_name(),
             lease.as_secs_f64(),
         )
         .fetch_optional(pool)
@@ -242,7 +226,7 @@ pub async fn skip(
         job,
         scheduled_for,
         reason,
-        owner(),
+        process_name(),
     )
     .execute(pool)
     .await?;

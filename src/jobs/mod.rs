@@ -9,7 +9,6 @@
 
 use std::fmt;
 use std::future::Future;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::FutureExt as _;
@@ -174,9 +173,9 @@ impl<J: Job> ErasedJob for J {
     }
 }
 
-/// A path of jobs.toml, which is meant from where that file lies.
-fn beside_config(config: &Config, path: &Path) -> PathBuf {
-    config.path.parent().map_or_else(|| path.to_owned(), |folder| folder.join(path))
+/// `1 order`, `2 orders`.
+fn counted(n: u64, word: &str) -> String {
+    format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
 /// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.

@@ -103,7 +103,7 @@ pub async fn run_at_pace(
     let outcome = supervise(context, job, false, stop, pace, heart.lease()).await;
     let outcome = settle(context, name, id, outcome).await;
     heart.stop().await;
-    log(name, id, &outcome);
+    log(name, id, occurrence, &outcome);
     Ok(outcome)
 }
 
@@ -355,26 +355,24 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
     outcome
 }
 
-fn log(job: &str, id: JobRunId, outcome: &Outcome) {
-    match outcome {
-        Outcome::Ended(report) => {
-            let (text, details) = (&report.text, &report.details);
-            match report.outcome {
-                RunOutcome::Done => {
-                    tracing::info!(job, job_run.id = %id, outcome = "done", %details, "job {job}: {text}");
-                }
-                RunOutcome::Partial => {
-                    tracing::warn!(job, job_run.id = %id, outcome = "partial", %details, "job {job}: {text}");
-                }
-            }
+/// One line per run. Whoever ran it by hand is told on the screen, so that it needs no line unless one is asked for.
+fn log(job: &str, id: JobRunId, occurrence: Occurrence, outcome: &Outcome) {
+    let (word, text) = match outcome {
+        Outcome::Ended(report) => match report.outcome {
+            RunOutcome::Done => ("done", report.text.as_str()),
+            RunOutcome::Partial => ("partial", report.text.as_str()),
+        },
+        Outcome::Failed { reason } => ("failed", reason.as_str()),
+        Outcome::Interrupted { reason } => ("interrupted", reason.as_str()),
+        Outcome::Refused(_) => return,
+    };
+    match (occurrence, word) {
+        (Occurrence::ByHand, _) => {
+            tracing::debug!(job, job_run.id = %id, outcome = word, "job {job}: {text}")
         }
-        Outcome::Failed { reason } => {
-            tracing::error!(job, job_run.id = %id, outcome = "failed", "job {job} failed: {reason}");
-        }
-        Outcome::Interrupted { reason } => {
-            tracing::warn!(job, job_run.id = %id, outcome = "interrupted", "job {job} was interrupted: {reason}");
-        }
-        Outcome::Refused(_) => {}
+        (_, "done") => tracing::info!(job, job_run.id = %id, outcome = word, "job {job}: {text}"),
+        (_, "failed") => tracing::error!(job, job_run.id = %id, outcome = word, "job {job} failed: {text}"),
+        _ => tracing::warn!(job, job_run.id = %id, outcome = word, "job {job}, {word}: {text}"),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport, unknown};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted, unknown};
 use crate::config::Config;
 use crate::invitations::{self, SendReport};
 
@@ -68,11 +68,12 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     let n_asked = sum(|shop| shop.n_queued);
     let n_skipped = sum(|shop| shop.n_skipped.values().sum());
     if dry_run {
-        return format!("would ask about {n_asked} orders and skip {n_skipped}");
+        return format!("would ask about {} and skip {n_skipped}", counted(n_asked, "order"));
     }
     let mut text = format!(
-        "{n_asked} orders to be asked about, {n_skipped} skipped; {} mails sent",
-        sum(|shop| shop.delivery.n_sent)
+        "{} to be asked about, {n_skipped} skipped; {} sent",
+        counted(n_asked, "order"),
+        counted(sum(|shop| shop.delivery.n_sent), "mail")
     );
     for (n, word) in [
         (sum(|shop| shop.delivery.n_deferred), "deferred"),
@@ -85,7 +86,7 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     }
     for shop in &report.shops {
         if let Some(fault) = &shop.delivery.relay_fault {
-            text.push_str(&format!("; {}: ended early because the relay was at fault: {fault}", shop.shop));
+            text.push_str(&format!("; {}: the relay was at fault, mails wait: {fault}", shop.shop));
         } else if shop.delivery.window_closed {
             text.push_str(&format!("; {}: outside the send window", shop.shop));
         }

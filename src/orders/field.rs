@@ -133,8 +133,8 @@ fn recognised(text: &str) -> Result<(NaiveDateTime, Option<i32>)> {
             if n == 0 {
                 return Err(wrong());
             }
-            for i in 0..6 {
-                micros = micros * 10 + if i < n { u32::from(rest[i] - b'0') } else { 0 };
+            for digit in rest[..n].iter().chain(&[b'0'; 6]).take(6) {
+                micros = micros * 10 + u32::from(digit - b'0');
             }
             rest = &rest[n..];
         }

@@ -23,6 +23,7 @@ use super::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
 use super::store;
 use super::text::{Fault, Source, Written};
 use crate::config::OrderMapping;
+use crate::db::{self, Table};
 use crate::types::Clock;
 
 /// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.
@@ -85,6 +86,8 @@ pub async fn import_orders(
     } else {
         let times = [started_at, clock.now()];
         run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
+        db::analyze_grown(&mut transaction, Table::Customer, report.n_inserted).await?;
+        db::analyze_grown(&mut transaction, Table::Order, report.n_inserted).await?;
         transaction.commit().await?;
     }
     progress(length, length);

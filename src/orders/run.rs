@@ -159,8 +159,7 @@ pub async fn earlier(
 /// One import of a shop at a time, to the end of the transaction: between looking whether a customer or an order is there and
 /// inserting it, no other import may do the same.
 pub(crate) async fn lock(connection: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
-    const IMPORTS: i32 = 0x1a90;
-    sqlx::query!("select pg_advisory_xact_lock($1, $2)", IMPORTS, shop.0).execute(connection).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('imports'), $1)", shop.0).execute(connection).await?;
     Ok(())
 }
 

@@ -304,6 +304,9 @@ fn most_frequent_delimiter(text: &[u8]) -> u8 {
     CANDIDATES[best]
 }
 
+/// The line a row starts on, counted from 1, and what is wrong with it as a whole, if anything is.
+pub type Judged = (u64, Result<(), Fault>);
+
 /// The records of a file, one after the other, in one buffer.
 pub struct Records {
     reader: csv::Reader<Watch<Decode>>,
@@ -325,8 +328,7 @@ impl Records {
         Ok(Self { reader, record: ByteRecord::new(), columns: None, written })
     }
 
-    /// Moves to the next row: the line it starts on, and what is wrong with it as a whole, if anything is. `None` at the end. Rows
-    /// without a single value are passed over.
+    /// Moves to the next row; `None` at the end. Rows without a single value are passed over.
     ///
     /// # Errors
     /// When a quote is not closed, or the file cannot be read.
@@ -334,7 +336,7 @@ impl Records {
         clippy::should_implement_trait,
         reason = "the record lies in `self`, so that this cannot be an iterator"
     )]
-    pub fn next(&mut self) -> Result<Option<(u64, Result<(), Fault>)>, ImportError> {
+    pub fn next(&mut self) -> Result<Option<Judged>, ImportError> {
         loop {
             let more = self.reader.read_byte_record(&mut self.record).map_err(read_error)?;
             if !more {

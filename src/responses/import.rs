@@ -19,6 +19,7 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::config::problem::did_you_mean;
 use crate::config::{RESPONSE_COLUMNS, ResponseMapping, TextFormat};
+use crate::db::{self, Table};
 use crate::orders::ImportError;
 use crate::orders::copy::CopyBuffer;
 use crate::orders::field::{self, Times};
@@ -113,6 +114,8 @@ pub async fn import_responses(
     } else {
         let times = [started_at, clock.now()];
         run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
+        db::analyze_grown(&mut transaction, Table::Response, report.n_inserted).await?;
+        db::analyze_grown(&mut transaction, Table::Answer, report.n_inserted).await?;
         transaction.commit().await?;
     }
     progress(length, length);

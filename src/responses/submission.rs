@@ -222,7 +222,10 @@ mod tests {
         Fields::new(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
-    fn check(pairs: &[(&str, &str)], expected: Result<&[(&str, Value)], &[(&str, FieldError)]>) {
+    type Answers<'a> = &'a [(&'a str, Value)];
+    type Errors<'a> = &'a [(&'a str, FieldError)];
+
+    fn check(pairs: &[(&str, &str)], expected: Result<Answers<'_>, Errors<'_>>) {
         let read = read(&fields(pairs), &questionnaire());
         match expected {
             Ok(answers) => {

@@ -119,7 +119,8 @@ impl axum::response::IntoResponse for Trouble {
 async fn list(State(folder): State<Folder>) -> Result<Response, Trouble> {
     let place = folder.display().to_string();
     let mails = blocking(move || read_all(&folder)).await?;
-    let page = serde_json::json!({ "one": mails.len() == 1, "mails": mails, "folder": place });
+    let page =
+        serde_json::json!({ "one": mails.len() == 1, "count": mails.len(), "mails": mails, "folder": place });
     page_of("list", &page)
 }
 

@@ -101,7 +101,7 @@ fn duplicate_keys_and_questions_are_refused() {
             line("key = \"overall\"")
         )],
     );
-    let shop = &SHIPPED[SHIPPED.find("[[shop]]").unwrap()..SHIPPED.find("# The order files").unwrap()];
+    let shop = &SHIPPED[SHIPPED.find("\n[[shop]]").unwrap()..SHIPPED.find("# The order files").unwrap()];
     let error = Config::parse(Path::new("jobs.toml"), &SHIPPED.replacen(shop, &format!("{shop}{shop}"), 1))
         .unwrap_err();
     assert!(error.lines()[0].ends_with("the shop \"maison\" stands here twice"), "{:?}", error.lines());

@@ -20,6 +20,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::TestDb;
+use crate::support::program::{Program, shipped};
 
 /// A job of a test: what it does is a closure.
 pub struct Probe<F>(F);
@@ -178,7 +179,7 @@ async fn a_job_runs_once_at_a_time() {
     let Outcome::Refused(Refusal::Running { owner, .. }) = by_hand(&context, &job).await else {
         panic!("a second run began")
     };
-    assert_eq!(owner, ledger::owner());
+    assert_eq!(owner, afterword::types::process_name());
     let scheduled = Occurrence::Scheduled(at("2026-03-01T09:00:00Z"));
     let stop = CancellationToken::new();
     let refused = run_occurrence(&context, &job, scheduled, false, &stop).await.unwrap();
@@ -392,4 +393,131 @@ async fn the_words_of_the_ledger_are_the_databases() {
     .await
     .unwrap();
     assert_eq!(words, 8);
+}
+
+/// Makes a file look finished: it was last written a while ago.
+fn settled(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(std::time::SystemTime::now() - Duration::from_secs(60)).unwrap();
+}
+
+fn names_in(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+const ORDERS: &str = "order_id,email,ordered_at,status\n\
+    A-1,claire@customer.example,2026-03-01T09:00:00Z,fulfilled\n\
+    A-2,hugo@customer.example,2026-03-02T09:00:00Z,fulfilled\n";
+
+#[tokio::test]
+async fn the_files_of_a_drop_folder_are_taken_once_and_none_stops_the_others() {
+    let program = Program::new(&shipped()).await;
+    let drop =
+        |name: &str, content: &[u8]| settled(&program.write(&format!("data/inbox/orders/{name}"), content));
+    drop("1.csv", b"order_id,email\nA-0,\"never closed");
+    drop("2.csv", ORDERS.as_bytes());
+    drop("3.csv", b"order_id,email,ordered_at\nA-3,nobody,2026-03-01T09:00:00Z\nA-4,lea@customer.example,2026-03-01T09:00:00Z\n");
+    drop("4.csv.part", b"not yet");
+    program.write("data/inbox/orders/5.csv", "still being written");
+
+    let tried = program.run(&["run", "import-orders", "--dry-run"]).expect(3);
+    assert!(tried.stdout.contains("3.csv: line 2, column \"email\""), "{}", tried.stdout);
+    let inbox = program.path("data/inbox/orders");
+    assert_eq!(
+        names_in(&inbox),
+        ["1.csv", "2.csv", "3.csv", "4.csv.part", "5.csv"],
+        "a dry run changes nothing"
+    );
+
+    let report = program.run(&["run", "import-orders", "--json"]).expect(3).json();
+    let counts = ["n_files", "n_failed", "n_growing", "n_read", "n_rejected"]
+        .map(|key| report["details"][key].as_u64().unwrap());
+    assert_eq!(counts, [3, 1, 1, 4, 1], "{report}");
+    assert_eq!(names_in(&inbox), ["4.csv.part", "5.csv", "done", "failed"]);
+    assert_eq!(names_in(&inbox.join("done")), ["2.csv", "3.csv", "3.rejects.csv"]);
+    assert_eq!(names_in(&inbox.join("failed")), ["1.csv", "1.csv.reason.txt"]);
+
+    // The same content under the same name: recognised, and nothing is overwritten.
+    std::fs::remove_file(inbox.join("5.csv")).unwrap();
+    drop("2.csv", ORDERS.as_bytes());
+    let report = program.run(&["run", "import-orders", "--json"]).expect(0).json();
+    assert_eq!(
+        (&report["details"]["n_known"], &report["details"]["n_read"]),
+        (&1.into(), &0.into()),
+        "{report}"
+    );
+    assert_eq!(names_in(&inbox.join("done")).len(), 4);
+    let n_orders: i64 =
+        sqlx::query_scalar(r#"select count(*) from "order""#).fetch_one(&program.db.pool).await.unwrap();
+    assert_eq!(n_orders, 3);
+    let runs = program.run(&["jobs", "history", "import-orders", "--json"]).expect(0);
+    assert_eq!(runs.json().as_array().unwrap().len(), 2, "the dry run is not in the ledger");
+    assert!(!format!("{}{}", runs.stdout, runs.stderr).contains("customer.example"), "{}", runs.stdout);
+}
+
+#[tokio::test]
+async fn answers_from_a_drop_folder_belong_to_their_orders() {
+    let program = Program::new(&shipped()).await;
+    settled(&program.write("data/inbox/orders/o.csv", ORDERS));
+    program.run(&["run", "import-orders"]).expect(0);
+    let answers = "order_id,answered_at,recommend,comment\nA-1,2026-03-20T10:00:00Z,yes,Parfait\nA-9,2026-03-20T10:00:00Z,no,\n";
+    settled(&program.write("data/inbox/responses/r.csv", answers));
+    let report = program.run(&["run", "collect-responses", "--json"]).expect(3).json();
+    let counts = ["n_files", "n_read", "n_rejected"].map(|key| report["details"][key].as_u64().unwrap());
+    assert_eq!(counts, [1, 2, 1], "{report}");
+    assert_eq!(names_in(&program.path("data/inbox/responses/done")), ["r.csv", "r.rejects.csv"]);
+}
+
+#[tokio::test]
+async fn the_export_is_a_dated_file_and_the_latest() {
+    let program = Program::new(&shipped()).await;
+    let export = ["run", "weekly-testimonials", "--as-of", "2026-03-02T05:00:00Z"];
+    let tried = program.run(&[export.as_slice(), &["--dry-run"]].concat()).expect(0);
+    assert!(tried.stderr.contains("would write"), "{}", tried.stderr);
+    let folder = program.path("data/exports/testimonials");
+    assert!(!folder.exists());
+    for _ in 0..2 {
+        program.run(&export).expect(0);
+    }
+    assert_eq!(names_in(&folder), ["latest.csv", "testimonials-2026-03-02.csv"]);
+    let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
+    assert!(latest.starts_with("testimonial_id,shop,"), "{latest}");
+}
+
+#[tokio::test]
+async fn a_person_is_told_how_a_run_ended() {
+    let program = Program::new(&shipped()).await;
+    let unknown = program.run(&["run", "send-invitatons"]).expect(2);
+    assert!(unknown.stderr.contains("did you mean \"send-invitations\"?"), "{}", unknown.stderr);
+    program.run(&["run", "send-invitations"]).expect(0);
+    sqlx::query(
+        "insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+         values ('send-invitations', now(), 'schedule', 'running', 'elsewhere/1/00', now() + interval '1 minute', now())",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let refused = program.run(&["run", "send-invitations"]).expect(4);
+    assert!(
+        refused.stderr.contains("it is running already") && refused.stderr.contains("elsewhere/1/00"),
+        "{}",
+        refused.stderr
+    );
+
+    let jobs = program.run(&["jobs", "--json"]).expect(0).json();
+    let sending =
+        jobs.as_array().unwrap().iter().find(|job| job["job"] == "send-invitations").unwrap().clone();
+    assert_eq!(
+        (&sending["last"]["state"], &sending["timezone"]),
+        (&"running".into(), &"Europe/Paris".into())
+    );
+    let next = program.run(&["jobs", "next", "-n", "3", "--as-of", "2026-03-28T12:00:00Z"]).expect(0);
+    assert!(next.stdout.contains("Mon 2026-03-30 06:00 CEST"), "{}", next.stdout);
+    let history = program.run(&["jobs", "history", "-n", "1"]).expect(0);
+    assert!(history.stdout.contains("running") && !history.stdout.contains("done"), "{}", history.stdout);
+    program.run(&["jobs", "history", "sned-invitations"]).expect(2);
 }

@@ -4,6 +4,8 @@
 mod support;
 mod database;
 mod configuration;
+mod orders;
+mod response_files;
 mod invitations;
 mod pages;
 mod jobs;
@@ -11,3 +13,4 @@ mod scheduler;
 mod metrics;
 mod testimonials;
 mod olist;
+mod journey;

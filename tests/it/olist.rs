@@ -1,8 +1,16 @@
 //! Real orders and real reviews, through the real program: the report must give the facts that were counted independently
 //! (`../shared/data/olist/README.md`).
 
+use std::path::Path;
+
+use afterword::config::Config;
+use afterword::orders::import::import_orders;
+use afterword::orders::run::{Destination, ImportOptions};
+use afterword::responses::import::{Asked, import_responses};
+use afterword::types::Clock;
+
 use crate::support::program::Program;
-use crate::support::shared;
+use crate::support::{TestDb, factories, shared};
 
 /// The shop, formats and survey of the reference configuration that are about this data.
 const JOBS_TOML: &str = r#"
@@ -105,4 +113,75 @@ async fn the_report_on_real_data_gives_the_facts() {
     let window = ["--from", "2016-01-01", "--to", "2019-01-01"];
     let whole = program.run(&[&report[..], &window[..]].concat()).expect(0).json();
     assert_eq!(&whole["shops"][0]["metrics"], figures);
+}
+
+#[tokio::test]
+async fn the_imports_of_real_data_give_the_facts() {
+    let Some(shared) = shared() else { return };
+    let data = shared.join("data/olist");
+    let config =
+        Config::parse(Path::new("jobs.toml"), JOBS_TOML).unwrap_or_else(|e| panic!("{:#?}", e.lines()));
+    let db = TestDb::new().await;
+    let shop = factories::shop(&db.pool, "olist").await;
+    let to = Destination { pool: &db.pool, shop, config: &config.shops[0] };
+    let clock = Clock::Fixed(factories::at("2018-12-31T00:00:00Z"));
+    let asked = Asked { formats: &config.response_formats, surveys: &config.surveys, survey: None };
+    let (orders, reviews) = (data.join("orders.csv"), data.join("reviews.csv"));
+
+    // Twice: the second time changes nothing.
+    for (again, inserted) in [(false, [4105, 4163]), (true, [0, 0])] {
+        let options = ImportOptions { again, ..ImportOptions::default() };
+        let report =
+            import_orders(to, &config.order_formats, &orders, &options, clock, &|_, _| {}).await.unwrap();
+        assert_eq!(
+            (report.format.as_str(), report.n_read, report.n_rejected),
+            ("olist", 4105, 0),
+            "{report:?}"
+        );
+        assert_eq!((report.n_inserted, report.n_updated), (inserted[0], 0));
+        let report = import_responses(to, asked, &reviews, &options, clock, &|_, _| {}).await.unwrap();
+        assert_eq!(
+            (report.format.as_str(), report.n_read, report.n_rejected),
+            ("olist", 4163, 0),
+            "{report:?}"
+        );
+        assert_eq!((report.n_inserted, report.n_updated), (inserted[1], 0));
+    }
+
+    let check = async |fact: &str, sql: &'static str, expected: i64| {
+        let found: i64 = sqlx::query_scalar(sql).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(found, expected, "{fact}");
+    };
+    let orders = r#"select count(*) from "order""#;
+    check("orders", orders, 4105).await;
+    check("customers", "select count(*) from customer", 4047).await;
+    let counting = r#"select count(*) from "order" where status not in ('cancelled', 'refunded')"#;
+    check("orders that count", counting, 3478).await;
+    let customers =
+        r#"select count(distinct customer_id) from "order" where status not in ('cancelled', 'refunded')"#;
+    check("customers", customers, 3435).await;
+    let repeat = r#"select count(*) from (select from "order" where status not in ('cancelled', 'refunded')
+                    group by customer_id having count(*) > 1) r"#;
+    check("repeat customers", repeat, 22).await;
+    // The README's "delivered" are those with a delivery date; five more say so without giving one.
+    let delivered = r#"select count(*) from "order"
+                       where fulfilled_at is not null and status not in ('cancelled', 'refunded')"#;
+    check("delivered", delivered, 2608).await;
+    let customers = r#"select count(distinct customer_id) from "order"
+                       where fulfilled_at is not null and status not in ('cancelled', 'refunded')"#;
+    check("customers of delivered orders", customers, 2570).await;
+    check("their word is delivered", r#"select count(*) from "order" where status = 'fulfilled'"#, 2613)
+        .await;
+    let first = r#"select count(*) from "order" where ordered_at in
+                   ('2016-09-13 15:24:19 America/Sao_Paulo', '2018-10-16 20:16:02 America/Sao_Paulo')"#;
+    check("first and last purchase", first, 2).await;
+    check("answered", "select count(*) from response where counted", 4105).await;
+    check("revisions", "select count(*) from response", 4163).await;
+    let yes = "select count(*) from response join answer using (shop_id, response_id)
+               where counted and question = 'overall' and score >= 4";
+    check("score 4 or 5", yes, 2241).await;
+    let comments = "select count(*) from response join answer using (shop_id, response_id)
+                    where counted and question = 'comment' and body is not null";
+    check("with a comment", comments, 2095).await;
+    check("nobody was asked whether it may be published", "select count(*) from testimonial", 0).await;
 }

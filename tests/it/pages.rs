@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use afterword::config::Config;
 use afterword::context::{Context, Shops};
+use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
 use afterword::token::{Purpose, Tokens};
 use afterword::types::{Clock, InvitationId, OrderId, ShopId};
@@ -139,29 +140,7 @@ impl Site {
         body: Option<String>,
         headers: &[(&'static str, &'static str)],
     ) -> Reply {
-        let url = format!("http://{}{path}", self.address);
-        let headers = headers.to_vec();
-        let sent = tokio::task::spawn_blocking(move || {
-            let agent: ureq::Agent =
-                ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into();
-            let mut request = ureq::http::Request::builder().method(method).uri(url);
-            for (name, value) in headers {
-                request = request.header(name, value);
-            }
-            let mut response = match body {
-                Some(body) => agent.run(request.body(body).unwrap()),
-                None => agent.run(request.body(()).unwrap()),
-            }
-            .unwrap();
-            let headers = response.headers().iter();
-            let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
-            Reply {
-                status: response.status().as_u16(),
-                headers: headers.collect(),
-                body: response.body_mut().read_to_string().unwrap(),
-            }
-        });
-        sent.await.unwrap()
+        request(self.address, method, path, body, headers).await
     }
 
     /// The stored revisions, oldest first: revision, counted, verdict, and the answers as `question=value`.
@@ -205,6 +184,38 @@ struct Reply {
     status: u16,
     headers: BTreeMap<String, String>,
     body: String,
+}
+
+async fn request(
+    address: SocketAddr,
+    method: &'static str,
+    path: &str,
+    body: Option<String>,
+    headers: &[(&'static str, &'static str)],
+) -> Reply {
+    let url = format!("http://{}{path}", address);
+    let headers = headers.to_vec();
+    let sent = tokio::task::spawn_blocking(move || {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into();
+        let mut request = ureq::http::Request::builder().method(method).uri(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let mut response = match body {
+            Some(body) => agent.run(request.body(body).unwrap()),
+            None => agent.run(request.body(()).unwrap()),
+        }
+        .unwrap();
+        let headers = response.headers().iter();
+        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        Reply {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: response.body_mut().read_to_string().unwrap(),
+        }
+    });
+    sent.await.unwrap()
 }
 
 async fn listen(context: &Context) -> (SocketAddr, CancellationToken) {
@@ -549,7 +560,7 @@ async fn wrong_expired_and_erased_links_look_the_same() {
     assert!(!wrong.body.contains("Exemple"), "no shop shows");
     let unknown = InvitationId(site.invitation.0 + 1000);
     let unknown = format!("/s/{}", site.context.tokens.issue(Purpose::Survey, site.shop, unknown));
-    let mut same = async |site: &Site, path: &str| {
+    let same = async |site: &Site, path: &str| {
         for (method, body) in [("GET", None), ("POST", Some("recommend=yes&confirm=yes".to_owned()))] {
             let form = [("content-type", "application/x-www-form-urlencoded")];
             let reply = site.request(method, path, body, &form).await;
@@ -688,6 +699,62 @@ async fn a_browser_that_goes_away_leaves_all_or_nothing() {
     let stored = site.stored().await;
     assert!(stored.iter().all(|row| row.3.len() == 2), "{stored:?}");
     assert_eq!(stored.iter().filter(|row| row.1).count(), 1);
+}
+
+#[tokio::test]
+async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
+    let site = Site::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = folder.path().join("outbox");
+    std::fs::create_dir(&outbox).unwrap();
+    std::fs::write(folder.path().join("secret.eml"), "Subject: secret\r\n\r\nsecret").unwrap();
+    std::fs::write(outbox.join("notes.txt"), "secret").unwrap();
+    let questionnaire = serde_json::from_value(factories::questionnaire()).unwrap();
+    for (n, name) in ["Claire", "<b>Hugo</b>"].into_iter().enumerate() {
+        let facts = compose::Facts {
+            shop_id: site.shop,
+            invitation_id: site.invitation,
+            questionnaire: &questionnaire,
+            order: "A-1001",
+            ordered_at: at("2026-03-01T09:00:00Z"),
+            first_name: Some(name),
+            locale: Some("en"),
+            email: "someone@customer.example",
+        };
+        let Context { config, templates, tokens, .. } = &site.context;
+        let now = at("2026-03-10T09:00:00Z") + TimeDelta::minutes(n.try_into().unwrap());
+        let base_url = &config.app.base_url;
+        let mail =
+            compose::compose(templates, tokens, base_url, &config.shops[0], &facts, None, now).unwrap();
+        std::fs::write(outbox.join(format!("{n}.eml")), mail.bytes).unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, web::outbox::router(outbox)).await });
+    let viewer = async |path: &str| request(address, "GET", path, None, &[]).await;
+
+    assert_eq!(viewer("/").await.headers["location"], "/outbox");
+    let list = viewer("/outbox").await.body;
+    assert!(list.find("&lt;b&gt;Hugo").unwrap() < list.find("Claire").unwrap(), "the newest first: {list}");
+    assert!(list.contains("2 mails") && !list.contains("notes") && !list.contains("<b>"), "{list}");
+    let mail = viewer("/outbox/0.eml").await;
+    assert!(mail.body.contains("sandbox=\"allow-popups") && mail.body.contains("/outbox/0.eml/frame"));
+    let frame = viewer("/outbox/0.eml/frame").await;
+    assert!(frame.body.contains("?recommend&#x3D;yes") && frame.body.contains("<base target=\"_blank\">"));
+    assert!(frame.headers["content-security-policy"].contains("sandbox"));
+    assert!(viewer("/outbox/0.eml/text").await.body.contains("Unsubscribe: https://avis.shop.example/u/"));
+    assert!(
+        viewer("/outbox/0.eml/source")
+            .await
+            .body
+            .contains("List-Unsubscribe-Post: List-Unsubscribe&#x3D;One-Click")
+    );
+    assert!(viewer("/outbox/0.eml/phone").await.body.contains("class=\"phone\""));
+    for path in ["notes.txt", "2.eml", "..%2Fsecret.eml", "%2E%2E%2Fsecret.eml", "..", ".%00", "0.eml%00"] {
+        let reply = viewer(&format!("/outbox/{path}/source")).await;
+        assert_eq!(reply.status, 404, "{path}");
+        assert!(!reply.body.contains("secret"), "{path}");
+    }
 }
 
 #[tokio::test]

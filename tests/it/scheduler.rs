@@ -1,6 +1,10 @@
 //! The planner over its ledger: each occurrence once, whoever plans, and what is missed is recorded.
 
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::Child;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use afterword::config::{CatchUp, ScheduledJob};
@@ -11,11 +15,14 @@ use afterword::scheduler::tick::Agenda;
 use afterword::scheduler::{self, Schedule};
 use afterword::types::Clock;
 use chrono::{DateTime, TimeDelta, Utc};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::{at, context, counting, done, probe};
 use crate::support::TestDb;
+use crate::support::program::{Program, shipped};
 
 fn on(mut job: ScheduledJob, schedule: &str, catch_up: CatchUp) -> ScheduledJob {
     job.schedule = Some(Schedule::parse(schedule, chrono_tz::UTC).unwrap());
@@ -216,4 +223,59 @@ async fn the_tick_starts_what_is_due_and_a_stop_lets_it_end() {
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(10), running).await.unwrap().unwrap().unwrap();
     assert_eq!(rows(&db.pool).await, expected(&[("09:00", JobRunState::Partial)]));
+}
+
+/// `serve`, once it says that it is ready; what it logs is collected.
+fn serve(program: &Program) -> (Child, Arc<Mutex<String>>) {
+    let mut child = program.spawn(&["serve"]);
+    let log = Arc::new(Mutex::new(String::new()));
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    std::thread::spawn({
+        let log = log.clone();
+        move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if line.contains("ready") {
+                    let _ = ready.send(());
+                }
+                log.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        }
+    });
+    is_ready.recv_timeout(Duration::from_secs(30)).expect("serve did not get ready");
+    (child, log)
+}
+
+fn signal(child: &Child) {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn serve_follows_the_schedule_and_ends_cleanly() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let program = Program::new(&shipped().replace("127.0.0.1:8080", &free)).await;
+    // It was there before, and then nobody was: what it missed since is caught up at once.
+    program.run(&["migrate"]).expect(0);
+    sqlx::query(
+        "insert into job_schedule (job, schedule, timezone, since)
+         values ('send-invitations', '*/10 * * * *', 'Europe/Paris', now() - interval '35 minutes')",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let (mut child, log) = serve(&program);
+    let caught_up = async {
+        while !rows(&program.db.pool).await.iter().any(|(_, state)| *state == JobRunState::Done) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), caught_up).await.unwrap();
+    let n_skipped =
+        rows(&program.db.pool).await.iter().filter(|(_, state)| *state == JobRunState::Skipped).count();
+    assert!((2..=3).contains(&n_skipped), "{n_skipped}");
+    signal(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{}", log.lock().unwrap());
+    assert!(log.lock().unwrap().contains(&format!("http://{free}")));
+    // Stopping the clock makes no sense here.
+    program.run(&["serve", "--as-of", "2026-03-01"]).expect(2);
 }

@@ -32,7 +32,8 @@ use crate::jobs::ledger::Occurrence;
 use crate::jobs::runner::{self, Outcome};
 use crate::metrics::{self, report_html};
 use crate::testimonials::{RejectReason, TestimonialState, moderation};
-use crate::types::{Clock, ShopId};
+use crate::token::Purpose;
+use crate::types::{Clock, InvitationId, ShopId};
 use crate::web::outbox;
 use crate::{db, web};
 
@@ -175,7 +176,8 @@ async fn show(
     output::say(&format!("   {}", job(context, "weekly-testimonials").await?));
 
     let viewer = TcpListener::bind("127.0.0.1:0").await?;
-    last_screen(folder, pages.local_addr()?, viewer.local_addr()?, postgres, exit)?;
+    let survey = unanswered(context).await?;
+    last_screen(folder, &survey, viewer.local_addr()?, postgres, exit)?;
     if exit {
         return Ok(());
     }
@@ -294,9 +296,24 @@ async fn moderate(context: &Context, shop_id: ShopId, now: DateTime<Utc>) -> any
     Ok(())
 }
 
+/// The link of the latest mail that nobody has answered.
+async fn unanswered(context: &Context) -> anyhow::Result<String> {
+    let latest = sqlx::query!(
+        r#"select i.shop_id as "shop: ShopId", i.invitation_id as "invitation: InvitationId"
+           from invitation i left join response r using (shop_id, invitation_id)
+           where i.state = 'sent' and r.response_id is null
+           order by i.sent_at desc, i.invitation_id desc limit 1"#
+    )
+    .fetch_one(&context.pool)
+    .await
+    .context("every mail was answered")?;
+    let token = context.tokens.issue(Purpose::Survey, latest.shop, latest.invitation);
+    Ok(format!("{}/s/{token}", context.config.app.base_url))
+}
+
 fn last_screen(
     folder: &Path,
-    pages: SocketAddr,
+    survey: &str,
     viewer: SocketAddr,
     postgres: Option<&Path>,
     exit: bool,
@@ -309,9 +326,7 @@ fn last_screen(
         text.push_str(&format!(
             "  the mails          http://{viewer}/   (open one, and click an answer in it)\n"
         ));
-        text.push_str(&format!(
-            "  the pages          http://{pages}/   (where the links in the mails lead)\n"
-        ));
+        text.push_str(&format!("  a survey page      {survey}\n"));
     }
     text.push_str(&format!(
         "  the report         {shown}/report.html\n\

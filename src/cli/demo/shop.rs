@@ -124,7 +124,7 @@ const UNHAPPY_EN: &[&str] = &[
 const CHANNELS: &[&str] = &["web", "web", "phone", "newsletter"];
 const TOPICS: &[&str] = &["delivery", "product", "returns", "contact", "other"];
 
-/// Spreads a number evenly over 64 bits (the finalizer of SplitMix64), so that neighbours have nothing in common.
+/// Spreads a number evenly over 64 bits (the finalizer of `SplitMix64`), so that neighbours have nothing in common.
 fn spread(n: u64) -> u64 {
     let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -167,7 +167,7 @@ pub fn orders(today: DateTime<Tz>) -> Vec<Order> {
 }
 
 fn order(n: u64, today: DateTime<Tz>) -> Order {
-    let days_ago = draw(4, n, DAYS);
+    let days_ago = 1 + draw(4, n, DAYS - 1);
     let midday = NaiveTime::from_hms_opt(12, 0, 0).unwrap_or_default();
     let day = today
         .checked_sub_days(Days::new(days_ago))

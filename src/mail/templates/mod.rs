@@ -203,7 +203,7 @@ impl Templates {
     /// # Errors
     /// When the template asks for what its view does not have; after [`Templates::load`] only in branches the sample does not reach.
     pub fn mail<V: View>(&self, locale: &Locale, view: &V) -> Result<MailTexts, TemplateError> {
-        let context = Context::wraps(view).map_err(|error| self.failed(&error.into(), V::NAME))?;
+        let context = Context::wraps(view).map_err(|error| self.failed(&error, V::NAME))?;
         let render = |part: &str, kind: &str| {
             let name = part_name(V::NAME, part, locale, kind);
             let registry = if kind == "html" { &self.html } else { &self.text };

@@ -1,0 +1,508 @@
+//! [1] Orders in: files into a real database.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use afterword::cli::init::SHIPPED;
+use afterword::config::{Config, OrderMapping, TextFormat};
+use afterword::orders::format::ORDER_FORMATS;
+use afterword::orders::import::import_orders;
+use afterword::orders::rejects;
+use afterword::orders::run::{Destination, ImportKind, ImportOptions, ImportReport};
+use afterword::orders::{ImportError, OrderStatus};
+use afterword::types::{Clock, ShopId};
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::support::program::{Program, shipped};
+use crate::support::{TestDb, data_dir, factories, factories::at};
+
+/// A shop with nothing in it, and a folder to put files into.
+struct Shop {
+    db: TestDb,
+    id: ShopId,
+    dir: TempDir,
+    config: Config,
+}
+
+impl Shop {
+    async fn new() -> Self {
+        let db = TestDb::new().await;
+        let id = factories::shop(&db.pool, "maison").await;
+        let config = Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap();
+        Self { db, id, dir: data_dir(), config }
+    }
+
+    fn file(&self, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.dir.path().join("orders.csv");
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    async fn import(&self, content: impl AsRef<[u8]>) -> ImportReport {
+        self.try_import(&self.file(content), &ImportOptions::default()).await.unwrap()
+    }
+
+    async fn try_import(&self, path: &Path, options: &ImportOptions) -> Result<ImportReport, ImportError> {
+        self.import_at(path, options, "2026-06-01T12:00:00Z").await
+    }
+
+    async fn import_at(
+        &self,
+        path: &Path,
+        options: &ImportOptions,
+        now: &str,
+    ) -> Result<ImportReport, ImportError> {
+        let to = Destination { pool: &self.db.pool, shop: self.id, config: &self.config.shops[0] };
+        let report =
+            import_orders(to, &self.config.order_formats, path, options, Clock::Fixed(at(now)), &|_, _| {})
+                .await;
+        if let Ok(report) = &report {
+            let parts = report.n_inserted + report.n_updated + report.n_unchanged + report.n_rejected;
+            assert_eq!(parts, report.n_read, "{report:?}");
+        }
+        report
+    }
+
+    /// What a query gives, a line a row, the columns joined with `|`.
+    async fn select(&self, sql: &'static str) -> Vec<String> {
+        sqlx::query_scalar(sql).bind(self.id).fetch_all(&self.db.pool).await.unwrap()
+    }
+
+    async fn orders(&self) -> Vec<String> {
+        self.select(
+            r#"select concat_ws('|', o.external_id, c.email, c.first_name, o.ordered_at at time zone 'UTC',
+                 o.fulfilled_at at time zone 'UTC', o.status, o.total, o.currency, o.items, o.locale, o.country, o.attributes)
+               from "order" o join customer c using (shop_id, customer_id) where shop_id = $1 order by o.external_id"#,
+        )
+        .await
+    }
+}
+
+fn counts(report: &ImportReport) -> [u64; 5] {
+    [report.n_read, report.n_inserted, report.n_updated, report.n_unchanged, report.n_rejected]
+}
+
+#[tokio::test]
+async fn the_samples_of_the_built_in_formats_go_in() {
+    for format in ORDER_FORMATS {
+        let shop = Shop::new().await;
+        let report = shop.import(format.sample).await;
+        assert_eq!((report.format.as_str(), report.n_rejected), (format.key, 0));
+        assert!(report.n_inserted >= 2);
+    }
+}
+
+#[tokio::test]
+async fn a_generic_file_becomes_orders_and_customers() {
+    let shop = Shop::new().await;
+    let report = shop.import(ORDER_FORMATS[0].sample).await;
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
+    assert_eq!(
+        shop.orders().await,
+        [
+            "M-1001|claire.dubois@customer.example|Claire|2026-05-01 08:00:00|2026-05-04 13:30:00|fulfilled|12990|EUR|{P-1,P-7}|fr|FR|{\"channel\": \"web\"}",
+            "M-1002|tom.baker@customer.example|Tom|2026-05-01 09:12:00|open|5900|GBP|{P-3}|en|GB|{\"channel\": \"app\"}",
+            "M-1003|claire.dubois@customer.example|Claire|2026-05-01 22:00:00|cancelled|129900|EUR|{}|fr|FR|{\"channel\": \"web\"}",
+        ]
+    );
+    let customers = shop.select("select count(*)::text from customer where shop_id = $1").await;
+    assert_eq!(customers, ["2"]);
+    let runs = "select concat_ws('|', kind, file_name, format, encoding, delimiter, n_read, n_inserted) from import_run where shop_id = $1";
+    assert_eq!(shop.select(runs).await, ["orders|orders.csv|generic|UTF-8|,|3|3"]);
+}
+
+fn backoffice() -> OrderMapping {
+    let columns = [
+        ("order_id", "Numéro"),
+        ("email", "E-mail"),
+        ("ordered_at", "Date"),
+        ("fulfilled_at", "Livrée le"),
+        ("status", "État"),
+        ("first_name", "Prénom"),
+        ("total", "Total"),
+    ];
+    let text = |(a, b): (&str, &str)| (a.to_owned(), b.to_owned());
+    OrderMapping {
+        text: TextFormat { date_format: Some("%d/%m/%Y %H:%M".to_owned()), ..TextFormat::default() },
+        columns: columns.map(text).into(),
+        attributes: [text(("region", "Région"))].into(),
+        status: BTreeMap::from([
+            ("Livrée".to_owned(), OrderStatus::Fulfilled),
+            ("Annulée".to_owned(), OrderStatus::Cancelled),
+            ("*".to_owned(), OrderStatus::Open),
+        ]),
+    }
+}
+
+#[tokio::test]
+async fn a_mapped_file_in_windows_1252_is_recognised() {
+    let mut shop = Shop::new().await;
+    shop.config.order_formats.insert("backoffice".to_owned(), backoffice());
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/orders/backoffice.csv");
+    let report = shop.try_import(&path, &ImportOptions::default()).await.unwrap();
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0], "{report:?}");
+    assert_eq!(
+        (report.format.as_str(), report.encoding, report.delimiter),
+        ("backoffice", "windows-1252", ';')
+    );
+    assert!(report.encoding_guessed);
+    assert_eq!(
+        shop.orders().await,
+        [
+            "A-1|claire.dubois@customer.example|Claire|2025-12-31 17:05:00|2026-01-03 09:00:00|fulfilled|129900|EUR|{}|{\"region\": \"Île-de-France\"}",
+            "A-2|tom.baker@customer.example|Tom|2026-01-02 08:30:00|open|1250|{}|{\"region\": \"Bretagne\"}",
+            "A-3|anais.petit@customer.example|Anaïs|2026-01-03 10:00:00|cancelled|129900|{}|{\"region\": \"Bretagne\"}",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn byte_order_marks_and_utf_16() {
+    let text = "order_id,email,ordered_at,first_name\r\n1,a@customer.example,2026-05-01,Zoë\r\n";
+    let wide: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    for (content, encoding) in [
+        ([&b"\xef\xbb\xbf"[..], text.as_bytes()].concat(), "UTF-8"),
+        ([&b"\xff\xfe"[..], &wide].concat(), "UTF-16LE"),
+    ] {
+        let shop = Shop::new().await;
+        let report = shop.import(content).await;
+        assert_eq!((report.encoding, report.n_inserted), (encoding, 1));
+        let names = shop.select("select first_name from customer where shop_id = $1").await;
+        assert_eq!(names, ["Zoë"]);
+    }
+}
+
+const THREE: &str =
+    "order_id,email,ordered_at,fulfilled_at,status,first_name,total,currency,attributes.channel
+1,a@customer.example,2026-05-01 10:00,,open,Ada,10.00,EUR,web
+2,B@customer.example,2026-05-02 10:00,2026-05-04 10:00,fulfilled,Bo,20.00,EUR,app
+3,a@customer.example,2026-05-03 10:00,,open,,30.00,EUR,web
+";
+
+/// Changes with any write to these tables.
+const TRACES: &str = r#"select string_agg(t, ' ' order by t) from (
+    select 'o' || external_id || ':' || xmin || ':' || updated_at as t from "order" where shop_id = $1
+    union all select 'c' || customer_id || ':' || xmin from customer where shop_id = $1) x"#;
+
+#[tokio::test]
+async fn reading_a_file_again_changes_nothing() {
+    let shop = Shop::new().await;
+    let path = shop.file(THREE);
+    let options = ImportOptions::default();
+    shop.try_import(&path, &options).await.unwrap();
+    let before = shop.select(TRACES).await;
+
+    let report = shop.import_at(&path, &options, "2026-06-02T12:00:00Z").await.unwrap();
+    let earlier = report.already_imported.clone().unwrap();
+    assert_eq!((earlier.n_read, earlier.finished_at), (3, at("2026-06-01T12:00:00Z")));
+    assert_eq!(counts(&report), [0, 0, 0, 0, 0]);
+
+    let again = ImportOptions { again: true, ..options.clone() };
+    let report = shop.import_at(&path, &again, "2026-06-02T12:00:00Z").await.unwrap();
+    assert_eq!(counts(&report), [3, 0, 0, 3, 0]);
+    assert_eq!(shop.select(TRACES).await, before);
+
+    // Another definition of the format is another reading, even of the same bytes.
+    let zone = TextFormat { timezone: Some(chrono_tz::UTC), ..TextFormat::default() };
+    let report = shop.try_import(&path, &ImportOptions { text: zone, ..options }).await.unwrap();
+    assert_eq!(counts(&report), [3, 0, 3, 0, 0]);
+}
+
+#[tokio::test]
+async fn what_changed_is_updated_and_nothing_else() {
+    let shop = Shop::new().await;
+    shop.import(THREE).await;
+    let before = shop.select(TRACES).await.remove(0);
+    let changed = THREE
+        .replace(
+            "1,a@customer.example,2026-05-01 10:00,,open",
+            "1,a@customer.example,2026-05-01 10:00,2026-05-05,fulfilled",
+        )
+        .replace("B@customer", "corrected@customer");
+    let path = shop.file(&changed);
+    let report = shop.import_at(&path, &ImportOptions::default(), "2026-06-02T12:00:00Z").await.unwrap();
+    assert_eq!(counts(&report), [3, 0, 2, 1, 0]);
+    let after = shop.select(TRACES).await.remove(0);
+    let unchanged = |traces: &str| -> Vec<String> {
+        traces.split(' ').filter(|t| t.starts_with("o3") || t.starts_with('c')).map(str::to_owned).collect()
+    };
+    assert!(unchanged(&after).starts_with(&unchanged(&before)[..2]), "{before}\n{after}");
+    let orders = shop.orders().await;
+    assert!(orders[0].contains("|2026-05-04 22:00:00|fulfilled|"), "{}", orders[0]);
+    assert!(orders[1].contains("2|corrected@customer.example|Bo|"), "{}", orders[1]);
+}
+
+#[tokio::test]
+async fn a_file_with_fewer_columns_leaves_the_others_alone() {
+    let shop = Shop::new().await;
+    shop.import(THREE).await;
+    let report = shop.import("order_id,email,ordered_at\n1,a@customer.example,2026-05-01 10:00\n").await;
+    assert_eq!(counts(&report), [1, 0, 0, 1, 0]);
+    let report = shop
+        .import("order_id,email,ordered_at,fulfilled_at\n1,a@customer.example,2026-05-01 10:00,2026-05-06\n")
+        .await;
+    assert_eq!(counts(&report), [1, 0, 1, 0, 0]);
+    let first = shop.orders().await.remove(0);
+    assert_eq!(
+        first,
+        "1|a@customer.example|Ada|2026-05-01 08:00:00|2026-05-05 22:00:00|fulfilled|1000|EUR|{}|{\"channel\": \"web\"}"
+    );
+}
+
+#[tokio::test]
+async fn the_last_row_of_an_order_and_the_last_name_of_a_customer_hold() {
+    let shop = Shop::new().await;
+    let text = "order_id,email,ordered_at,status,first_name
+1,a@customer.example,2026-05-01,open,Ada
+1,A@Customer.example,2026-05-01,cancelled,Adele
+2,a@customer.example,2026-05-02,open,
+";
+    let report = shop.import(text).await;
+    assert_eq!(counts(&report), [3, 2, 0, 1, 0]);
+    assert!(shop.orders().await[0].contains("|cancelled|"));
+    let customers = "select email || '|' || first_name from customer where shop_id = $1";
+    assert_eq!(shop.select(customers).await, ["a@customer.example|Adele"]);
+    let before = shop.select(TRACES).await;
+    let options = ImportOptions { again: true, ..ImportOptions::default() };
+    let report = shop.try_import(&shop.file(text), &options).await.unwrap();
+    assert_eq!(counts(&report), [3, 0, 0, 3, 0]);
+    assert_eq!(shop.select(TRACES).await, before);
+}
+
+#[tokio::test]
+async fn an_erased_customer_does_not_come_back() {
+    let shop = Shop::new().await;
+    shop.import(THREE).await;
+    sqlx::query("update customer set email = null, email_key = null, first_name = null, erased_at = now() where email_key = 'a@customer.example'")
+        .execute(&shop.db.pool)
+        .await
+        .unwrap();
+    let options = ImportOptions { again: true, ..ImportOptions::default() };
+    let report = shop.try_import(&shop.file(THREE), &options).await.unwrap();
+    assert_eq!(counts(&report), [3, 0, 0, 3, 0]);
+    let addresses = "select email from customer where shop_id = $1 and email is not null";
+    assert_eq!(shop.select(addresses).await, ["B@customer.example"]);
+}
+
+#[tokio::test]
+async fn bad_rows_are_rejected_with_their_place_and_the_others_go_in() {
+    let shop = Shop::new().await;
+    let long = "x".repeat(70_000);
+    let text = format!(
+        "order_id,email,ordered_at,status,locale,country,total,first_name
+1,a@customer.example,2026-05-01,,fr,fr,10,\"Ann\r\nBcc: x\0\"
+2,not an address,2026-05-01,,,,,
+3,a@customer.example,31/12/2026,,,,,
+4,a@customer.example,2026-05-01,lost,,,,
+5,a@customer.example,2026-05-01,,français,,,
+6,a@customer.example,2026-05-01,,,FRA,,
+7,a@customer.example,2026-05-01,,,,12.345.6,
+,a@customer.example,2026-05-01,,,,,
+8\0,a@customer.example,2026-05-01,,,,,
+9,a@customer.example
+10,a@customer.example,2026-05-01,,,,,{long}
+11,a@customer.example,2026-05-01,,,,,last
+"
+    );
+    let rejects_file = shop.dir.path().join("orders.rejects.csv");
+    let path = shop.file(&text);
+    assert_eq!(rejects::beside(&path), rejects_file);
+    let options = ImportOptions { rejects: Some(rejects_file.clone()), ..ImportOptions::default() };
+    let report = shop.try_import(&path, &options).await.unwrap();
+    assert_eq!(counts(&report), [12, 2, 0, 0, 10]);
+    let shown: Vec<String> = report
+        .rejects
+        .iter()
+        .map(|r| format!("{} {} {}", r.line, r.column.as_deref().unwrap_or("-"), r.reason))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "4 email is not a mail address",
+            "5 ordered_at has the day or the month first; state the date format, such as %d/%m/%Y %H:%M",
+            "6 status is none of cancelled, fulfilled, open, refunded",
+            "7 locale is not a language tag such as fr or pt-BR",
+            "8 country is not a country of two letters such as FR",
+            "9 total is not an amount such as 1299.00 or 1.299,00",
+            "10 order_id is empty",
+            "11 order_id contains a control character",
+            "12 - has 2 columns where the header has 8",
+            "13 first_name is longer than 64 KiB",
+        ]
+    );
+    let stored = r#"select concat_ws(' ', line, "column", reason) from import_reject where shop_id = $1 order by line"#;
+    assert_eq!(shop.select(stored).await.len(), 10);
+    let row = shop.select(r#"select "row" from import_reject where shop_id = $1 and line = 11"#).await;
+    assert_eq!(row, ["8\u{2400},a@customer.example,2026-05-01,,,,,"]);
+    let name = shop.select("select first_name from customer where shop_id = $1").await;
+    assert_eq!(name, ["last"]);
+
+    // Corrected, the file of rejects goes in as it is.
+    let written = std::fs::read_to_string(&rejects_file).unwrap();
+    assert!(written.starts_with(
+        "order_id,email,ordered_at,status,locale,country,total,first_name,line,column,reason\n"
+    ));
+    let corrected = written.replace("lost", "open").replace("not an address", "c@customer.example");
+    let report = shop.import(&corrected).await;
+    // Two that were corrected, and the one whose NUL has become a sign.
+    assert_eq!(counts(&report), [10, 3, 0, 0, 7], "{report:?}");
+    use std::os::unix::fs::PermissionsExt as _;
+    assert_eq!(std::fs::metadata(&rejects_file).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_dry_run_and_a_broken_file_leave_nothing() {
+    let shop = Shop::new().await;
+    let options = ImportOptions { dry_run: true, ..ImportOptions::default() };
+    let report = shop.try_import(&shop.file(THREE), &options).await.unwrap();
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
+
+    let broken = format!("{THREE}4,\"d@customer.example,2026-05-01,,,,,,\n");
+    let error = shop.try_import(&shop.file(broken), &ImportOptions::default()).await.unwrap_err();
+    assert!(error.to_string().contains("a quote (\") on line 5 that is not closed"), "{error}");
+
+    let nothing = r#"select 'o' from "order" where shop_id = $1 union all select 'c' from customer where shop_id = $1
+                     union all select 'r' from import_run where shop_id = $1"#;
+    assert!(shop.select(nothing).await.is_empty());
+    // The connection that the broken file was read on works.
+    assert_eq!(shop.import(THREE).await.n_inserted, 3);
+}
+
+#[tokio::test]
+async fn files_that_are_none() {
+    let shop = Shop::new().await;
+    let check = async |path: &Path, expected: &str| {
+        let error = shop.try_import(path, &ImportOptions::default()).await.unwrap_err();
+        assert!(matches!(error, ImportError::Unusable(_)), "{error:?}");
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    check(shop.dir.path(), "is a directory").await;
+    check(&shop.dir.path().join("missing.csv"), "is not there").await;
+    check(&shop.file(""), "is empty").await;
+    check(&shop.file("c,".repeat(10_000)), "has 10001 columns").await;
+    check(&shop.file("a,b\n1,2\n"), "fits no known format. It has the columns a, b.").await;
+    check(&shop.file("order_id,email,ordered_at,emial\n"), "did you mean `email`?").await;
+    let header_only = shop.import("order_id,email,ordered_at\n").await;
+    assert_eq!(counts(&header_only), [0, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn two_imports_of_one_file_at_once_are_one() {
+    let shop = Shop::new().await;
+    let path = shop.file(THREE);
+    let options = ImportOptions::default();
+    let (a, b) = tokio::join!(shop.try_import(&path, &options), shop.try_import(&path, &options));
+    let (a, b) = (a.unwrap(), b.unwrap());
+    assert_eq!(a.n_inserted + b.n_inserted, 3);
+    assert_eq!(shop.orders().await.len(), 3);
+}
+
+#[tokio::test]
+async fn states_are_the_same_in_the_database_and_here() {
+    let db = TestDb::new().await;
+    let found: Vec<String> = sqlx::query_scalar("select unnest(enum_range(null::order_status))::text")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(found, OrderStatus::ALL.map(|status| status.as_str().to_owned()));
+    for status in OrderStatus::ALL {
+        let back: OrderStatus =
+            sqlx::query_scalar("select $1::order_status").bind(status).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(back, status);
+        let label: String = sqlx::query_scalar("select $1::order_status::text")
+            .bind(status)
+            .fetch_one(&db.pool)
+            .await
+            .unwrap();
+        assert_eq!(label, status.as_str());
+    }
+    for kind in [ImportKind::Orders, ImportKind::Responses] {
+        let back: ImportKind =
+            sqlx::query_scalar("select $1::import_kind").bind(kind).fetch_one(&db.pool).await.unwrap();
+        assert_eq!(back, kind);
+    }
+}
+
+#[test]
+fn whatever_comes_accepted_and_rejected_are_what_was_read() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let shop = runtime.block_on(Shop::new());
+    let field = prop_oneof![
+        Just("a@customer.example".to_owned()),
+        Just("2026-05-01 10:00".to_owned()),
+        Just("\"1\n2\"".to_owned()),
+        Just("12,50".to_owned()),
+        Just("\0".to_owned()),
+        "[0-9]{1,3}",
+        "\\PC{0,8}",
+    ];
+    let row = proptest::collection::vec(field, 0..5).prop_map(|fields| fields.join(","));
+    let rows = proptest::collection::vec(row, 0..12);
+    let tail = proptest::collection::vec(any::<u8>(), 0..40);
+    proptest!(ProptestConfig::with_cases(48), |(rows in rows, tail in tail)| {
+        let mut content = b"order_id,email,ordered_at,total\n7,z@customer.example,2026-05-01,1\n".to_vec();
+        content.extend(rows.join("\n").bytes());
+        content.push(b'\n');
+        content.extend(tail);
+        // `import_at` compares the counts; an unreadable file is an answer too.
+        match runtime.block_on(shop.try_import(&shop.file(content), &ImportOptions::default())) {
+            Ok(report) => prop_assert!(report.already_imported.is_some() || report.n_read >= 1),
+            Err(error) => prop_assert!(matches!(error, ImportError::Unusable(_)), "{error:?}"),
+        }
+    });
+    // The database's own arithmetic agrees.
+    let sums: bool = runtime
+        .block_on(
+            sqlx::query_scalar(
+                "select bool_and(n_rejected = (select count(*) from import_reject j where j.import_run_id = r.import_run_id)) from import_run r",
+            )
+            .fetch_one(&shop.db.pool),
+        )
+        .unwrap();
+    assert!(sums);
+}
+
+#[tokio::test]
+async fn the_command() {
+    let program = Program::new(&shipped()).await;
+    program.write("good.csv", THREE);
+    program.write(
+        "bad.csv",
+        "order_id,email,ordered_at\n8,nobody,2026-05-01\n9,d@customer.example,2026-05-01\n",
+    );
+    program.write("foreign.csv", "No;Mail;Wann;Ort\n10;e@customer.example;31.12.2025;Köln\n");
+
+    let ran = program.run(&["import", "orders", "good.csv", "--json"]).expect(0);
+    assert_eq!(ran.json()[0]["n_inserted"], 3);
+    let ran = program.run(&["import", "orders", "good.csv"]).expect(0);
+    assert!(ran.stderr.contains("was imported on"), "{}", ran.stderr);
+    let ran = program.run(&["import", "orders", "missing.csv", "bad.csv"]).expect(1);
+    assert!(ran.stderr.contains("missing.csv: is not there"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("bad.csv: line 2, email: is not a mail address"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("nobody"), "{}", ran.stderr);
+    program.run(&["import", "orders", "bad.csv", "--again", "--rejects", "out.csv"]).expect(3);
+    assert!(program.path("out.csv").is_file());
+    let ran = program
+        .run(&[
+            "import",
+            "orders",
+            "foreign.csv",
+            "--json",
+            "--shop",
+            "maison",
+            "--map",
+            "order_id=No",
+            "--map",
+            "email=Mail",
+            "--map",
+            "ordered_at=Wann",
+            "--map",
+            "attributes.city=Ort",
+            "--date-format",
+            "%d.%m.%Y",
+        ])
+        .expect(0);
+    assert_eq!(ran.json()[0]["n_inserted"], 1);
+    program.run(&["import", "orders", "good.csv", "--shop", "maisn"]).expect(2);
+}

@@ -1,0 +1,324 @@
+//! [3] Answers of other tools: files into a real database.
+
+use std::path::Path;
+
+use afterword::config::Config;
+use afterword::orders::ImportError;
+use afterword::orders::run::{Destination, ImportOptions, ImportReport};
+use afterword::responses::import::{Asked, import_responses};
+use afterword::types::{Clock, ShopId};
+use tempfile::TempDir;
+
+use crate::support::{TestDb, data_dir, factories, factories::at};
+
+const JOBS_TOML: &str = r#"
+[app]
+base_url = "http://127.0.0.1:8080"
+listen = "127.0.0.1:8080"
+data_dir = "./data"
+
+[mail]
+transport = "file"
+
+[[shop]]
+key = "maison"
+name = "Maison Exemple"
+locale = "fr"
+timezone = "Europe/Paris"
+from = "Maison Exemple <avis@maison.example>"
+url = "https://maison.example"
+
+[response_format.tool]
+survey = "other"
+[response_format.tool.columns]
+order_id = "Commande"
+answered_at = "Le"
+[response_format.tool.answers]
+overall = "Note"
+
+[survey.satisfaction]
+mailed = false
+recommendation = { question = "recommend", yes = ["yes"] }
+[[survey.satisfaction.question]]
+key = "recommend"
+type = "recommend"
+text = { en = "Would you recommend us?" }
+[[survey.satisfaction.question]]
+key = "overall"
+type = "rating"
+text = { en = "Your rating" }
+[[survey.satisfaction.question]]
+key = "likely"
+type = "nps"
+text = { en = "How likely?" }
+[[survey.satisfaction.question]]
+key = "topic"
+type = "choice"
+choices = ["contact", "delivery"]
+text = { en = "What went wrong?" }
+[[survey.satisfaction.question]]
+key = "comment"
+type = "text"
+max_length = 40
+text = { en = "Tell us more" }
+[[survey.satisfaction.question]]
+key = "publish"
+type = "consent"
+version = "2026-11"
+text = { en = "You may publish my words" }
+
+[survey.other]
+mailed = false
+[[survey.other.question]]
+key = "overall"
+type = "rating"
+text = { en = "Your rating" }
+"#;
+
+struct Shop {
+    db: TestDb,
+    id: ShopId,
+    dir: TempDir,
+    config: Config,
+}
+
+impl Shop {
+    /// With the orders A-1 and A-2 of one customer and B-1 of another.
+    async fn new() -> Self {
+        let db = TestDb::new().await;
+        let id = factories::shop(&db.pool, "maison").await;
+        let claire = factories::customer(&db.pool, id, "claire@customer.example").await;
+        let tom = factories::customer(&db.pool, id, "tom@customer.example").await;
+        for (customer, order, ordered_at) in [
+            (claire, "A-1", "2026-03-01T09:00:00Z"),
+            (claire, "A-2", "2026-04-01T09:00:00Z"),
+            (tom, "B-1", "2026-03-05T09:00:00Z"),
+        ] {
+            factories::Order::new(id, customer, order).ordered_at(ordered_at).insert(&db.pool).await;
+        }
+        let config =
+            Config::parse(Path::new("jobs.toml"), JOBS_TOML).unwrap_or_else(|e| panic!("{:#?}", e.lines()));
+        Self { db, id, dir: data_dir(), config }
+    }
+
+    async fn import(&self, content: &str) -> ImportReport {
+        self.try_import(content, Some("satisfaction"), &ImportOptions::default()).await.unwrap()
+    }
+
+    async fn again(&self, content: &str) -> ImportReport {
+        let options = ImportOptions { again: true, ..ImportOptions::default() };
+        self.try_import(content, Some("satisfaction"), &options).await.unwrap()
+    }
+
+    async fn try_import(
+        &self,
+        content: &str,
+        survey: Option<&str>,
+        options: &ImportOptions,
+    ) -> Result<ImportReport, ImportError> {
+        let path = self.dir.path().join("answers.csv");
+        std::fs::write(&path, content).unwrap();
+        let to = Destination { pool: &self.db.pool, shop: self.id, config: &self.config.shops[0] };
+        let asked = Asked { formats: &self.config.response_formats, surveys: &self.config.surveys, survey };
+        let clock = Clock::Fixed(at("2026-06-01T12:00:00Z"));
+        let report = import_responses(to, asked, &path, options, clock, &|_, _| {}).await?;
+        let parts = report.n_inserted + report.n_updated + report.n_unchanged + report.n_rejected;
+        assert_eq!(parts, report.n_read, "{report:?}");
+        Ok(report)
+    }
+
+    async fn select(&self, sql: &'static str) -> Vec<String> {
+        sqlx::query_scalar(sql).bind(self.id).fetch_all(&self.db.pool).await.unwrap()
+    }
+
+    async fn responses(&self) -> Vec<String> {
+        self.select(
+            r#"select concat_ws('|', o.external_id, r.revision, case when r.counted then 'counts' end, r.via,
+                 r.answered_at at time zone 'UTC', r.external_id, r.consent_version, r.display_name, (
+                   select string_agg(a.question || '=' || concat(a.score, a.choice, a.body), ',' order by a.question)
+                   from answer a where a.shop_id = r.shop_id and a.response_id = r.response_id))
+               from response r join "order" o using (shop_id, order_id)
+               where r.shop_id = $1 order by o.external_id, r.revision"#,
+        )
+        .await
+    }
+}
+
+fn counts(report: &ImportReport) -> [u64; 5] {
+    [report.n_read, report.n_inserted, report.n_updated, report.n_unchanged, report.n_rejected]
+}
+
+const FILE: &str =
+    "order_id,email,answered_at,external_id,display_name,recommend,overall,likely,topic,comment,publish
+A-1,,2026-03-20 10:00,x-1,Claire D.,Oui,5,10,,\"Très bien,
+\"\"merci\"\" \",yes
+B-1,,2026-03-21T10:00:00Z,x-2,,non,2,,delivery,,non
+,Claire@Customer.example,2026-04-20,x-3,,yes,,,,,
+";
+
+#[tokio::test]
+async fn a_generic_file_becomes_answers() {
+    let shop = Shop::new().await;
+    let report = shop.import(FILE).await;
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0], "{report:?}");
+    let expected = [
+        "A-1|1|counts|import|2026-03-20 09:00:00|x-1|2026-11|Claire D.|comment=Très bien,\n\"merci\" ,likely=10,overall=5,recommend=yes",
+        "A-2|1|counts|import|2026-04-19 22:00:00|x-3|recommend=yes",
+        "B-1|1|counts|import|2026-03-21 10:00:00|x-2|overall=2,recommend=no,topic=delivery",
+    ];
+    assert_eq!(shop.responses().await, expected);
+    let testimonials =
+        "select o.external_id || ' ' || t.state from testimonial t join response using (shop_id, response_id)
+                        join \"order\" o using (shop_id, order_id) where shop_id = $1";
+    assert_eq!(shop.select(testimonials).await, ["A-1 pending"]);
+
+    assert!(shop.import(FILE).await.already_imported.is_some());
+    let report = shop.again(FILE).await;
+    assert_eq!(counts(&report), [3, 0, 0, 3, 0]);
+    assert_eq!(shop.responses().await, expected);
+    // One row twice in a file is one answer.
+    let doubled = format!("{FILE}{}\n", FILE.lines().last().unwrap());
+    assert_eq!(counts(&shop.import(&doubled).await), [4, 0, 0, 4, 0]);
+}
+
+#[tokio::test]
+async fn the_latest_answer_counts_in_whatever_order_they_come() {
+    let shop = Shop::new().await;
+    let header = "order_id,answered_at,overall\n";
+    shop.import(&format!("{header}A-1,2026-03-20,4\nB-1,2026-03-20,1\nB-1,2026-03-22,3\n")).await;
+    shop.import(&format!("{header}A-1,2026-03-10,1\n")).await;
+    shop.import(&format!("{header}A-1,2026-03-25,5\n")).await;
+    shop.import(&format!("{header}A-1,2026-03-24,2\n")).await;
+    assert_eq!(
+        shop.responses().await,
+        [
+            "A-1|1|import|2026-03-19 23:00:00|overall=4",
+            "A-1|2|import|2026-03-09 23:00:00|overall=1",
+            "A-1|3|counts|import|2026-03-24 23:00:00|overall=5",
+            "A-1|4|import|2026-03-23 23:00:00|overall=2",
+            "B-1|1|import|2026-03-19 23:00:00|overall=1",
+            "B-1|2|counts|import|2026-03-21 23:00:00|overall=3",
+        ]
+    );
+    // What a person answered on the page stands in the same line; what a scanner answered does not.
+    sqlx::query(
+        "update response set via = 'page', verdict = case when answered_at = '2026-03-24 23:00:00Z' then 'suspect'::verdict else 'human' end,
+           counted = counted and answered_at <> '2026-03-24 23:00:00Z'",
+    )
+    .execute(&shop.db.pool)
+    .await
+    .unwrap();
+    shop.import(&format!("{header}A-1,2026-03-01,3\nB-1,2026-03-23,4\n")).await;
+    let counting: Vec<String> =
+        shop.responses().await.into_iter().filter(|response| response.contains("counts")).collect();
+    assert_eq!(
+        counting,
+        [
+            "A-1|4|counts|page|2026-03-23 23:00:00|overall=2",
+            "B-1|3|counts|import|2026-03-22 23:00:00|overall=4"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn bad_rows_are_rejected_with_their_place() {
+    let shop = Shop::new().await;
+    let long = "x".repeat(41);
+    let text = format!(
+        "order_id,email,answered_at,recommend,overall,likely,topic,comment,publish
+A-1,,2026-03-20,maybe,,,,,
+A-1,,2026-03-20,,6,,,,
+A-1,,2026-03-20,,4.5,,,,
+A-1,,2026-03-20,,,11,,,
+A-1,,2026-03-20,,,,weather,,
+A-1,,2026-03-20,,,,,{long},
+A-1,,2026-03-20,,5,,,\0,
+A-1,,2026-03-20,,,,,,yes
+A-1,,yesterday,,5,,,,
+Z-9,,2026-03-20,,5,,,,
+,nobody@customer.example,2026-03-20,,5,,,,
+,tom@customer.example,2026-03-01,,5,,,,
+,,2026-03-20,,5,,,,
+A-1,,2026-03-20,,5,,,,
+"
+    );
+    let rejects = shop.dir.path().join("answers.rejects.csv");
+    let options = ImportOptions { rejects: Some(rejects.clone()), ..ImportOptions::default() };
+    let report = shop.try_import(&text, Some("satisfaction"), &options).await.unwrap();
+    assert_eq!(counts(&report), [14, 1, 0, 0, 13]);
+    let mut shown: Vec<String> = report
+        .rejects
+        .iter()
+        .map(|r| format!("{:02} {} {}", r.line, r.column.as_deref().unwrap_or("-"), r.reason))
+        .collect();
+    shown.sort();
+    assert_eq!(
+        shown,
+        [
+            "02 recommend is neither yes nor no",
+            "03 overall is no whole number from 1 to 5",
+            "04 overall is no whole number from 1 to 5",
+            "05 likely is no whole number from 0 to 10",
+            "06 topic is none of contact, delivery",
+            "07 comment is longer than 40 characters",
+            "08 comment contains a NUL byte",
+            "09 - answers no question",
+            "10 answered_at is not a time such as 2026-05-01 10:00:00, 2026-05-01T10:00:00+02:00 or 2026-05-01",
+            "11 order_id is no order of this shop",
+            "12 email is of no customer who had ordered by then",
+            "13 email is of no customer who had ordered by then",
+            "14 order_id is empty",
+        ]
+    );
+    let written = std::fs::read_to_string(rejects).unwrap();
+    assert!(written.contains("Z-9,,2026-03-20,,5,,,,,11,order_id,is no order of this shop\n"), "{written}");
+    let stored = shop.select("select count(*)::text from import_reject where shop_id = $1").await;
+    assert_eq!(stored, ["13"]);
+}
+
+#[tokio::test]
+async fn the_words_of_an_erased_customer_do_not_come_back() {
+    let shop = Shop::new().await;
+    sqlx::query("update customer set email = null, email_key = null, erased_at = now() where email_key = 'claire@customer.example'")
+        .execute(&shop.db.pool)
+        .await
+        .unwrap();
+    let report = shop.import("order_id,answered_at,overall,comment\nA-1,2026-03-20,5,Canary\n").await;
+    assert_eq!(counts(&report), [1, 0, 0, 1, 0]);
+    assert!(shop.responses().await.is_empty());
+}
+
+#[tokio::test]
+async fn formats_and_surveys() {
+    let shop = Shop::new().await;
+    let auto = ImportOptions::default();
+    let check = async |content: &str, survey: Option<&str>, expected: Result<&str, &str>| match (
+        shop.try_import(content, survey, &auto).await,
+        expected,
+    ) {
+        (Ok(report), Ok(format)) => assert_eq!((report.format.as_str(), report.n_inserted), (format, 1)),
+        (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+        (other, _) => panic!("{other:?}"),
+    };
+    let tool = "Commande;Le;Note\nA-1;2026-03-20;5\n";
+    check(tool, None, Ok("tool")).await;
+    check(tool, Some("satisfaction"), Err("fits no known format. It has the columns Commande, Le, Note."))
+        .await;
+    let generic = "order_id,answered_at,overall\nA-2,2026-03-20,5\n";
+    check(generic, None, Err("name one with --survey")).await;
+    check(generic, Some("other"), Ok("generic")).await;
+    check(generic, Some("othr"), Err("has no survey \"othr\"; did you mean `other`?")).await;
+    check("order_id,answered_at\n", Some("other"), Err("no column is a question")).await;
+    check("answered_at,overall\n", Some("other"), Err("neither \"order_id\" nor \"email\"")).await;
+    check("order_id,answered_at,overal\n", Some("other"), Err("did you mean `overall`?")).await;
+    let columns = [("order_id", "Nr"), ("answered_at", "Tag"), ("overall", "Note")];
+    let options = ImportOptions {
+        columns: columns.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+        dry_run: true,
+        ..ImportOptions::default()
+    };
+    let report =
+        shop.try_import("Nr;Tag;Note;Rest\nB-1;2026-03-20;5;x\n", Some("other"), &options).await.unwrap();
+    assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
+    assert_eq!(shop.responses().await.len(), 2);
+}
