@@ -1,13 +1,16 @@
 //! [2] Who is asked, and what becomes of the mail: against a real Postgres and a real conversation with a relay.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use afterword::context::Context;
 use afterword::invitations::{self, InvitationState, SendReport, SkipReason};
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::on_own_runtime;
 use crate::support::factories::{self, Order, at};
 use crate::support::program::{Program, shipped, shipped_with};
 use crate::support::smtp::Relay;
@@ -184,6 +187,27 @@ async fn what_the_relay_says_decides_the_outcome() {
     assert_eq!(to_vanish, 1, "what nobody can know is not sent again");
     assert_eq!(states(pool).await["4"], (InvitationState::Deferred, None, 5));
     assert_eq!(states(pool).await["6"], (InvitationState::Unknown, None, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_committed_row_stands_before_the_final_dot() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let (noted, options) = (Arc::clone(&seen), Arc::new(OnceLock::<PgConnectOptions>::new()));
+    let from_elsewhere = Arc::clone(&options);
+    let relay = Relay::watched(move || {
+        // Another connection sees only what was committed.
+        let states: Vec<String> = on_own_runtime(async {
+            let mut conn = from_elsewhere.get().unwrap().connect().await.unwrap();
+            sqlx::query_scalar("select state::text from invitation").fetch_all(&mut conn).await.unwrap()
+        });
+        noted.lock().unwrap().push(states);
+    });
+    let program = Program::new(&shipped_with(relay.port)).await;
+    options.set(program.db.options()).unwrap();
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(*seen.lock().unwrap(), [["in_data"]]);
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
 }
 
 #[tokio::test]

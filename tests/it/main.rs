@@ -14,3 +14,4 @@ mod metrics;
 mod testimonials;
 mod olist;
 mod journey;
+mod documents;

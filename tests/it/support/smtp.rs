@@ -32,16 +32,22 @@ pub struct Accepted {
 impl Relay {
     /// Starts listening on a free port.
     pub fn start() -> Self {
+        Self::watched(|| {})
+    }
+
+    /// The same; `watch` is called when the final dot of a mail has come and was not answered yet.
+    pub fn watched(watch: impl Fn() + Send + Sync + 'static) -> Self {
+        let watch = Arc::new(watch);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let accepted = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&accepted);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let kept = Arc::clone(&kept);
+                let (kept, watch) = (Arc::clone(&kept), Arc::clone(&watch));
                 std::thread::spawn(move || {
                     // A client that goes away in the middle is part of what is tested.
-                    let _ = converse(stream, &kept);
+                    let _ = converse(stream, &kept, &*watch);
                 });
             }
         });
@@ -68,7 +74,7 @@ impl Accepted {
     }
 }
 
-fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>) -> std::io::Result<()> {
+fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>, watch: &dyn Fn()) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = BufReader::new(stream.try_clone()?);
     let mut output = stream;
@@ -96,6 +102,7 @@ fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>) -> std::io::Resu
         } else if verb == "DATA" {
             output.write_all(b"354 go ahead\r\n")?;
             let Some(message) = read_message(&mut input)? else { return Ok(()) };
+            watch();
             let keep = || {
                 let mail = Accepted { from: from.clone(), to: to.clone(), message: message.clone() };
                 accepted.lock().unwrap().push(mail);

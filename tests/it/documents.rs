@@ -1,0 +1,55 @@
+//! The documents say what is true now, as far as a test can tell.
+
+use std::path::{Path, PathBuf};
+
+use afterword::cli::Cli;
+use afterword::jobs::JOB_KINDS;
+use clap::CommandFactory as _;
+
+fn read(path: impl AsRef<Path>) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn every_invariant_names_tests_that_exist() {
+    let architecture = read("ARCHITECTURE.md");
+    let rows: Vec<&str> = architecture.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
+    assert_eq!(rows.len(), 11, "one row an invariant");
+    for row in rows {
+        let names = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2);
+        for name in names {
+            let (module, test) = name.split_once("::").unwrap();
+            let source = read(format!("tests/it/{module}.rs"));
+            assert!(source.contains(&format!("fn {test}(")), "{name} is gone");
+        }
+    }
+}
+
+#[test]
+fn the_readme_lists_every_command() {
+    let readme = read("README.md");
+    for command in Cli::command().get_subcommands() {
+        let name = command.get_name();
+        assert!(readme.contains(&format!("`{name}")), "README.md does not say what `{name}` does");
+    }
+}
+
+#[test]
+fn the_shipped_configuration_shows_every_kind_of_job() {
+    let shipped = read("jobs.toml");
+    for kind in JOB_KINDS {
+        assert!(shipped.contains(&format!("kind = {:?}", kind.name)), "jobs.toml has no {}", kind.name);
+    }
+}
+
+#[test]
+fn every_room_is_described() {
+    let architecture = read("ARCHITECTURE.md");
+    let rooms = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
+    let rooms = rooms.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("lib.rs") && !path.ends_with("main.rs"));
+    for room in rooms {
+        let slash = if room.is_dir() { "/" } else { "" };
+        let name: PathBuf = Path::new("src").join(room.file_name().unwrap());
+        assert!(architecture.contains(&format!("`{}{slash}`", name.display())), "ARCHITECTURE.md lacks {}", name.display());
+    }
+}
