@@ -17,12 +17,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{self, ComposeError, Composed, Facts};
-use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
+use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
+use super::recorder::Recorder;
 use crate::config::Shop;
 use crate::context::Context;
 use crate::mail::transport::{Connection, Fault, Phase};
+use crate::process;
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
-use crate::types::{ShopId, SurveyVersionId, process_name};
+use crate::types::{ShopId, SurveyVersionId};
 
 /// So many relay faults in a row end the run; the next one tries again.
 const RELAY_FAULTS: u32 = 5;
@@ -55,6 +57,7 @@ struct Round {
     questionnaires: tokio::sync::Mutex<HashMap<SurveyVersionId, Arc<Questionnaire>>>,
     delivery: Mutex<Delivery>,
     relay_faults: AtomicU32,
+    recorder: Recorder,
     stop: CancellationToken,
 }
 
@@ -78,6 +81,7 @@ pub async fn deliver(
         questionnaires: tokio::sync::Mutex::default(),
         delivery: Mutex::new(Delivery { settled, ..Delivery::default() }),
         relay_faults: AtomicU32::new(0),
+        recorder: Recorder::start(context.pool.clone()),
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
@@ -99,7 +103,7 @@ pub async fn deliver(
 
 /// Claims batch after batch and hands the rows out.
 async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Result<()> {
-    let owner = process_name();
+    let owner = process::name();
     let pool = &round.context.pool;
     while !round.stop.is_cancelled() {
         let now = round.context.clock.now();
@@ -203,7 +207,7 @@ async fn send_row(
         record(round, row, judge(fault, row.attempts + 1), started_at).await?;
         return Ok(None);
     }
-    if !outbox::enter_data(&context.pool, row, &composed.message_id).await? {
+    if !round.recorder.enter_data(row, &composed.message_id).await? {
         // The lease ran out while we waited for the relay. The connection expects a message now, so it is of no more use.
         tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over before it was sent", row.invitation);
         return Ok(None);
@@ -238,9 +242,10 @@ async fn record(
     started_at: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let mut waits = [1, 2, 4, 8, 15, 30].into_iter();
+    let kind = outcome.outcome;
+    let tried = Try { outcome, started_at, ended_at: round.context.clock.now() };
     let ours = loop {
-        match outbox::finish(&round.context.pool, row, &outcome, started_at, round.context.clock.now()).await
-        {
+        match round.recorder.finish(row, &tried).await {
             Ok(ours) => break ours,
             Err(error) => match waits.next() {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
@@ -252,7 +257,7 @@ async fn record(
         tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over while it was sent", row.invitation);
         return Ok(());
     }
-    round.count(|delivery| match outcome.outcome {
+    round.count(|delivery| match kind {
         AttemptOutcome::Sent => delivery.n_sent += 1,
         AttemptOutcome::Deferred => delivery.n_deferred += 1,
         AttemptOutcome::Failed => delivery.n_failed += 1,

@@ -10,8 +10,8 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgPool};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::on_own_runtime;
 use crate::support::factories::{self, Order, at};
+use crate::support::on_own_runtime;
 use crate::support::program::{Program, shipped, shipped_with};
 use crate::support::smtp::Relay;
 
