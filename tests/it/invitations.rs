@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::{self, Order, at};
 use crate::support::on_own_runtime;
-use crate::support::program::{Program, shipped, shipped_with};
-use crate::support::smtp::Relay;
+use crate::support::program::{Program, command, ran, shipped, shipped_with};
+use crate::support::smtp::{self, Relay, Security};
 
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -208,6 +208,51 @@ async fn a_committed_row_stands_before_the_final_dot() {
     send(&at_moment(&program, at(NOW)).await, false).await;
     assert_eq!(*seen.lock().unwrap(), [["in_data"]]);
     assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_relay_is_spoken_to_as_configured() {
+    let (server, pem) = smtp::certificate();
+    let check = async |relay: Relay, tls: &str, password: &str, trusts: bool| {
+        let config =
+            shipped_with(relay.port).replace("host = \"127.0.0.1\"", "host = \"localhost\"").replace(
+                "tls = \"none\"",
+                &format!("tls = {tls:?}\nusername = \"shop\"\npassword_file = \"password\""),
+            );
+        let program = Program::new(&config).await;
+        program.write("password", format!("{password}\n"));
+        program.write("trusted.pem", if trusts { &pem } else { "" });
+        program.run(&["migrate"]).expect(0);
+        orders(&program.db.pool, &["alice@customer.example"]).await;
+        let mut command = command(program.dir.path());
+        let sending = command.env("SSL_CERT_FILE", program.path("trusted.pem")).args([
+            "run",
+            "send-invitations",
+            "--as-of",
+            NOW,
+        ]);
+        let code = ran(sending.output().unwrap()).code;
+        let accepted = relay.accepted();
+        assert!(accepted.iter().all(|mail| mail.is_encrypted), "{tls}");
+        let (state, _, attempts) = states(&program.db.pool).await["1"];
+        assert_eq!(
+            attempts,
+            i16::from(state == InvitationState::Sent),
+            "the relay's fault is not the recipient's"
+        );
+        (code, accepted.len(), state)
+    };
+    let (sent, waits) = ((0, 1, InvitationState::Sent), (3, 0, InvitationState::Queued));
+    let starttls = || Relay::secure(Security::Starttls(Arc::clone(&server)));
+    let implicit = || Relay::secure(Security::Implicit(Arc::clone(&server)));
+    assert_eq!(check(starttls(), "required", "correct horse", true).await, sent);
+    assert_eq!(check(starttls(), "opportunistic", "correct horse", true).await, sent);
+    assert_eq!(check(implicit(), "implicit", "correct horse", true).await, sent);
+    // A certificate that nobody vouches for, a wrong password, a relay that does not encrypt: no mail leaves, and none is lost.
+    assert_eq!(check(starttls(), "required", "correct horse", false).await, waits);
+    assert_eq!(check(implicit(), "implicit", "correct horse", false).await, waits);
+    assert_eq!(check(starttls(), "required", "wrong", true).await, waits);
+    assert_eq!(check(Relay::start(), "required", "correct horse", true).await, waits);
 }
 
 #[tokio::test]
