@@ -348,6 +348,17 @@ async fn the_sample_is_the_same_in_every_rerun() {
 }
 
 #[tokio::test]
+async fn another_delay_is_another_beginning() {
+    let program = Program::new(&shipped().replace("delay = \"7d\"", "delay = \"14d\"")).await;
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await.len(), 0, "delivered nine days ago, asked after fourteen");
+    program.configure(&shipped().replace("delay = \"7d\"", "delay = \"2d\""));
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
+}
+
+#[tokio::test]
 async fn mails_are_written_as_files_when_none_may_leave() {
     let program = Program::new(&shipped()).await;
     orders(&program.db.pool, &["alice@customer.example"]).await;
