@@ -24,7 +24,7 @@ check: postgres ## What must hold before a commit: format, .sqlx, lints, unused 
 	$(CARGO) fmt --check
 	scripts/sqlx.sh --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
 	@scripts/sqlx.sh
