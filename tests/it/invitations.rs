@@ -359,6 +359,24 @@ async fn what_is_unknown_is_settled_by_hand() {
     assert_eq!(sent_at, at(NOW), "when it was tried");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_is_not_written_to_any_more() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["suppress", "add", "Alice@Customer.example"]).expect(0);
+    program.run(&["suppress", "add", "bob@customer.example", "--shop", "maison"]).expect(0);
+    program.run(&["suppress", "add", "nobody"]).expect(2);
+    program.run(&["suppress", "add", "bob@customer.example", "--shop", "masion"]).expect(2);
+    program.run(&["suppress", "remove", "bob@customer.example"]).expect(0);
+    orders(&program.db.pool, &["alice@customer.example", "bob@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    let found = states(&program.db.pool).await;
+    assert_eq!(found["1"], (InvitationState::Skipped, Some(SkipReason::Suppressed), 0));
+    assert_eq!(found["2"].0, InvitationState::Sent);
+    let list = program.run(&["suppress", "list", "--json"]).expect(0).json();
+    assert_eq!(list[0]["email"], "alice@customer.example");
+    assert_eq!((list[0]["reason"].as_str(), list.as_array().unwrap().len()), (Some("manual"), 1), "{list}");
+}
+
 #[tokio::test]
 async fn the_sample_is_the_same_in_every_rerun() {
     let program = Program::new(&shipped().replace("sample = 1.0", "sample = 0.25")).await;
