@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use afterword::context::Context;
 use afterword::invitations::{self, InvitationState, SendReport, SkipReason};
@@ -375,6 +376,23 @@ async fn whoever_asks_is_not_written_to_any_more() {
     let list = program.run(&["suppress", "list", "--json"]).expect(0).json();
     assert_eq!(list[0]["email"], "alice@customer.example");
     assert_eq!((list[0]["reason"].as_str(), list.as_array().unwrap().len()), (Some("manual"), 1), "{list}");
+}
+
+#[tokio::test]
+async fn connections_wear_out_and_mails_keep_to_the_rate() {
+    let relay = Relay::start();
+    let config = shipped_with(relay.port)
+        .replace("max_connections = 4 ", "max_connections = 1 ")
+        .replace("max_per_connection = 500", "max_per_connection = 5")
+        .replace("rate_per_minute = 0", "rate_per_minute = 1200");
+    let program = Program::new(&config).await;
+    let emails: Vec<String> = (0..12).map(|n| format!("c{n}@customer.example")).collect();
+    orders(&program.db.pool, &emails.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let begun = Instant::now();
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    // Twelve mails at twenty a second: eleven waits of 50 ms. Never faster, however fast the machine.
+    assert!(begun.elapsed() >= Duration::from_millis(550), "{:?}", begun.elapsed());
+    assert_eq!((relay.accepted().len(), relay.n_connections()), (12, 3), "five, five, two");
 }
 
 #[tokio::test]
