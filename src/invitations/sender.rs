@@ -95,11 +95,17 @@ pub async fn deliver(
         senders.spawn(send_rows(Arc::clone(&round), Arc::clone(&received)));
     }
     let claimed = claim_rows(&round, rows).await;
-    // Always wait for the senders: a dropped one would leave its connection and its row in doubt.
+    // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
+    let mut failed = None;
     while let Some(ended) = senders.join_next().await {
-        ended??;
+        if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|ended| ended) {
+            failed.get_or_insert(error);
+        }
     }
     claimed?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
