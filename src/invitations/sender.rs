@@ -94,6 +94,8 @@ pub async fn deliver(
     for _ in 0..n_senders {
         senders.spawn(send_rows(Arc::clone(&round), Arc::clone(&received)));
     }
+    // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
+    drop(received);
     let claimed = claim_rows(&round, rows).await;
     // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
     let mut failed = None;
