@@ -33,6 +33,7 @@ pub struct Invited {
     pub ordered_at: DateTime<Utc>,
     pub locale: Option<String>,
     pub first_name: Option<String>,
+    pub last_name: Option<String>,
 }
 
 impl Invited {
@@ -55,7 +56,8 @@ pub async fn invited(
         Invited,
         r#"select i.shop_id as "shop: ShopId", i.invitation_id as "invitation: InvitationId", i.order_id as "order: OrderId",
              i.customer_id as "customer: CustomerId", i.survey, i.survey_version_id as "survey_version: SurveyVersionId",
-             coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale, c.first_name
+             coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale, c.first_name,
+             c.last_name
            from invitation i
            join "order" o using (shop_id, order_id)
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id

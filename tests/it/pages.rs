@@ -36,6 +36,9 @@ reply_to = "service@shop.example"
 url = "https://shop.example"
 color = "#0b6b5c"
 
+[testimonials]
+display_name = "as_given"
+
 [survey.recommend]
 answer_within = "60d"
 edit_within = "14d"
@@ -517,6 +520,42 @@ async fn what_a_customer_types_stays_text() {
         .await
         .unwrap();
         assert_eq!(last, hostile);
+    }
+}
+
+/// Whoever agrees to publication is told the name that an export would print, whatever the shop has configured.
+#[tokio::test]
+async fn consent_names_the_name_that_is_published() {
+    let mut site = Site::new().await;
+    sqlx::query("update customer set first_name = 'Zoë', last_name = 'O<Hara>'")
+        .execute(&site.database.pool)
+        .await
+        .unwrap();
+    for (rule, asked, told) in [
+        ("first_name_initial", false, "sous le nom « Zoë O. »"),
+        ("first_name", false, "sous le nom « Zoë »"),
+        ("anonymous", false, "Il paraîtra sans votre nom."),
+        ("as_given", true, "Si vous laissez ce champ vide, votre avis paraîtra sous le nom « Zoë O. »."),
+    ] {
+        let config = CONFIG.replace("\"as_given\"", &format!("{rule:?}"));
+        site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+        site.moved_to(at(NOW)).await;
+        let page = site.get(&site.survey()).await.body;
+        assert!(page.contains(told), "{rule}: {page}");
+        assert_eq!(page.contains("name=\"consent.name\""), asked, "{rule}");
+        assert!(
+            page.contains("retirer votre accord à tout moment : écrivez à service@shop.example"),
+            "{rule}"
+        );
+        // A name is kept only where it will be printed; one that was not asked for is no mistake either.
+        let name = if asked { "la Parisienne" } else { &"x".repeat(100) };
+        let fields = [("recommend", "yes"), ("comment", rule), ("consent", "yes"), ("consent.name", name)];
+        assert_eq!(site.send(&fields).await.status, 303, "{rule}");
+        let kept: Option<String> = sqlx::query_scalar("select display_name from response where counted")
+            .fetch_one(&site.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(kept.as_deref(), asked.then_some("la Parisienne"), "{rule}");
     }
 }
 
