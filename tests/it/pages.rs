@@ -383,6 +383,25 @@ async fn sent_twice_is_stored_once() {
     assert_eq!(site.stored().await.len(), 1);
 }
 
+/// Somebody who holds a link, and a program, cannot fill the disk; and whoever does it with scanner's answers shuts nobody out.
+#[tokio::test]
+async fn a_link_takes_no_answers_without_end() {
+    let site = Site::new().await;
+    let mut n = 0;
+    let mut flood = async |proof: &str| {
+        for _ in 0..105 {
+            n += 1;
+            let fields = [("form.proof", proof), ("recommend", "yes"), ("comment", &n.to_string())];
+            assert!([303, 409].contains(&site.post(&site.survey(), &fields).await.status));
+        }
+    };
+    flood("no proof").await;
+    assert_eq!((site.count("response").await, site.count("response where counted").await), (100, 0));
+    assert_eq!(site.send(&[("recommend", "no"), ("topic", "service")]).await.status, 303);
+    flood(&site.proof()).await;
+    assert_eq!((site.count("response").await, site.count("response where counted").await), (200, 1));
+}
+
 #[tokio::test]
 async fn of_many_different_answers_at_once_one_counts() {
     let site = Arc::new(Site::new().await);
@@ -612,7 +631,9 @@ async fn wrong_expired_and_erased_links_look_the_same() {
             assert_eq!(without_date(&reply), without_date(&wrong), "{method} {path}");
         }
     };
-    for path in ["/s/x", "/u/x", "/s/x/thanks", "/nothing", &unknown, &format!("{survey}x")] {
+    for path in
+        ["/s/x", "/u/x", "/s/%ff", "/u/%ff%00", "/s/x/thanks", "/nothing", &unknown, &format!("{survey}x")]
+    {
         if path == "/s/x/thanks" || path == "/nothing" {
             assert_eq!(site.get(path).await.body, wrong.body);
         } else {
@@ -772,6 +793,17 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
     tokio::spawn(async move { axum::serve(listener, web::outbox::router(outbox)).await });
     let viewer = async |path: &str| request(address, "GET", path, None, &[]).await;
 
+    for path in [
+        "/nothing",
+        "/outbox/",
+        "/outbox/..%2fsecret.eml",
+        "/outbox/%2e%2e%2fsecret.eml",
+        "/outbox/notes.txt",
+    ] {
+        let reply = viewer(path).await;
+        assert_eq!((reply.status, reply.body.as_str()), (404, "There is no such mail."), "{path}");
+        assert_eq!(reply.headers["x-content-type-options"], "nosniff", "{path}");
+    }
     assert_eq!(viewer("/").await.headers["location"], "/outbox");
     let list = viewer("/outbox").await.body;
     assert!(list.find("&lt;b&gt;Hugo").unwrap() < list.find("Claire").unwrap(), "the newest first: {list}");
