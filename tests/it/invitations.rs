@@ -334,6 +334,31 @@ async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
     assert_eq!(relay.accepted().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unknown_is_settled_by_hand() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(relay.port)).await;
+    orders(&program.db.pool, &["vanish@customer.example", "vanish@other.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    let listed = program.run(&["outbox", "--state", "unknown", "--json"]).expect(0).json();
+    let mut ids: Vec<String> =
+        listed.as_array().unwrap().iter().map(|entry| entry["id"].to_string()).collect();
+    ids.sort();
+    assert_eq!(ids.len(), 2, "{listed}");
+    assert!(listed[0]["message_id"].as_str().is_some_and(|id| id.ends_with("@maison.example")), "{listed}");
+    program.run(&["outbox", "resolve", &ids[0]]).expect(2);
+    program.run(&["outbox", "resolve", &ids[0], "--accept"]).expect(0);
+    program.run(&["outbox", "resolve", &ids[1], "--resend"]).expect(0);
+    program.run(&["outbox", "resolve", &ids[0], "--resend"]).expect(1);
+    let found = states(&program.db.pool).await;
+    assert_eq!((found["1"].0, found["2"].0), (InvitationState::Sent, InvitationState::Queued));
+    let sent_at: DateTime<Utc> = sqlx::query_scalar("select sent_at from invitation where state = 'sent'")
+        .fetch_one(&program.db.pool)
+        .await
+        .unwrap();
+    assert_eq!(sent_at, at(NOW), "when it was tried");
+}
+
 #[tokio::test]
 async fn the_sample_is_the_same_in_every_rerun() {
     let program = Program::new(&shipped().replace("sample = 1.0", "sample = 0.25")).await;
@@ -345,6 +370,17 @@ async fn the_sample_is_the_same_in_every_rerun() {
     assert_eq!(first.shops[0].decisions, second.shops[0].decisions);
     let asked = first.shops[0].n_queued;
     assert!((70..=130).contains(&asked), "a quarter of 400, give or take: {asked}");
+}
+
+#[tokio::test]
+async fn another_delay_is_another_beginning() {
+    let program = Program::new(&shipped().replace("delay = \"7d\"", "delay = \"14d\"")).await;
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await.len(), 0, "delivered nine days ago, asked after fourteen");
+    program.configure(&shipped().replace("delay = \"7d\"", "delay = \"2d\""));
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
 }
 
 #[tokio::test]
