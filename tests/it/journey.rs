@@ -235,11 +235,12 @@ async fn a_log_line_holds_nothing_personal() {
         &["jobs", "history"],
     ] {
         let mut command = crate::support::program::command(program.dir.path());
-        let run = ran(command.env("RUST_LOG", "debug").args(args).output().unwrap());
+        let run = ran(command.env("RUST_LOG", "debug").env_remove("NO_COLOR").args(args).output().unwrap());
         said.push_str(&run.stderr);
         said.push_str(&run.stdout);
     }
     for personal in ["@customer.example", "Canaryname", "Canaryfirst"] {
         assert!(!said.contains(personal), "{personal:?} was said:\n{said}");
     }
+    assert!(said.contains("DEBUG") && !said.contains('\x1b'), "colours are for terminals:\n{said}");
 }
