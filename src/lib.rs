@@ -14,6 +14,7 @@
 
 pub mod types;
 pub mod token;
+pub mod process;
 pub mod survey;
 pub mod config;
 pub mod db;

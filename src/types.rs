@@ -1,7 +1,6 @@
 //! The words every room uses: ids, addresses, locales and the clock.
 
 use std::fmt;
-use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -149,21 +148,6 @@ impl From<Locale> for String {
     fn from(locale: Locale) -> Self {
         locale.0
     }
-}
-
-/// Who we are in leases: the machine, the process, and a few letters because process numbers repeat.
-pub fn process_name() -> &'static str {
-    static NAME: LazyLock<String> = LazyLock::new(|| {
-        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        let host = host.trim();
-        let mut letters = [0_u8; 3];
-        // Without randomness the machine and the process still say who it is.
-        let _ = getrandom::fill(&mut letters);
-        let [a, b, c] = letters;
-        let host = if host.is_empty() { "localhost" } else { host };
-        format!("{host}/{}/{a:02x}{b:02x}{c:02x}", std::process::id())
-    });
-    &NAME
 }
 
 /// Where the time comes from: the system, or the moment given with `--as-of`. Every stage takes its time from here; only leases use

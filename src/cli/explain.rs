@@ -331,7 +331,8 @@ fn why_undecided(
 
 /// The story as lines, in the shop's time.
 fn told(story: &Story, zone: Tz) -> String {
-    let mut text = format!("Order {} of {} (times in {zone})\n", story.order_id, story.shop);
+    let order = output::plain(&story.order_id);
+    let mut text = format!("Order {order} of {} (times in {zone})\n", story.shop);
     let mut lines: Vec<(DateTime<Utc>, String)> = vec![(story.ordered_at, "ordered".to_owned())];
     if let Some(fulfilled_at) = story.fulfilled_at {
         lines.push((fulfilled_at, "delivered".to_owned()));
@@ -339,12 +340,7 @@ fn told(story: &Story, zone: Tz) -> String {
     let file = story.file.as_deref().map(|file| format!(" from {file}")).unwrap_or_default();
     lines.push((story.imported_at, format!("imported{file}; status now: {}", story.status.as_str())));
     if let Some(suppressed) = &story.suppressed {
-        let why = match suppressed.reason {
-            SuppressionReason::Unsubscribed => "the customer unsubscribed",
-            SuppressionReason::Bounced => "the address does not exist; it is not written to again",
-            SuppressionReason::Manual => "the address was put on the do-not-contact list by hand",
-        };
-        lines.push((suppressed.created_at, why.to_owned()));
+        lines.push((suppressed.created_at, suppressed.reason.words().to_owned()));
     }
     if let Some(erased_at) = story.erased_at {
         lines.push((erased_at, "the customer was erased".to_owned()));
@@ -358,7 +354,8 @@ fn told(story: &Story, zone: Tz) -> String {
     lines.sort_by_key(|(moment, _)| *moment);
     for (moment, line) in lines {
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {}  {line}", moment.with_timezone(&zone).format("%F %R"));
+        let moment = moment.with_timezone(&zone).format("%F %R");
+        let _ = writeln!(text, "  {moment}  {}", output::plain(&line));
     }
     for undecided in &story.undecided {
         let _ = writeln!(text, "  survey {}: not decided yet, because {}", undecided.survey, undecided.why);

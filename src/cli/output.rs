@@ -31,12 +31,20 @@ pub fn say(text: &str) {
     eprintln!("{text}");
 }
 
+/// Text on one line that cannot speak to the terminal. What customers and files say may hold escape sequences, and characters that
+/// turn the direction of the text around; each becomes a space.
+pub fn plain(text: &str) -> String {
+    let speaks = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.chars().map(|c| if speaks(c) { ' ' } else { c }).collect()
+}
+
 /// A table that fits the terminal; piped, it keeps its width and loses its lines. On a terminal that is too narrow for its words each row
 /// becomes a block, a line per column.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
     // Of standard output alone: piped into another program, the terminal in which that runs does not matter.
     let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
-    laid_out(header, rows.into_iter().collect(), width)
+    let one_line_each = |cell: String| cell.split('\n').map(plain).collect::<Vec<_>>().join("\n");
+    laid_out(header, rows.into_iter().map(|row| row.map(one_line_each)).collect(), width)
 }
 
 fn laid_out<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, width: Option<u16>) -> String {
@@ -93,5 +101,12 @@ mod tests {
         // What is piped stays a table, whatever the terminal behind it.
         let piped = laid_out(header, rows, None);
         assert!(piped.starts_with(" job "), "{piped}");
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_speak_to_the_terminal() {
+        assert_eq!(plain("a\u{1b}[31m\u{7}\u{9b}b\nc\u{202e}d é👩\u{200d}👩"), "a [31m  b c d é👩\u{200d}👩");
+        let table = table(["Name"], [["\u{1b}]0;x\u{7}\u{202e}Claire\nDubois".to_owned()]]);
+        assert!(!table.contains(['\u{1b}', '\u{7}', '\u{202e}']) && table.lines().count() == 3, "{table:?}");
     }
 }

@@ -1,12 +1,14 @@
-//! [2] Invitations out: one decision per order, then the mails through an outbox.
+//! Stage 2, invitations out: one decision per order, then the mails through an outbox.
 //!
 //! [`decide`] writes a row per due order: queued, or skipped with its reason. [`sender`] takes queued rows under a lease and speaks
-//! with the relay; [`outbox`] holds every change of a row's state. If we die, the rows say where: a claimed row goes back to the queue,
+//! with the relay; [`outbox`] holds every change of a row's state, and the recorder
+//! gathers them into few commits. If we die, the rows say where: a claimed row goes back to the queue,
 //! because no final dot was written; a row in `in_data` becomes `unknown`, is listed, and is never sent again by itself.
 
 pub mod compose;
 pub mod decide;
 pub mod outbox;
+mod recorder;
 pub mod sender;
 pub mod suppression;
 

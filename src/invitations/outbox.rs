@@ -9,13 +9,16 @@
 //! A sender owns a row by its fence, a number that grows with every claim; what a sender with an old fence writes changes nothing.
 //! Leases run on the database's clock, due times on ours.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 use super::InvitationState;
 use super::suppression::{self, SuppressionReason};
 use crate::mail::transport::{Fault, Phase};
+use crate::process;
 use crate::survey::Survey;
 use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
 
@@ -51,6 +54,18 @@ pub enum AttemptOutcome {
     Unknown,
 }
 
+impl AttemptOutcome {
+    /// As the database writes it; the same word as the state that the invitation gets.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What was tidied up before a claim.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Settled {
@@ -61,7 +76,7 @@ pub struct Settled {
     pub n_suppressed: u64,
 }
 
-/// Tidies up what changed while rows waited: leases that ran out, orders that were cancelled, people who opted out, mails that are
+/// Tidies up what changed while rows waited: leases that ran out or whose holder is known to be gone, orders that were cancelled, people who opted out, mails that are
 /// too late.
 ///
 /// # Errors
@@ -72,20 +87,30 @@ pub async fn settle(
     survey: &Survey,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Settled> {
+    let owners = sqlx::query_scalar!(
+        r#"select distinct claimed_by as "claimed_by!" from invitation
+           where shop_id = $1 and survey = $2 and state in ('claimed', 'in_data') and claimed_by is not null"#,
+        shop.0,
+        survey.key,
+    )
+    .fetch_all(pool)
+    .await?;
+    let gone: Vec<String> = owners.into_iter().filter(|owner| process::is_gone(owner)).collect();
     let mut transaction = pool.begin().await?;
     let conn = &mut *transaction;
     sqlx::query!(
         "update invitation set state = 'queued', claimed_by = null, lease_until = null
-         where shop_id = $1 and survey = $2 and state = 'claimed' and lease_until < now()",
+         where shop_id = $1 and survey = $2 and state = 'claimed' and (lease_until < now() or claimed_by = any($3))",
         shop.0,
         survey.key,
+        &gone,
     )
     .execute(&mut *conn)
     .await?;
     let n_unknown = sqlx::query!(
         "with lost as (
-             update invitation set state = 'unknown', attempts = attempts + 1, lease_until = null
-             where shop_id = $1 and survey = $2 and state = 'in_data' and lease_until < now()
+             update invitation set state = 'unknown', attempts = attempts + 1, claimed_by = null, lease_until = null
+             where shop_id = $1 and survey = $2 and state = 'in_data' and (lease_until < now() or claimed_by = any($5))
              returning shop_id, invitation_id, attempts
          )
          insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, text)
@@ -94,6 +119,7 @@ pub async fn settle(
         survey.key,
         now,
         Phase::Final.as_str(),
+        &gone,
     )
     .execute(&mut *conn)
     .await?
@@ -138,7 +164,7 @@ pub async fn settle(
     Ok(Settled { n_unknown, n_expired, n_cancelled, n_suppressed })
 }
 
-/// Takes up to [`BATCH`] due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
+/// Takes up to `limit` due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
 /// takes them.
 ///
 /// # Errors
@@ -149,6 +175,7 @@ pub async fn claim(
     survey: &Survey,
     owner: &str,
     now: DateTime<Utc>,
+    limit: i64,
 ) -> anyhow::Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"with due as (
@@ -179,7 +206,7 @@ pub async fn claim(
         shop.0,
         survey.key,
         now,
-        BATCH,
+        limit,
         owner,
     )
     .fetch_all(pool)
@@ -205,24 +232,6 @@ pub async fn claim(
     // `returning` keeps no order; first due, first mailed.
     claimed.sort_by_key(|row| row.invitation);
     Ok(claimed)
-}
-
-/// Says, durably, that the final dot is about to be written. `false`: the row is no longer ours, and nothing may be sent.
-///
-/// # Errors
-/// When the database does not answer; then nothing may be sent.
-pub async fn enter_data(pool: &PgPool, row: &Claimed, message_id: &str) -> anyhow::Result<bool> {
-    let done = sqlx::query!(
-        "update invitation set state = 'in_data', message_id = coalesce(message_id, $4)
-         where shop_id = $1 and invitation_id = $2 and fence = $3 and state = 'claimed'",
-        row.shop.0,
-        row.invitation.0,
-        row.fence,
-        message_id,
-    )
-    .execute(pool)
-    .await?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Puts a claimed row back as it was: no try was made, or the fault was the relay's and not this mail's.
@@ -253,68 +262,95 @@ pub struct Outcome {
     pub suppress: bool,
 }
 
-/// Writes what became of a try. `false`: the row was taken away from us meanwhile; the other's word stands.
+/// A try, from its beginning to its outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Try {
+    pub outcome: Outcome,
+    pub started_at: DateTime<Utc>,
+    pub ended_at: DateTime<Utc>,
+}
+
+/// Says that the final dots of these rows are about to be written, with the Message-ID of each. Comes back with those that are still
+/// ours: of the others nothing may be sent.
+///
+/// # Errors
+/// When the database does not answer; then nothing may be sent.
+pub async fn enter_data(
+    conn: &mut PgConnection,
+    rows: &[(&Claimed, &str)],
+) -> sqlx::Result<HashSet<InvitationId>> {
+    let column = |of: fn(&Claimed) -> i64| rows.iter().map(|(row, _)| of(row)).collect::<Vec<_>>();
+    let shops: Vec<i32> = rows.iter().map(|(row, _)| row.shop.0).collect();
+    let message_ids: Vec<String> = rows.iter().map(|(_, message_id)| (*message_id).to_owned()).collect();
+    let ours = sqlx::query_scalar!(
+        r#"update invitation i set state = 'in_data', message_id = coalesce(i.message_id, entering.message_id)
+           from unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[]) as entering (shop_id, invitation_id, fence, message_id)
+           where i.shop_id = entering.shop_id and i.invitation_id = entering.invitation_id and i.fence = entering.fence
+             and i.state = 'claimed'
+           returning i.invitation_id as "id: InvitationId""#,
+        &shops,
+        &column(|row| row.invitation.0),
+        &column(|row| row.fence),
+        &message_ids,
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(ours.into_iter().collect())
+}
+
+/// Writes what became of tries. Comes back with those whose rows were still ours; of the others somebody else's word stands.
 ///
 /// # Errors
 /// When the database does not answer; the caller tries again, because only this tells what the relay said.
 pub async fn finish(
-    pool: &PgPool,
-    row: &Claimed,
-    outcome: &Outcome,
-    started_at: DateTime<Utc>,
-    now: DateTime<Utc>,
-) -> anyhow::Result<bool> {
-    let state = match outcome.outcome {
-        AttemptOutcome::Sent => InvitationState::Sent,
-        AttemptOutcome::Deferred => InvitationState::Deferred,
-        AttemptOutcome::Failed => InvitationState::Failed,
-        AttemptOutcome::Unknown => InvitationState::Unknown,
-    };
-    let attempt = row.attempts + 1;
-    let fault = outcome.fault.as_ref();
-    let reply = fault.and_then(|fault| fault.reply.as_ref());
-    let enhanced = reply
-        .and_then(|reply| reply.enhanced)
-        .map(|(class, subject, detail)| format!("{class}.{subject}.{detail}"));
-    let mut transaction = pool.begin().await?;
-    let updated = sqlx::query!(
-        "update invitation
-         set state = $4, attempts = $5, next_attempt_at = $6, claimed_by = null, lease_until = null,
-             sent_at = case when $4 = 'sent'::invitation_state then $7::timestamptz end
-         where shop_id = $1 and invitation_id = $2 and fence = $3 and state in ('claimed', 'in_data')",
-        row.shop.0,
-        row.invitation.0,
-        row.fence,
-        state as InvitationState,
-        attempt,
-        now + backoff(attempt),
-        now,
+    conn: &mut PgConnection,
+    rows: &[(&Claimed, &Try)],
+) -> sqlx::Result<HashSet<InvitationId>> {
+    let shops: Vec<i32> = rows.iter().map(|(row, _)| row.shop.0).collect();
+    let invitations: Vec<i64> = rows.iter().map(|(row, _)| row.invitation.0).collect();
+    let fences: Vec<i64> = rows.iter().map(|(row, _)| row.fence).collect();
+    let attempts: Vec<i16> = rows.iter().map(|(row, _)| row.attempts + 1).collect();
+    let outcomes: Vec<String> =
+        rows.iter().map(|(_, tried)| tried.outcome.outcome.as_str().to_owned()).collect();
+    let started: Vec<DateTime<Utc>> = rows.iter().map(|(_, tried)| tried.started_at).collect();
+    let ended: Vec<DateTime<Utc>> = rows.iter().map(|(_, tried)| tried.ended_at).collect();
+    let due: Vec<DateTime<Utc>> =
+        rows.iter().map(|(row, tried)| tried.ended_at + backoff(row.attempts + 1)).collect();
+    let faults = || rows.iter().map(|(_, tried)| tried.outcome.fault.as_ref());
+    let replies = || faults().map(|fault| fault.and_then(|fault| fault.reply.as_ref()));
+    let phases: Vec<String> =
+        faults().map(|fault| fault.map_or(Phase::Final, |fault| fault.phase).as_str().to_owned()).collect();
+    let codes: Vec<Option<i16>> =
+        replies().map(|reply| reply.and_then(|reply| i16::try_from(reply.code).ok())).collect();
+    let enhanced: Vec<Option<String>> = replies()
+        .map(|reply| reply?.enhanced.map(|(class, subject, detail)| format!("{class}.{subject}.{detail}")))
+        .collect();
+    let texts: Vec<String> =
+        faults().map(|fault| fault.map_or("accepted", |fault| fault.text.as_str()).to_owned()).collect();
+    let ours = sqlx::query_file_scalar!(
+        "src/invitations/finish.sql",
+        &shops,
+        &invitations,
+        &fences,
+        &attempts,
+        &outcomes,
+        &due,
+        &ended,
+        &started,
+        &phases,
+        &codes as &[Option<i16>],
+        &enhanced as &[Option<String>],
+        &texts,
     )
-    .execute(&mut *transaction)
+    .fetch_all(&mut *conn)
     .await?;
-    if updated.rows_affected() == 0 {
-        return Ok(false);
+    let ours: HashSet<InvitationId> = ours.into_iter().collect();
+    for (row, tried) in
+        rows.iter().filter(|(row, tried)| tried.outcome.suppress && ours.contains(&row.invitation))
+    {
+        suppression::add(conn, row.shop, row.customer, SuppressionReason::Bounced, tried.ended_at).await?;
     }
-    sqlx::query!(
-        "insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, code, enhanced_code, text)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        row.shop.0,
-        row.invitation.0,
-        attempt,
-        started_at,
-        fault.map_or(Phase::Final, |fault| fault.phase).as_str(),
-        outcome.outcome as AttemptOutcome,
-        reply.and_then(|reply| i16::try_from(reply.code).ok()),
-        enhanced,
-        fault.map_or("accepted", |fault| fault.text.as_str()),
-    )
-    .execute(&mut *transaction)
-    .await?;
-    if outcome.suppress {
-        suppression::add(&mut transaction, row.shop, row.customer, SuppressionReason::Bounced, now).await?;
-    }
-    transaction.commit().await?;
-    Ok(true)
+    Ok(ours)
 }
 
 /// The wait after the n-th try: 5, 15, 30 minutes, then doubling up to 4 hours.
@@ -327,6 +363,70 @@ pub fn backoff(attempt: i16) -> TimeDelta {
         5 => 120,
         _ => 240,
     })
+}
+
+/// How an unknown mail is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// The relay has it: the mail counts as sent, when it was tried.
+    Accept,
+    /// The relay does not have it: it is mailed again.
+    Resend,
+}
+
+/// Settles an unknown mail, as nothing else does by itself but an answer to it. `false`: there is no such unknown mail.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn resolve(
+    pool: &PgPool,
+    id: InvitationId,
+    resolution: Resolution,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let mut conn = pool.acquire().await?;
+    let shop = sqlx::query_scalar!(
+        r#"select shop_id as "shop: ShopId" from invitation where invitation_id = $1 and state = 'unknown'"#,
+        id.0
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(shop) = shop else { return Ok(false) };
+    match resolution {
+        Resolution::Accept => accept(&mut conn, shop, id).await,
+        Resolution::Resend => {
+            let queued = sqlx::query!(
+                "update invitation set state = 'queued', next_attempt_at = $3
+                 where shop_id = $1 and invitation_id = $2 and state = 'unknown'",
+                shop.0,
+                id.0,
+                now,
+            )
+            .execute(&mut *conn)
+            .await?;
+            Ok(queued.rows_affected() == 1)
+        }
+    }
+}
+
+/// An unknown mail did arrive: its answer came, or somebody looked it up. It counts as sent when it was tried. `false`: it was not
+/// unknown.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn accept(conn: &mut PgConnection, shop: ShopId, id: InvitationId) -> sqlx::Result<bool> {
+    let accepted = sqlx::query!(
+        "update invitation i
+         set state = 'sent',
+             sent_at = (select max(a.started_at) from attempt a
+                        where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
+         where i.shop_id = $1 and i.invitation_id = $2 and i.state = 'unknown'",
+        shop.0,
+        id.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(accepted.rows_affected() == 1)
 }
 
 /// A row of the outbox as a person sees it.

@@ -5,6 +5,7 @@
 //! ends. When asked to stop, the senders finish the mail in their hands; what was claimed and not begun goes back.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,15 +15,18 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{self, ComposeError, Composed, Facts};
-use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled};
+use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
+use super::recorder::Recorder;
 use crate::config::Shop;
 use crate::context::Context;
 use crate::mail::transport::{Connection, Fault, Phase};
+use crate::process;
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
-use crate::types::{ShopId, SurveyVersionId, process_name};
+use crate::types::{ShopId, SurveyVersionId};
 
 /// So many relay faults in a row end the run; the next one tries again.
 const RELAY_FAULTS: u32 = 5;
@@ -55,6 +59,7 @@ struct Round {
     questionnaires: tokio::sync::Mutex<HashMap<SurveyVersionId, Arc<Questionnaire>>>,
     delivery: Mutex<Delivery>,
     relay_faults: AtomicU32,
+    recorder: Recorder,
     stop: CancellationToken,
 }
 
@@ -78,6 +83,7 @@ pub async fn deliver(
         questionnaires: tokio::sync::Mutex::default(),
         delivery: Mutex::new(Delivery { settled, ..Delivery::default() }),
         relay_faults: AtomicU32::new(0),
+        recorder: Recorder::start(context.pool.clone()),
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
@@ -88,18 +94,30 @@ pub async fn deliver(
     for _ in 0..n_senders {
         senders.spawn(send_rows(Arc::clone(&round), Arc::clone(&received)));
     }
+    // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
+    drop(received);
     let claimed = claim_rows(&round, rows).await;
-    // Always wait for the senders: a dropped one would leave its connection and its row in doubt.
+    // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
+    let mut failed = None;
     while let Some(ended) = senders.join_next().await {
-        ended??;
+        if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|ended| ended) {
+            failed.get_or_insert(error);
+        }
     }
     claimed?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 
 /// Claims batch after batch and hands the rows out.
 async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Result<()> {
-    let owner = process_name();
+    let rate = round.context.config.mail.rate_per_minute;
+    let mut pace = pace(rate);
+    // Not more than a minute's work, so that no lease runs out while its row waits for its turn.
+    let at_once = rate.map_or(outbox::BATCH, |rate| outbox::BATCH.min(rate.get().into()));
+    let owner = process::name();
     let pool = &round.context.pool;
     while !round.stop.is_cancelled() {
         let now = round.context.clock.now();
@@ -107,11 +125,18 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now).await?;
+        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, at_once).await?;
         if batch.is_empty() {
             break;
         }
         for row in batch {
+            if let Some(pace) = &mut pace {
+                // Whoever asks us to stop does not wait for the next mail's turn.
+                tokio::select! {
+                    _ = pace.tick() => {}
+                    () = round.stop.cancelled() => {}
+                }
+            }
             // A sender that ended with an error no longer takes rows; then this row goes back like those after a stop.
             if round.stop.is_cancelled() || rows.send(row.clone()).await.is_err() {
                 outbox::release(pool, &row, now).await?;
@@ -121,19 +146,33 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
     Ok(())
 }
 
+/// The turns of the mails when there is a limit. A turn that was missed is not made up for: a relay counts bursts, too.
+fn pace(rate_per_minute: Option<NonZeroU32>) -> Option<Interval> {
+    let mut pace = tokio::time::interval(Duration::from_secs(60) / rate_per_minute?.get());
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(pace)
+}
+
 /// One sender: takes rows until there are no more, over a connection that it replaces after any fault.
 async fn send_rows(
     round: Arc<Round>,
     rows: Arc<tokio::sync::Mutex<mpsc::Receiver<Claimed>>>,
 ) -> anyhow::Result<()> {
     let mut connection = None;
+    let mut n_sent = 0;
     loop {
         let row = rows.lock().await.recv().await;
         let Some(row) = row else { break };
+        if n_sent == round.context.config.mail.max_per_connection
+            && let Some(worn) = connection.take()
+        {
+            Connection::close(worn).await;
+        }
         if round.stop.is_cancelled() {
             outbox::release(&round.context.pool, &row, round.context.clock.now()).await?;
             continue;
         }
+        n_sent = if connection.is_some() { n_sent + 1 } else { 1 };
         connection = send_row(&round, &row, connection).await?;
     }
     if let Some(connection) = connection {
@@ -203,7 +242,7 @@ async fn send_row(
         record(round, row, judge(fault, row.attempts + 1), started_at).await?;
         return Ok(None);
     }
-    if !outbox::enter_data(&context.pool, row, &composed.message_id).await? {
+    if !round.recorder.enter_data(row, &composed.message_id).await? {
         // The lease ran out while we waited for the relay. The connection expects a message now, so it is of no more use.
         tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over before it was sent", row.invitation);
         return Ok(None);
@@ -238,9 +277,10 @@ async fn record(
     started_at: DateTime<Utc>,
 ) -> anyhow::Result<()> {
     let mut waits = [1, 2, 4, 8, 15, 30].into_iter();
+    let kind = outcome.outcome;
+    let tried = Try { outcome, started_at, ended_at: round.context.clock.now() };
     let ours = loop {
-        match outbox::finish(&round.context.pool, row, &outcome, started_at, round.context.clock.now()).await
-        {
+        match round.recorder.finish(row, &tried).await {
             Ok(ours) => break ours,
             Err(error) => match waits.next() {
                 Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
@@ -252,7 +292,7 @@ async fn record(
         tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over while it was sent", row.invitation);
         return Ok(());
     }
-    round.count(|delivery| match outcome.outcome {
+    round.count(|delivery| match kind {
         AttemptOutcome::Sent => delivery.n_sent += 1,
         AttemptOutcome::Deferred => delivery.n_deferred += 1,
         AttemptOutcome::Failed => delivery.n_failed += 1,

@@ -10,7 +10,8 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use crate::types::{JobRunId, process_name};
+use crate::process;
+use crate::types::JobRunId;
 
 /// What made a run happen. The database's `job_trigger`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
@@ -105,7 +106,7 @@ pub struct Standing {
     pub running_since: Option<DateTime<Utc>>,
 }
 
-/// Closes the job's run if its lease has run out, and takes a row for a new one.
+/// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -130,7 +131,7 @@ pub async fn claim(
             job,
             scheduled_for,
             trigger as JobTrigger,
-            process_name(),
+            process::name(),
             lease.as_secs_f64(),
         )
         .fetch_optional(pool)
@@ -152,15 +153,19 @@ pub async fn claim(
     Ok(Err(Refusal::Taken))
 }
 
-/// Closes a run whose owner no longer renews its lease.
+/// Closes a run whose owner no longer renews its lease, or is known to be gone.
 async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
+    let owner = sqlx::query_scalar!("select owner from job_run where job = $1 and state = 'running'", job)
+        .fetch_optional(pool)
+        .await?;
     let closed = sqlx::query_scalar!(
         r#"update job_run
            set state = 'interrupted', finished_at = now(), lease_until = null,
                reason = 'its program ended, or lost the database, before it was done'
-           where job = $1 and state = 'running' and lease_until < now()
+           where job = $1 and state = 'running' and (lease_until < now() or owner = $2)
            returning job_run_id as "id: JobRunId""#,
         job,
+        owner.filter(|owner| process::is_gone(owner)),
     )
     .fetch_all(pool)
     .await?;
@@ -226,7 +231,7 @@ pub async fn skip(
         job,
         scheduled_for,
         reason,
-        process_name(),
+        process::name(),
     )
     .execute(pool)
     .await?;

@@ -1,6 +1,6 @@
-//! [1] Orders in: a shop's file becomes customers and orders.
+//! Stage 1, orders in: a shop's file becomes customers and orders.
 //!
-//! [`text`] makes records of bytes, [`format`] says which column is what, [`field`] reads one field, [`parse`] makes a row an order,
+//! [`text`] makes records of bytes, [`mod@format`] says which column is what, [`field`] reads one field, [`parse`] makes a row an order,
 //! [`import`] does it for a file, [`store`] merges it into what is there. [`run`] is what the imports of orders and of answers share.
 
 pub mod run;

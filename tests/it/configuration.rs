@@ -5,7 +5,7 @@ use std::path::Path;
 use afterword::cli::init::SHIPPED;
 use afterword::config::Config;
 
-use crate::support::program::{command, ran};
+use crate::support::program::{Program, command, ran, shipped};
 
 /// Replaces a piece of the shipped file and expects these lines, in this order.
 #[track_caller]
@@ -177,4 +177,17 @@ fn a_file_that_is_no_text_says_so() {
     std::fs::write(dir.path().join("jobs.toml"), b"# Num\xE9ro").unwrap();
     let ran = ran(command(dir.path()).arg("check").output().unwrap()).expect(2);
     assert!(ran.stderr.contains("not UTF-8"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_log_that_no_terminal_shows_has_no_colours() {
+    let program = Program::new(&shipped()).await;
+    let output = command(program.dir.path())
+        .env_remove("NO_COLOR")
+        .env("RUST_LOG", "info")
+        .arg("jobs")
+        .output()
+        .unwrap();
+    let stderr = ran(output).expect(0).stderr;
+    assert!(stderr.contains("INFO") && !stderr.contains('\u{1b}'), "{stderr:?}");
 }

@@ -13,7 +13,8 @@ fn read(path: impl AsRef<Path>) -> String {
 #[test]
 fn every_invariant_names_tests_that_exist() {
     let architecture = read("ARCHITECTURE.md");
-    let rows: Vec<&str> = architecture.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
+    let rows: Vec<&str> =
+        architecture.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
     assert_eq!(rows.len(), 11, "one row an invariant");
     for row in rows {
         let names = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2);
@@ -46,10 +47,16 @@ fn the_shipped_configuration_shows_every_kind_of_job() {
 fn every_room_is_described() {
     let architecture = read("ARCHITECTURE.md");
     let rooms = std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap();
-    let rooms = rooms.map(|entry| entry.unwrap().path()).filter(|path| !path.ends_with("lib.rs") && !path.ends_with("main.rs"));
+    let rooms = rooms
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| !path.ends_with("lib.rs") && !path.ends_with("main.rs"));
     for room in rooms {
         let slash = if room.is_dir() { "/" } else { "" };
         let name: PathBuf = Path::new("src").join(room.file_name().unwrap());
-        assert!(architecture.contains(&format!("`{}{slash}`", name.display())), "ARCHITECTURE.md lacks {}", name.display());
+        assert!(
+            architecture.contains(&format!("`{}{slash}`", name.display())),
+            "ARCHITECTURE.md lacks {}",
+            name.display()
+        );
     }
 }

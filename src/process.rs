@@ -1,0 +1,85 @@
+//! Who we are in leases, and whether the holder of one is known to be gone.
+//!
+//! A lease that runs out is the answer for a holder on another machine. On this one we can know at once: a process is named by the
+//! machine, its start, the numbering of processes (containers have their own), its number and its own start; when that number is free
+//! or somebody else's, the process is gone.
+
+use std::fs;
+use std::sync::LazyLock;
+
+/// Our name: `host/boot/namespace/pid/start`. Where the system does not tell these, the name says less and nobody concludes anything
+/// from it.
+pub fn name() -> &'static str {
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let pid = std::process::id();
+        format!("{}/{pid}/{}", place(), started(pid).unwrap_or_default())
+    });
+    &NAME
+}
+
+/// Whether the process of this name is surely gone.
+pub fn is_gone(name: &str) -> bool {
+    let mut parts = name.rsplitn(3, '/');
+    let (Some(start), Some(pid), Some(its_place)) = (parts.next(), parts.next(), parts.next()) else {
+        return false;
+    };
+    let Ok(pid) = pid.parse() else { return false };
+    // An empty start was not told by the system, so nothing follows from it.
+    !start.is_empty() && its_place == place() && started(pid).as_deref() != Some(start)
+}
+
+/// This start of this machine, and the numbering of processes we live in.
+fn place() -> &'static str {
+    static PLACE: LazyLock<String> = LazyLock::new(|| {
+        let read =
+            |path: &str| fs::read_to_string(path).map(|text| text.trim().to_owned()).unwrap_or_default();
+        let host = read("/proc/sys/kernel/hostname");
+        let boot = read("/proc/sys/kernel/random/boot_id");
+        let namespace = fs::read_link("/proc/self/ns/pid")
+            .map(|link| link.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let digits = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>();
+        let host = if host.is_empty() { "localhost" } else { &host };
+        format!("{host}/{}/{}", digits(boot.split('-').next().unwrap_or_default()), digits(&namespace))
+    });
+    &PLACE
+}
+
+/// When a process began, in ticks since the machine's start (proc(5), field 22 of `stat`); `None`: there is no such process.
+fn started(pid: u32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the program's name in parentheses, and may contain anything.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace();
+    // A zombie has ended; only its parent has not looked yet.
+    let state = fields.next().filter(|state| *state != "Z")?;
+    debug_assert_eq!(state.len(), 1, "the third field is the state");
+    fields.nth(18).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_are_here_and_others_are_known_to_be_gone() {
+        assert!(!is_gone(name()));
+        let (place_and_pid, start) = name().rsplit_once('/').unwrap();
+        assert!(is_gone(&format!("{place_and_pid}/{start}0")), "the number was given to another process");
+        let mut child = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let child_name = format!("{}/{}/{}", place(), child.id(), started(child.id()).unwrap());
+        assert!(!is_gone(&child_name));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(is_gone(&child_name));
+    }
+
+    #[test]
+    fn nothing_is_concluded_about_other_places() {
+        for other in ["", "host", "elsewhere/1234/4026531836/77/123", "host/1/2/x/3"] {
+            assert!(!is_gone(other), "{other}");
+        }
+        let nameless = name().rsplit_once('/').unwrap().0.to_owned() + "/";
+        assert!(!is_gone(&nameless), "without a start nothing is known");
+    }
+}
