@@ -52,8 +52,10 @@ struct Job {
     schedule: Option<String>,
     timezone: Option<String>,
     enabled: bool,
-    /// The next firings, in the job's zone.
-    next: Vec<String>,
+    next: Vec<DateTime<Utc>>,
+    /// The same in the job's zone, for the screen.
+    #[serde(skip)]
+    next_shown: Vec<String>,
 }
 
 /// Runs the command.
@@ -123,12 +125,14 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
         .jobs
         .iter()
         .map(|job| {
-            let mut next = Vec::new();
+            let (mut next, mut next_shown) = (Vec::new(), Vec::new());
             let mut after = now;
             if let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) {
                 while next.len() < FIRINGS {
                     let Some(firing) = schedule.next_after(after) else { break };
-                    next.push(firing.with_timezone(&schedule.timezone()).format("%a %F %R %Z").to_string());
+                    let local = firing.with_timezone(&schedule.timezone());
+                    next_shown.push(local.format("%a %F %R %Z").to_string());
+                    next.push(firing);
                     after = firing;
                 }
             }
@@ -139,6 +143,7 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
                 timezone: job.schedule.as_ref().map(|schedule| schedule.timezone().to_string()),
                 enabled: job.enabled,
                 next,
+                next_shown,
             }
         })
         .collect()
@@ -188,7 +193,7 @@ fn show(report: &Report) -> anyhow::Result<()> {
         let next = match (&job.schedule, job.enabled) {
             (None, _) => "only by hand".to_owned(),
             (_, false) => "not enabled".to_owned(),
-            _ => job.next.join("\n"),
+            _ => job.next_shown.join("\n"),
         };
         [job.job.clone(), job.kind.to_owned(), job.schedule.clone().unwrap_or_default(), next]
     });

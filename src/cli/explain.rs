@@ -136,10 +136,18 @@ struct Testimonial {
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let What::Order { id, shop } = args.what;
     let opened = super::open(global).await?;
+    if let Err(unknown) = opened.context.shops.named(shop.as_deref()) {
+        output::say(&format!("error: {unknown}"));
+        opened.close().await;
+        return Ok(Exit::Usage);
+    }
     let stories = stories(&opened.context, &id, shop.as_deref()).await;
     opened.close().await;
     let stories = stories?;
     if stories.is_empty() {
+        if global.json {
+            output::json(&[(); 0])?;
+        }
         output::say(&format!(
             "No order is called {id:?}. It has not been imported, or its file calls it otherwise."
         ));

@@ -195,7 +195,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 fn sentence(path: &Path, error: &ImportError) -> String {
     match error {
         ImportError::Unusable(reason) => format!("{}: {reason}", path.display()),
-        ImportError::Io(error) => format!("{}: cannot be read: {error}", path.display()),
+        ImportError::Io(error) => format!("{}: cannot be imported: {error}", path.display()),
         ImportError::Database(error) => {
             format!("{}: the database failed, nothing of the file was taken: {error}", path.display())
         }

@@ -25,6 +25,7 @@ pub fn start(format: LogFormat, attendance: Attendance) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
+        // By itself it would colour what is written to a file or a journal.
         .with_ansi(std::io::stderr().is_terminal() && environment("NO_COLOR").is_none())
         .with_target(false);
     // Set directly, and not with `try_init`: that would also let in what crates say through `log`, and handlebars says every value it

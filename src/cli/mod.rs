@@ -29,7 +29,7 @@ use clap::{Parser, Subcommand};
 
 use self::logging::Attendance;
 use crate::config::problem::ConfigError;
-use crate::config::{Config, secret};
+use crate::config::{Config, Unreadable, secret};
 use crate::context::{Context, Shops};
 use crate::db::{self, Database};
 use crate::mail::templates::Templates;
@@ -115,7 +115,7 @@ pub fn main(cli: Cli) -> Exit {
             }
             Err(error) => {
                 output::say(&format!("error: {error:#}"));
-                Exit::Failed
+                if error.is::<Unreadable>() { Exit::Usage } else { Exit::Failed }
             }
         },
     }

@@ -1,8 +1,8 @@
 //! The screen: data goes to standard output, everything else to standard error, and a closed pipe is a normal end.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, Write as _};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
 use serde::Serialize;
 
 /// Writes data to standard output. A reader that went away (`| head`) is no error.
@@ -38,23 +38,70 @@ pub fn plain(text: &str) -> String {
     text.chars().map(|c| if speaks(c) { ' ' } else { c }).collect()
 }
 
-/// A table that fits the terminal; piped, it keeps its width and loses its lines.
+/// A table that fits the terminal; piped, it keeps its width and loses its lines. On a terminal that is too narrow for its words each row
+/// becomes a block, a line per column.
 pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    // Of standard output alone: piped into another program, the terminal in which that runs does not matter.
+    let width = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| width.0);
+    let one_line_each = |cell: String| cell.split('\n').map(plain).collect::<Vec<_>>().join("\n");
+    laid_out(header, rows.into_iter().map(|row| row.map(one_line_each)).collect(), width)
+}
+
+fn laid_out<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, width: Option<u16>) -> String {
+    let narrowest: [u16; N] = std::array::from_fn(|i| {
+        let words = rows.iter().flat_map(|row| row[i].split_whitespace()).chain(header[i].split_whitespace());
+        // With the space on both sides.
+        words.map(|word| word.chars().count()).max().and_then(|n| u16::try_from(n).ok()).unwrap_or(100) + 2
+    });
+    // With the space between the columns.
+    let too_narrow = |width: u16| narrowest.iter().sum::<u16>() + N as u16 > width;
+    if width.is_some_and(too_narrow) {
+        return blocks(header, &rows);
+    }
     let mut table = Table::new();
-    let style = if io::stdout().is_terminal() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING };
+    let style = if width.is_some() { presets::UTF8_HORIZONTAL_ONLY } else { presets::NOTHING };
     table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic).set_header(header);
-    if let Some((width, _)) = terminal_size::terminal_size() {
-        table.set_width(width.0);
+    if let Some(width) = width {
+        table.set_width(width);
+        table.set_constraints(narrowest.map(|n| ColumnConstraint::LowerBoundary(Width::Fixed(n))));
     }
     for row in rows {
-        table.add_row(row.map(|cell| cell.split('\n').map(plain).collect::<Vec<_>>().join("\n")));
+        table.add_row(row);
     }
     format!("{table}\n")
+}
+
+fn blocks<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
+    let name_width = header.iter().map(|name| name.chars().count()).max().unwrap_or_default();
+    let mut text = String::new();
+    for row in rows {
+        for (name, value) in header.iter().zip(row).filter(|(_, value)| !value.is_empty()) {
+            let value = value.replace('\n', &format!("\n{:name_width$}  ", ""));
+            text.push_str(&format!("{name:name_width$}  {value}\n"));
+        }
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn on_a_narrow_terminal_words_stay_whole() {
+        let header = ["job", "next runs"];
+        let rows = vec![["collect-responses".to_owned(), "Sun 06:05\nSun 07:05".to_owned()]];
+        for width in 1..200 {
+            let text = laid_out(header, rows.clone(), Some(width));
+            assert!(text.contains("collect-responses") && text.contains("07:05"), "{width}: {text}");
+        }
+        let narrow = laid_out(header, rows.clone(), Some(20));
+        assert_eq!(narrow, "job        collect-responses\nnext runs  Sun 06:05\n           Sun 07:05\n\n");
+        // What is piped stays a table, whatever the terminal behind it.
+        let piped = laid_out(header, rows, None);
+        assert!(piped.starts_with(" job "), "{piped}");
+    }
 
     #[test]
     fn what_others_wrote_does_not_speak_to_the_terminal() {

@@ -7,12 +7,12 @@ pub mod secret;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use chrono_tz::Tz;
 
 use self::problem::{ConfigError, Problems};
@@ -259,15 +259,38 @@ pub enum CatchUp {
     All,
 }
 
+/// The configuration file cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    path: PathBuf,
+    error: std::io::Error,
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use std::io::ErrorKind;
+        let path = self.path.display();
+        match self.error.kind() {
+            ErrorKind::NotFound => write!(
+                f,
+                "there is no {path}; `afterword init` writes a commented one, or name yours with --config"
+            ),
+            ErrorKind::InvalidData => write!(f, "{path} is not UTF-8 text; save it as UTF-8"),
+            _ => write!(f, "cannot read {path}: {}", self.error),
+        }
+    }
+}
+
+impl std::error::Error for Unreadable {}
+
 impl Config {
     /// Reads and validates a file.
     ///
     /// # Errors
-    /// [`ConfigError`] (inside) with everything that is wrong and where, or that the file cannot be read.
+    /// [`ConfigError`] (inside) with everything that is wrong and where, or [`Unreadable`].
     pub fn load(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| {
-            format!("cannot read {}; `afterword init` writes a commented one", path.display())
-        })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|error| Unreadable { path: path.to_owned(), error })?;
         Ok(Self::parse(path, &text)?)
     }
 

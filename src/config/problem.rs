@@ -81,19 +81,40 @@ impl<'a> Problems<'a> {
         self.found.is_empty()
     }
 
-    /// Where a key is written within a span, for problems whose reader no longer knows its place.
-    pub fn find_key(&self, within: Range<usize>, key: &str) -> Range<usize> {
-        let section = self.text.get(within.clone()).unwrap_or_default();
-        let mut offset = within.start;
-        for line in section.split_inclusive('\n') {
+    /// Where a key of a table is written, for problems whose reader no longer knows its place; else the table itself.
+    pub fn find_key(&self, table: Range<usize>, key: &str) -> Range<usize> {
+        self.find_line(&table, |typed, _| typed == key)
+            .map_or(table, |line| line.start..line.start + key.len())
+    }
+
+    /// Where a table says this word as a value; else the table itself.
+    pub fn find_word(&self, table: Range<usize>, word: &str) -> Range<usize> {
+        let quoted = format!("\"{word}\"");
+        let at = self.find_line(&table, |_, value| value.starts_with(&quoted)).and_then(|line| {
+            let start = line.start + self.text.get(line)?.find(&quoted)?;
+            Some(start..start + quoted.len())
+        });
+        at.unwrap_or(table)
+    }
+
+    /// The first `key = value` line of a table that fits. The span of a table reaches over its header only; its lines go on to the
+    /// next header.
+    fn find_line(&self, table: &Range<usize>, fits: impl Fn(&str, &str) -> bool) -> Option<Range<usize>> {
+        let mut offset = table.start;
+        for line in self.text.get(table.start..)?.split_inclusive('\n') {
             let trimmed = line.trim_start();
-            if trimmed.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with('=')) {
-                let start = offset + (line.len() - trimmed.len());
-                return start..start + key.len();
+            if offset >= table.end && trimmed.starts_with('[') {
+                return None;
             }
+            let start = offset + (line.len() - trimmed.len());
             offset += line.len();
+            if let Some((key, value)) = trimmed.split_once('=')
+                && fits(key.trim_end(), value.trim_start())
+            {
+                return Some(start..offset);
+            }
         }
-        within
+        None
     }
 
     /// The value, if there is one and nothing was found wrong.

@@ -150,6 +150,16 @@ fn app(base: &Path, app: &raw::App, problems: &mut Problems<'_>) -> Option<App> 
 
 fn database(base: &Path, database: &raw::Database, problems: &mut Problems<'_>) -> Option<Database> {
     let url = secret("url", base, database.url.as_ref(), database.url_file.as_ref(), problems);
+    if let (Some(url), Some(word)) = (&url, database.url.as_ref().or(database.url_file.as_ref()))
+        && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
+    {
+        // It may hold a password, so it is not repeated.
+        problems.add(
+            word.span(),
+            "this is not the address of a Postgres database",
+            Some("write it as postgres://user:password@host:5432/database".to_owned()),
+        );
+    }
     let max_connections = database.max_connections.as_ref().map_or(16, |n| *n.get_ref());
     if max_connections < 4 {
         let span = database.max_connections.as_ref().map_or(0..0, Spanned::span);
@@ -820,13 +830,23 @@ fn job(
             let message = error.message().to_owned();
             let wrong = message.split('`').nth(1).unwrap_or_default().to_owned();
             let words: Vec<&str> = message.split('`').skip(3).step_by(2).collect();
-            let at = problems.find_key(params_span, &wrong);
+            // Of a value of the wrong type the reader names the key in its long form only: "… in `format`".
+            let long = error.to_string();
+            let key = long
+                .rsplit_once("in `")
+                .map_or(wrong.as_str(), |(_, key)| key.trim_end().trim_end_matches('`'));
+            let at = problems.find_key(params_span, key);
             problems.add(at, message.clone(), did_you_mean(&wrong, words));
             return None;
         }
     };
     for problem in parsed.check(config).into_iter().filter(|_| all_there) {
-        problems.add(params_span.clone(), problem, None);
+        // What is wrong is the first word that the problem quotes.
+        let at = problem
+            .split('"')
+            .nth(1)
+            .map_or(params_span.clone(), |word| problems.find_word(params_span.clone(), word));
+        problems.add(at, problem, None);
     }
     let catch_up_window = duration(job.catch_up_window.as_ref(), DAY, problems);
     let timeout = duration(job.timeout.as_ref(), TimeDelta::hours(1), problems);

@@ -57,7 +57,7 @@ pub async fn import_orders(
     let columns = reader.columns().clone();
     let rejects = Rejects::new(header, written.delimiter)?;
     let records = source.records(written)?;
-    let mut transaction = to.pool.begin().await?;
+    let mut transaction = run::begin(to.pool).await?;
     store::create_staging(&mut transaction).await?;
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
         let order = reader.read(record)?;

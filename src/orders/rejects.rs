@@ -111,7 +111,14 @@ impl Rejects {
         }
         let unfinished = path.with_extension("csv.unfinished");
         // Customers' data: for the owner alone.
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+        let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
+        // Named, because whoever reads the error thinks of the file that was read.
+        let file = opened.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("the rejects cannot be written to {}: {error}", path.display()),
+            )
+        })?;
         let mut out = csv::WriterBuilder::new()
             .delimiter(self.delimiter)
             .flexible(true)

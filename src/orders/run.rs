@@ -11,13 +11,14 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use super::ImportError;
 use super::copy::{CopyBuffer, Sink, Stop, copy_in};
 use super::rejects::{Reject, Rejects};
 use super::text::{Fault, Records, Written};
 use crate::config::{Shop, TextFormat};
+use crate::db;
 use crate::types::{ImportRunId, ShopId};
 
 /// What a file holds. The database's `import_kind`.
@@ -154,6 +155,15 @@ pub async fn earlier(
     )
     .fetch_optional(pool)
     .await
+}
+
+/// The transaction of an import, which may take as long as the file is long, and may wait for another import of the same shop. How long
+/// altogether is the business of the job that runs it, or of the person who looks on.
+pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut transaction = pool.begin().await?;
+    db::lift_statement_timeout(&mut transaction).await?;
+    sqlx::raw_sql("set local lock_timeout = '1h'").execute(&mut *transaction).await?;
+    Ok(transaction)
 }
 
 /// One import of a shop at a time, to the end of the transaction: between looking whether a customer or an order is there and

@@ -24,6 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::TextFormat;
 use crate::orders::ImportError;
+use crate::types::EmailAddress;
 
 /// Longest field in bytes of UTF-8; a row with a longer one is rejected.
 pub const MAX_FIELD: usize = 64 * 1024;
@@ -241,7 +242,19 @@ impl Source {
             ));
         }
         // `next` has found it to be UTF-8.
-        Ok(record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect())
+        let mut names: Vec<_> =
+            record.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+        // Tools that end each row with a delimiter end this one with it too. What then stands beyond is a row's own fault.
+        while names.len() > 1 && names.last().is_some_and(String::is_empty) {
+            names.pop();
+        }
+        if names.iter().any(|name| is_a_value(name)) {
+            // What stands there is not repeated: these would be people's addresses.
+            return unusable(
+                "has no header line: its first line holds an address or a date where the names of the columns are expected",
+            );
+        }
+        Ok(names)
     }
 
     /// The rows, header line already passed.
@@ -252,9 +265,20 @@ impl Source {
         let skip = self.mark.map_or(0, |(_, length)| length);
         let mut records = Records::start(self.file, skip, written)?;
         records.next()?;
-        records.columns = Some(records.record.len());
+        let named = records.record.iter().rposition(|name| !name.trim_ascii().is_empty());
+        records.columns = Some(named.map_or(1, |last| last + 1));
         Ok(records)
     }
+}
+
+/// Whether this is no name of a column but a mail address, or begins like a day in figures.
+fn is_a_value(name: &str) -> bool {
+    let is_address = EmailAddress::parse(name).is_ok();
+    let day = name.split_once([' ', 'T']).map_or(name, |(day, _)| day);
+    let parts: Vec<&str> = day.split(['-', '/', '.']).collect();
+    let is_day = parts.len() == 3
+        && parts.iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+    is_address || is_day
 }
 
 /// Copies what can be read only once to a temporary file without a name.
@@ -634,6 +658,35 @@ mod tests {
         let guessed = if written.guessed { " guessed" } else { "" };
         let delimiter = char::from(written.delimiter).escape_debug();
         Ok((format!("{}{guessed} {delimiter} {}", written.encoding.name(), header.join("/")), rows))
+    }
+
+    #[test]
+    fn a_header_that_ends_with_a_delimiter_names_no_column_there() {
+        let auto = TextFormat::default();
+        check(
+            b"a;b;\n1;2;\n3;4\n5;6;;;7\n",
+            &auto,
+            "UTF-8 ; a/b",
+            &["2: 1/2", "3: 3/4", "4: has 5 columns where the header has 2"],
+        );
+        check(b"a, ,\"\"\n1\n", &auto, "UTF-8 , a", &["2: 1"]);
+    }
+
+    #[test]
+    fn a_file_without_a_header_line_is_refused_without_repeating_what_stands_there() {
+        for first in [
+            "A1,ada@shop.example,2026-09-01",
+            "A1,1/9/26",
+            "A1,2026-09-01 10:00:00",
+            "2026-09-01T10:00:00Z,x",
+        ] {
+            let error = read(first.as_bytes(), &TextFormat::default()).unwrap_err().to_string();
+            assert!(error.contains("no header line"), "{first}: {error}");
+            assert!(!error.contains("ada@") && !error.contains("A1"), "{error}");
+        }
+        for name in ["e-mail", "e-mail (@)", "2026", "1.2", "v1.2.3", "Total €"] {
+            assert!(!is_a_value(name), "{name}");
+        }
     }
 
     #[track_caller]

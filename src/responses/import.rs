@@ -73,7 +73,7 @@ pub async fn import_responses(
     let columns = [reader.columns.order_id, reader.columns.email];
     let rejects = Rejects::new(header, written.delimiter)?;
     let records = source.records(written)?;
-    let mut transaction = to.pool.begin().await?;
+    let mut transaction = run::begin(to.pool).await?;
     sqlx::raw_sql(include_str!("import/stage.sql")).execute(&mut *transaction).await?;
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, rejects: &Rejects| {
         let response = reader.read(record)?;

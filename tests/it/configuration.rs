@@ -53,8 +53,33 @@ fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
         "shop = \"maison\"\nformat = \"auto\"",
         "shop = \"maisn\"\nformat = \"auto\"",
         &[&format!(
-            "jobs.toml:{}:1: there is no shop \"maisn\"; did you mean \"maison\"?",
-            line("[jobs.import-orders.params]")
+            "jobs.toml:{}:8: there is no shop \"maisn\"; did you mean \"maison\"?",
+            line("[jobs.import-orders.params]") + 1
+        )],
+    );
+    check(
+        "inbox = \"./data/inbox/orders\"",
+        "inbx = \"./data/inbox/orders\"",
+        &[&format!(
+            "jobs.toml:{}:1: unknown field `inbx`, expected one of `shop`, `format`, `inbox` (did you mean `inbox`?)",
+            line("inbox = \"./data/inbox/orders\"")
+        )],
+    );
+    check(
+        "format = \"auto\"\ninbox",
+        "format = 5\ninbox",
+        &[&format!(
+            "jobs.toml:{}:1: invalid type: integer `5`, expected a string",
+            line("inbox = \"./data/inbox/orders\"") - 1
+        )],
+    );
+    check(
+        "# url = \"postgres://afterword@db.shop.example/afterword\"",
+        "url = \"postgers://afterword:hush@db.shop.example/afterword\"",
+        &[&format!(
+            "jobs.toml:{}:7: this is not the address of a Postgres database (write it as \
+             postgres://user:password@host:5432/database)",
+            line("# url = ")
         )],
     );
     check(
@@ -142,8 +167,16 @@ fn a_mistake_ends_with_exit_code_2_and_shows_the_place() {
 fn no_file_says_how_to_get_one() {
     let dir = crate::support::data_dir();
     let ran =
-        ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(1);
+        ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(2);
     assert!(ran.stderr.contains("afterword init"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_file_that_is_no_text_says_so() {
+    let dir = crate::support::data_dir();
+    std::fs::write(dir.path().join("jobs.toml"), b"# Num\xE9ro").unwrap();
+    let ran = ran(command(dir.path()).arg("check").output().unwrap()).expect(2);
+    assert!(ran.stderr.contains("not UTF-8"), "{}", ran.stderr);
 }
 
 #[tokio::test]

@@ -188,6 +188,15 @@ async fn from_an_order_file_to_testimonials() {
             .contains("not asked, because the order was cancelled")
     );
     program.run(&["explain", "order", "nothing"]).expect(1);
+    assert_eq!(
+        program.run(&["explain", "order", "nothing", "--json"]).expect(1).json(),
+        serde_json::json!([])
+    );
+    let no_shop = program.run(&["explain", "order", "A-1", "--shop", "nowhere"]).expect(2);
+    assert!(no_shop.stderr.contains("there is no shop"), "{}", no_shop.stderr);
+    let checked = program.run(&["check", "--json"]).expect(0).json();
+    let next = checked["jobs"][0]["next"][0].as_str().unwrap().parse::<chrono::DateTime<chrono::Utc>>();
+    assert!(next.is_ok(), "a moment, as everywhere in JSON: {checked}");
 
     // Who opted out is not asked about a later order.
     let later = orders()
@@ -226,11 +235,12 @@ async fn a_log_line_holds_nothing_personal() {
         &["jobs", "history"],
     ] {
         let mut command = crate::support::program::command(program.dir.path());
-        let run = ran(command.env("RUST_LOG", "debug").args(args).output().unwrap());
+        let run = ran(command.env("RUST_LOG", "debug").env_remove("NO_COLOR").args(args).output().unwrap());
         said.push_str(&run.stderr);
         said.push_str(&run.stdout);
     }
     for personal in ["@customer.example", "Canaryname", "Canaryfirst"] {
         assert!(!said.contains(personal), "{personal:?} was said:\n{said}");
     }
+    assert!(said.contains("DEBUG") && !said.contains('\x1b'), "colours are for terminals:\n{said}");
 }

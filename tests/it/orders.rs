@@ -12,6 +12,7 @@ use afterword::orders::run::{Destination, ImportKind, ImportOptions, ImportRepor
 use afterword::orders::{ImportError, OrderStatus};
 use afterword::types::{Clock, ShopId};
 use proptest::prelude::*;
+use sqlx::postgres::PgPoolOptions;
 use tempfile::TempDir;
 
 use crate::support::program::{Program, shipped};
@@ -398,6 +399,41 @@ async fn two_imports_of_one_file_at_once_are_one() {
     assert_eq!(shop.orders().await.len(), 3);
 }
 
+/// A large file takes longer than a statement may take elsewhere, and an import behind it waits longer than others wait for a lock.
+#[tokio::test]
+async fn an_import_may_take_long_and_wait_long() {
+    let shop = Shop::new().await;
+    sqlx::raw_sql(
+        r#"create function dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(1.5); return null; end $$;
+           create trigger dawdle after insert on "order" for each statement execute function dawdle()"#,
+    )
+    .execute(&shop.db.pool)
+    .await
+    .unwrap();
+    let hasty = PgPoolOptions::new()
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql("set statement_timeout = '1s'; set lock_timeout = '500ms'")
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .connect(&shop.db.url)
+        .await
+        .unwrap();
+    let to = Destination { pool: &hasty, shop: shop.id, config: &shop.config.shops[0] };
+    let (options, clock) = (ImportOptions::default(), Clock::Fixed(at("2026-06-01T12:00:00Z")));
+    let formats = &shop.config.order_formats;
+    let (a, b) = (shop.file(THREE), shop.dir.path().join("b.csv"));
+    std::fs::write(&b, THREE.replace("maison", "maisonnette") + "\n").unwrap();
+    let (a, b) = tokio::join!(
+        import_orders(to, formats, &a, &options, clock, &|_, _| {}),
+        import_orders(to, formats, &b, &options, clock, &|_, _| {}),
+    );
+    assert_eq!(a.unwrap().n_inserted + b.unwrap().n_inserted, 3);
+}
+
 #[tokio::test]
 async fn states_are_the_same_in_the_database_and_here() {
     let db = TestDb::new().await;
@@ -483,6 +519,10 @@ async fn the_command() {
     assert!(!ran.stderr.contains("nobody"), "{}", ran.stderr);
     program.run(&["import", "orders", "bad.csv", "--again", "--rejects", "out.csv"]).expect(3);
     assert!(program.path("out.csv").is_file());
+    // What could not be written is named, not the file that was read.
+    let ran =
+        program.run(&["import", "orders", "bad.csv", "--again", "--rejects", "nowhere/out.csv"]).expect(1);
+    assert!(ran.stderr.contains("the rejects cannot be written to nowhere/out.csv"), "{}", ran.stderr);
     let ran = program
         .run(&[
             "import",
