@@ -20,6 +20,7 @@ pub mod config;
 pub mod db;
 pub mod mail;
 pub mod context;
+pub mod import;
 pub mod orders;
 pub mod invitations;
 pub mod responses;

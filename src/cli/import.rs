@@ -12,9 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Exit, Global, output};
 use crate::config::TextFormat;
 use crate::config::problem::did_you_mean;
-use crate::orders::ImportError;
+use crate::import::ImportError;
+use crate::import::run::{Destination, ImportOptions, ImportReport};
 use crate::orders::import::import_orders;
-use crate::orders::run::{Destination, ImportOptions, ImportReport};
 use crate::responses::import::{Asked, import_responses};
 
 /// Read a file of orders or of answers, once

@@ -15,7 +15,6 @@ use anyhow::Context as _;
 use chrono_tz::Tz;
 
 use self::problem::{ConfigError, Problems};
-pub use self::validate::{ORDER_COLUMNS, RESPONSE_COLUMNS};
 use crate::survey::Survey;
 use crate::types::Locale;
 

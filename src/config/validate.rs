@@ -19,32 +19,13 @@ use super::{
 };
 use crate::jobs;
 use crate::mail::templates::check_wording;
+use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
+use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
 use crate::scheduler::Schedule;
 use crate::survey::{
     Choice, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey, Texts, Trigger, When,
     Yes,
 };
-
-/// The columns an order file can fill.
-pub const ORDER_COLUMNS: &[&str] = &[
-    "order_id",
-    "email",
-    "ordered_at",
-    "fulfilled_at",
-    "status",
-    "first_name",
-    "last_name",
-    "locale",
-    "country",
-    "currency",
-    "total",
-    "items",
-];
-/// Those without which an order is none.
-const REQUIRED_ORDER_COLUMNS: &[&str] = &["order_id", "email", "ordered_at"];
-/// The columns a response file can fill, besides its answers.
-pub const RESPONSE_COLUMNS: &[&str] = &["order_id", "email", "answered_at", "external_id", "display_name"];
-const REQUIRED_RESPONSE_COLUMNS: &[&str] = &["order_id", "answered_at"];
 
 const DEFAULT_COLOR: &str = "#1f5d4c";
 const DAY: TimeDelta = TimeDelta::days(1);
@@ -660,7 +641,7 @@ fn response_format(
     check_format_name(name, span, problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
-    let columns = columns(&format.columns, RESPONSE_COLUMNS, REQUIRED_RESPONSE_COLUMNS, problems);
+    let columns = columns(&format.columns, RESPONSE_COLUMNS, MAPPED_RESPONSE_COLUMNS, problems);
     known("survey", &format.survey, surveys.iter().map(|survey| survey.key.as_str()), problems)?;
     let survey = surveys.iter().find(|survey| survey.key == text(&format.survey))?;
     for (question, word) in &format.answers {

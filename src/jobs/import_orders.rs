@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use super::{Job, JobError, Run, RunReport, inbox, unknown};
 use crate::config::Config;
+use crate::import::run::{Destination, ImportOptions};
 use crate::orders::import::import_orders;
-use crate::orders::run::{Destination, ImportOptions};
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::{Job, JobError, Run, RunReport, inbox, unknown};
 use crate::config::Config;
-use crate::orders::run::{Destination, ImportOptions};
+use crate::import::run::{Destination, ImportOptions};
 use crate::responses::import::{Asked, import_responses};
 
 /// `[jobs.<name>.params]`

@@ -16,9 +16,9 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{JobError, Run, RunOutcome, RunReport, counted, runner};
-use crate::orders::ImportError;
-use crate::orders::rejects;
-use crate::orders::run::ImportReport;
+use crate::import::ImportError;
+use crate::import::rejects;
+use crate::import::run::ImportReport;
 use crate::types::Clock;
 
 /// A file that was written to within this time may still be growing, and waits for the next run.

@@ -1,5 +1,5 @@
 //! A file of orders becomes rows: settle how it is written and what its columns are, read it into a temporary table by binary COPY,
-//! merge that into what is there, record the run. All in one transaction; see [`super::run`] for what happens if we die half way.
+//! merge that into what is there, record the run. All in one transaction; see [`crate::import::run`] for what happens if we die half way.
 //!
 //! A row whose order stands again further down in the same file counts as unchanged: the later row is the one that holds. A column
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
@@ -13,17 +13,17 @@ use std::path::Path;
 
 use csv::ByteRecord;
 
-use super::ImportError;
-use super::copy::CopyBuffer;
-use super::field::Times;
 use super::format::{OrderFormat, choose};
 use super::parse::{NewOrder, OrderReader};
-use super::rejects::Rejects;
-use super::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
 use super::store;
-use super::text::{Fault, Source, Written};
 use crate::config::OrderMapping;
 use crate::db::{self, Table};
+use crate::import::ImportError;
+use crate::import::copy::CopyBuffer;
+use crate::import::rejects::Rejects;
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
+use crate::import::text::{Fault, Source, Written};
+use crate::import::times::Times;
 use crate::types::Clock;
 
 /// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.

@@ -1,5 +1,5 @@
 //! Answers that another tool collected. A file comes in, one row an answered questionnaire; revisions, their answers and pending
-//! testimonials go out. How files are read and what happens if we die half way: as for orders, see [`crate::orders::run`].
+//! testimonials go out. How files are read and what happens if we die half way: as for orders, see [`crate::import::run`].
 //!
 //! A row belongs to the order it names, or, where it names none, to the customer's latest order before the answer. All rows are kept
 //! as revisions; of an order's human answers to a survey the one answered last counts, in whatever order they are imported, and also
@@ -18,18 +18,23 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
 use crate::config::problem::did_you_mean;
-use crate::config::{RESPONSE_COLUMNS, ResponseMapping, TextFormat};
+use crate::config::{ResponseMapping, TextFormat};
 use crate::db::{self, Table};
-use crate::orders::ImportError;
-use crate::orders::copy::CopyBuffer;
-use crate::orders::field::{self, Times};
-use crate::orders::format::{Search, one_of, unknown_format};
-use crate::orders::parse::{given, on, refuse_nul, text};
-use crate::orders::rejects::Rejects;
-use crate::orders::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
-use crate::orders::text::{Fault, Source, Written};
+use crate::import::ImportError;
+use crate::import::copy::CopyBuffer;
+use crate::import::header::{Search, one_of, unknown_format};
+use crate::import::rejects::Rejects;
+use crate::import::row::{self, given, on, refuse_nul, text};
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
+use crate::import::text::{Fault, Source, Written};
+use crate::import::times::Times;
 use crate::survey::{self, Question, QuestionKind, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
+
+/// The columns a file of answers can fill, besides its answers.
+pub const RESPONSE_COLUMNS: &[&str] = &["order_id", "email", "answered_at", "external_id", "display_name"];
+/// Those that a format of jobs.toml has to name.
+pub const MAPPED_RESPONSE_COLUMNS: &[&str] = &["order_id", "answered_at"];
 
 /// What may have been asked, and how the answers may be written.
 #[derive(Debug, Clone, Copy)]
@@ -371,12 +376,10 @@ impl ResponseReader {
         if record.as_slice().contains(&0) {
             refuse_nul(record, columns.answers.iter().map(|(_, column)| *column))?;
         }
-        let order = given(columns.order_id, record, field::external_id)?;
+        let order = given(columns.order_id, record, row::external_id)?;
         let email = match order {
             Some(_) => None,
-            None => given(columns.email, record, |text| {
-                EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0))
-            })?,
+            None => given(columns.email, record, row::email)?,
         };
         if order.is_none() && email.is_none() {
             let column = columns.order_id.or(columns.email);
@@ -408,8 +411,8 @@ impl ResponseReader {
             order,
             email,
             answered_at: on(columns.answered_at, record, |text| self.times.parse(text))?,
-            external_id: given(columns.external_id, record, field::external_id)?,
-            display_name: columns.display_name.and_then(|column| field::name(text(record, column))),
+            external_id: given(columns.external_id, record, row::external_id)?,
+            display_name: columns.display_name.and_then(|column| row::name(text(record, column))),
             consent_version,
             answers: Value::Object(answers),
         })

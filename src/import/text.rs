@@ -22,8 +22,8 @@ use csv::ByteRecord;
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use sha2::{Digest as _, Sha256};
 
+use super::ImportError;
 use crate::config::TextFormat;
-use crate::orders::ImportError;
 
 /// Longest field in bytes of UTF-8; a row with a longer one is rejected.
 pub const MAX_FIELD: usize = 64 * 1024;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use csv::ByteRecord;
 use serde::Serialize;
 
-use crate::orders::text::{Fault, unnamed_file};
+use super::text::{Fault, unnamed_file};
 
 /// So many rejects are shown in a report.
 pub const SHOWN: usize = 20;
