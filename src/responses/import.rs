@@ -19,13 +19,13 @@ use sqlx::{PgConnection, Row as _};
 
 use crate::config::problem::did_you_mean;
 use crate::config::{ResponseMapping, TextFormat};
-use crate::db::{self, Table};
+use crate::db::Table;
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::header::{Search, one_of, unknown_format};
 use crate::import::rejects::Rejects;
 use crate::import::row::{self, given, on, refuse_nul, text};
-use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
 use crate::survey::{self, Question, QuestionKind, Survey};
@@ -89,8 +89,7 @@ pub async fn import_responses(
         run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
     let (n_read, mut rejects) = staged;
 
-    run::lock(&mut transaction, to.shop).await?;
-    let id = run::next_id(&mut transaction).await?;
+    let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
     let version =
         survey::version(&mut transaction, to.shop, &format.survey, clock.now()).await.map_err(|error| {
             match error.downcast::<sqlx::Error>() {
@@ -108,21 +107,8 @@ pub async fn import_responses(
     };
     report.n_inserted = merge.run(&mut transaction).await?;
     report.n_read = n_read;
-    report.n_rejected = rejects.n;
-    report.n_unchanged = n_read - rejects.n - report.n_inserted;
-    report.rejects.clone_from(&rejects.first);
-    if let Some(path) = &options.rejects {
-        rejects.write(path)?;
-    }
-    if options.dry_run {
-        transaction.rollback().await?;
-    } else {
-        let times = [started_at, clock.now()];
-        run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
-        db::analyze_grown(&mut transaction, Table::Response, report.n_inserted).await?;
-        db::analyze_grown(&mut transaction, Table::Answer, report.n_inserted).await?;
-        transaction.commit().await?;
-    }
+    run.finish(transaction, &mut report, rejects, options, [Table::Response, Table::Answer], clock.now())
+        .await?;
     progress(length, length);
     Ok(report)
 }
@@ -314,6 +300,7 @@ fn settle(
         let text = options.laid_over(&format.text);
         let written = source.written(&text)?;
         let header = source.header(written)?;
+        seen.clone_from(&header);
         match format.bind(&header) {
             Ok(columns) => {
                 let is_generic = format.name == "generic";
@@ -328,7 +315,6 @@ fn settle(
                 return Err(ImportError::Unusable(format!("does not fit the format {name}: {problem}")));
             }
         }
-        seen = source.header(written)?;
     }
     let (format, text, written, header, columns) = one_of(fitting, |fit| &fit.0.name, lacks, &seen)?;
     let zone = text.timezone.unwrap_or(shops_zone);
@@ -479,14 +465,9 @@ async fn match_orders(
     [order_id, email]: [Option<usize>; 2],
     rejects: &mut Rejects,
 ) -> Result<(), ImportError> {
-    for statement in [
-        "analyze staged_response",
-        include_str!("import/match_order_id.sql"),
-        include_str!("import/match_address.sql"),
-    ] {
-        let query = sqlx::query(statement).persistent(false);
-        let query = if statement.contains("$1") { query.bind(shop) } else { query };
-        query.execute(&mut *connection).await?;
+    sqlx::raw_sql("analyze staged_response").execute(&mut *connection).await?;
+    for statement in [include_str!("import/match_order_id.sql"), include_str!("import/match_address.sql")] {
+        sqlx::query(statement).persistent(false).bind(shop).execute(&mut *connection).await?;
     }
     let mut unmatched = sqlx::query(
         r#"select line, "row", order_external_id is not null from staged_response where order_id is null order by line"#,

@@ -24,6 +24,7 @@ use super::TestimonialState;
 use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
+use crate::db::{self, Turn};
 use crate::types::ShopId;
 use new_file::NewFile;
 
@@ -134,7 +135,8 @@ async fn write(
     write_row(&mut rows, export.format.columns)?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
-        lock_exports(&mut tx, *id).await?;
+        // Two at once would give a testimonial two first dates.
+        db::take_turn(&mut tx, Turn::Exports, *id).await?;
         let house = House { shop, names: export.names, now };
         let first_published = write_shop(&mut tx, *id, house, export, &mut rows, &mut report).await?;
         report.n_first_published += first_published.len() as u64;
@@ -210,16 +212,6 @@ async fn mark_published(
     )
     .execute(conn)
     .await?;
-    Ok(())
-}
-
-/// One export of a shop at a time, until the transaction ends: two at once would give a testimonial two first dates.
-async fn lock_exports(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
-    // Any number that nobody else uses.
-    const EXPORTS: i32 = 0x6177_0005;
-    sqlx::query!(r#"select pg_advisory_xact_lock($1, $2) as "locked: _""#, EXPORTS, shop.0)
-        .execute(conn)
-        .await?;
     Ok(())
 }
 
