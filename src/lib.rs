@@ -8,11 +8,12 @@
 //! 4. [`metrics`]: rates with their intervals.
 //! 5. [`testimonials`]: what may be published goes out as CSV.
 //!
-//! [`cli`], [`web`] and [`scheduler`] call [`jobs`]; jobs call the stages; a stage may use the types of an earlier stage, never of a
-//! later one; every stage stands on [`mail`], [`db`], [`survey`] and [`types`].
+//! [`cli`], [`web`] and [`scheduler`] call [`jobs`] and the stages; jobs call the stages; a stage may use the types of an earlier stage,
+//! never of a later one; every stage stands on [`import`], [`mail`], [`db`], [`survey`] and [`types`].
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod types;
+pub mod nearest;
 pub mod token;
 pub mod process;
 pub mod survey;

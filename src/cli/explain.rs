@@ -9,6 +9,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::{Exit, Global, output};
+use crate::config::Shop;
 use crate::context::Context;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::suppression::SuppressionReason;
@@ -136,9 +137,12 @@ struct Testimonial {
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let What::Order { id, shop } = args.what;
     let opened = super::open(global).await?;
-    let stories = stories(&opened.context, &id, shop.as_deref()).await;
+    let stories = match super::shops(&opened.context, shop.as_deref()) {
+        Some(shops) => Some(stories(&opened.context, &shops, &id).await),
+        None => None,
+    };
     opened.close().await;
-    let stories = stories?;
+    let Some(stories) = stories.transpose()? else { return Ok(Exit::Usage) };
     if stories.is_empty() {
         output::say(&format!(
             "No order is called {id:?}. It has not been imported, or its file calls it otherwise."
@@ -155,11 +159,10 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-async fn stories(context: &Context, id: &str, shop: Option<&str>) -> anyhow::Result<Vec<(Story, Tz)>> {
+async fn stories(context: &Context, shops: &[(ShopId, &Shop)], id: &str) -> anyhow::Result<Vec<(Story, Tz)>> {
     let mut stories = Vec::new();
-    for (shop_id, shop) in context.shops.iter().filter(|(_, other)| shop.is_none_or(|shop| shop == other.key))
-    {
-        if let Some(story) = story(context, shop_id, &shop.key, id).await? {
+    for (shop_id, shop) in shops {
+        if let Some(story) = story(context, *shop_id, &shop.key, id).await? {
             stories.push((story, shop.timezone));
         }
     }

@@ -11,7 +11,6 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Global, output};
 use crate::config::TextFormat;
-use crate::config::problem::did_you_mean;
 use crate::import::ImportError;
 use crate::import::run::{Destination, ImportOptions, ImportReport};
 use crate::orders::import::import_orders;
@@ -114,10 +113,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let chosen = match (&file.shop, &shops[..]) {
         (None, [only]) => Ok(*only),
         (None, _) => Err("there are several shops; name one with --shop".to_owned()),
-        (Some(key), _) => context.shops.by_key(key).ok_or_else(|| {
-            let hint = did_you_mean(key, shops.iter().map(|(_, shop)| shop.key.as_str()));
-            format!("there is no shop {key:?}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default())
-        }),
+        (Some(key), _) => context.shops.by_key(key).map_err(|unknown| unknown.to_string()),
     };
     let (shop, config) = match chosen {
         Ok(chosen) => chosen,

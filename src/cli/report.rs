@@ -49,13 +49,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 async fn report(args: &Args, global: &Global, context: &crate::context::Context) -> anyhow::Result<Exit> {
-    let shops = match context.shops.named(args.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(unknown) => {
-            output::say(&format!("error: {unknown}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
     let window = Window { from: args.from, to: args.to };
     let as_of = context.clock.now();
     if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {

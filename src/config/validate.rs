@@ -11,7 +11,7 @@ use chrono_tz::Tz;
 use encoding_rs::Encoding;
 use toml::Spanned;
 
-use super::problem::{Problems, did_you_mean};
+use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
     App, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping, ResponseMapping,
@@ -19,6 +19,7 @@ use super::{
 };
 use crate::jobs;
 use crate::mail::templates::check_wording;
+use crate::nearest::{self, did_you_mean};
 use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
 use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
 use crate::scheduler::Schedule;
@@ -829,17 +830,14 @@ fn timezone(word: &Word, problems: &mut Problems<'_>) -> Option<Tz> {
 fn known<'k>(
     what: &str,
     word: &Word,
-    names: impl Iterator<Item = &'k str> + Clone,
+    mut names: impl Iterator<Item = &'k str> + Clone,
     problems: &mut Problems<'_>,
 ) -> Option<()> {
     let typed = text(word);
-    if names.clone().any(|name| name == typed) {
+    let help = nearest::hint(typed, names.clone());
+    if names.any(|name| name == typed) {
         return Some(());
     }
-    let help = did_you_mean(typed, names.clone()).or_else(|| {
-        let names: Vec<&str> = names.collect();
-        (!names.is_empty()).then(|| format!("known: {}", names.join(", ")))
-    });
     problems.add(word.span(), format!("there is no {what} {typed:?}"), help);
     None
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::ImportError;
 use super::rejects::ADDED;
-use crate::config::problem::did_you_mean;
+use crate::nearest::did_you_mean;
 
 /// A search for columns in a header, which gathers everything that does not fit.
 #[derive(Debug)]

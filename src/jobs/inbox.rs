@@ -21,6 +21,11 @@ use crate::import::rejects;
 use crate::import::run::ImportReport;
 use crate::types::Clock;
 
+/// The format of the files where the parameters name none.
+pub(super) fn auto() -> String {
+    "auto".to_owned()
+}
+
 /// A file that was written to within this time may still be growing, and waits for the next run.
 const STILL_GROWING: Duration = Duration::from_secs(2);
 

@@ -17,7 +17,6 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
-use crate::config::problem::did_you_mean;
 use crate::config::{ResponseMapping, TextFormat};
 use crate::db::Table;
 use crate::import::ImportError;
@@ -28,6 +27,7 @@ use crate::import::row::{self, given, on, refuse_nul, text};
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
+use crate::nearest::did_you_mean;
 use crate::survey::{self, Question, QuestionKind, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
 

@@ -5,10 +5,10 @@ mod generic;
 
 use std::collections::BTreeMap;
 
-use crate::config::problem::did_you_mean;
 use crate::config::{OrderMapping, TextFormat};
 use crate::import::ImportError;
 use crate::import::header::{Search, one_of, unknown_format};
+use crate::nearest::did_you_mean;
 use crate::orders::OrderStatus;
 
 /// The columns an order file can fill.
