@@ -14,6 +14,7 @@
 
 pub mod types;
 pub mod nearest;
+pub mod masked;
 pub mod token;
 pub mod process;
 pub mod survey;

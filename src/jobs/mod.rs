@@ -90,7 +90,7 @@ pub enum RunOutcome {
     Partial,
 }
 
-/// A job that could not do its work. What it says is kept in the ledger, after [`runner`] has taken out what may be personal.
+/// A job that could not do its work. What it says is kept in the ledger, after [`masked`](crate::masked) has taken out what may be personal.
 pub type JobError = anyhow::Error;
 
 /// A line of [`JOB_KINDS`].
