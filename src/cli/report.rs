@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::{Exit, Global, output};
 use crate::metrics::window::{Bound, Window};
 use crate::metrics::{self, Report, report_html};
-use crate::testimonials::export::new_file::NewFile;
+use crate::new_file::NewFile;
 
 /// The indicators, with their intervals
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ fn write_page(report: &Report, path: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(page.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     file.sync()?;
-    file.publish()
+    Ok(file.publish()?)
 }
 
 fn in_tables(report: &Report) -> String {

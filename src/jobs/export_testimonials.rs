@@ -15,7 +15,7 @@ use serde::Deserialize;
 use super::{Job, JobError, Run, RunReport, counted};
 use crate::config::Config;
 use crate::nearest::unknown;
-use crate::testimonials::export::new_file::NewFile;
+use crate::new_file::NewFile;
 use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
 
 /// `[jobs.<name>.params]`
@@ -88,7 +88,7 @@ fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(latest)?;
     io::copy(&mut dated, &mut file).with_context(|| format!("writing {}", latest.display()))?;
     file.sync()?;
-    file.publish()
+    Ok(file.publish()?)
 }
 
 fn text(report: &ExportReport) -> String {

@@ -7,7 +7,6 @@
 //!
 //! A new format is a file and a line in [`EXPORT_FORMATS`].
 
-pub mod new_file;
 mod generic;
 
 use std::collections::BTreeMap;
@@ -25,8 +24,8 @@ use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
 use crate::db::{self, Turn};
+use crate::new_file::NewFile;
 use crate::types::ShopId;
-use new_file::NewFile;
 
 /// How testimonials are written.
 #[derive(Debug)]
