@@ -316,7 +316,7 @@ fn survey(
     let questionnaire = Questionnaire { questions };
     // A rule about a question that was itself wrong would only say the same twice.
     let recommendation = match &survey.recommendation {
-        Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)?),
+        Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)),
         _ => None,
     };
     let mailed = survey.mailed.unwrap_or(true);
@@ -335,7 +335,10 @@ fn survey(
     let answer_within = duration(survey.answer_within.as_ref(), DAY * 60, problems);
     let edit_within = duration(survey.edit_within.as_ref(), DAY * 14, problems);
     let send_window = survey.send_window.as_ref().map(|window| self::send_window(window, problems));
-    complete.then_some(())?;
+    let recommendation = settle(recommendation)?;
+    if !complete {
+        return None;
+    }
     Some(Survey {
         key: key.to_owned(),
         shops: survey.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect()),
@@ -458,17 +461,6 @@ fn texts(
     Texts(wordings.clone())
 }
 
-/// The answers a question can get, where they can be listed.
-fn possible_answers(kind: &QuestionKind) -> Option<Vec<String>> {
-    match kind {
-        QuestionKind::Recommend => Some(vec!["yes".to_owned(), "no".to_owned()]),
-        QuestionKind::Nps => Some((0..=10).map(|n| n.to_string()).collect()),
-        QuestionKind::Rating => Some((1..=5).map(|n| n.to_string()).collect()),
-        QuestionKind::Choice { choices } => Some(choices.iter().map(|choice| choice.key.clone()).collect()),
-        QuestionKind::Text { .. } | QuestionKind::Consent { .. } => None,
-    }
-}
-
 fn when(
     when: &Spanned<BTreeMap<String, Vec<String>>>,
     earlier: &[Question],
@@ -489,7 +481,7 @@ fn when(
         problems.add(span, format!("no earlier question is called {question:?}"), help);
         return None;
     };
-    let possible = possible_answers(&asked.kind).unwrap_or_default();
+    let possible = asked.kind.options().unwrap_or_default();
     for answer in answers.iter().filter(|answer| !possible.contains(answer)) {
         let help = did_you_mean(answer, possible.iter().map(String::as_str))
             .or_else(|| Some(format!("its answers are {}", possible.join(", "))));
@@ -509,7 +501,7 @@ fn recommendation(
     let span = rule.yes.span();
     let yes = match (rule.yes.get_ref(), &question.kind) {
         (raw::Yes::Choices(choices), QuestionKind::Recommend | QuestionKind::Choice { .. }) => {
-            let possible = possible_answers(&question.kind).unwrap_or_default();
+            let possible = question.kind.options().unwrap_or_default();
             for choice in choices.iter().filter(|choice| !possible.contains(choice)) {
                 let help = did_you_mean(choice, possible.iter().map(String::as_str));
                 problems.add(span.clone(), format!("{choice:?} is no answer to {:?}", question.key), help);
@@ -546,8 +538,8 @@ fn recommendation(
 fn score_range(range: &str, kind: &QuestionKind) -> Option<(i16, i16)> {
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-    let (least, most) = if matches!(kind, QuestionKind::Nps) { (0, 10) } else { (1, 5) };
-    (least <= low && low <= high && high <= most).then_some((low, high))
+    let scores = kind.scores()?;
+    (low <= high && scores.contains(&low) && scores.contains(&high)).then_some((low, high))
 }
 
 fn send_window(window: &raw::SendWindow, problems: &mut Problems<'_>) -> Option<SendWindow> {

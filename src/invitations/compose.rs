@@ -161,15 +161,13 @@ pub fn options(
     fallback: &Locale,
     words: &Words,
 ) -> Option<Vec<(String, String)>> {
-    let numbers = |scores: std::ops::RangeInclusive<i16>| {
-        Some(scores.map(|score| (score.to_string(), score.to_string())).collect())
-    };
     match &question.kind {
         QuestionKind::Recommend => {
             Some(vec![("yes".to_owned(), words.yes.clone()), ("no".to_owned(), words.no.clone())])
         }
-        QuestionKind::Nps => numbers(0..=10),
-        QuestionKind::Rating => numbers(1..=5),
+        QuestionKind::Nps | QuestionKind::Rating => {
+            question.kind.options().map(|scores| scores.into_iter().map(|n| (n.clone(), n)).collect())
+        }
         QuestionKind::Choice { choices } => {
             let label = |choice: &Choice| match &choice.text {
                 Some(texts) => texts.get(locale, fallback).to_owned(),

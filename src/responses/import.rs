@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -411,13 +412,15 @@ fn answer(kind: &QuestionKind, text: &str) -> Result<Option<Value>, Cow<'static,
     if word.is_empty() {
         return Ok(None);
     }
-    let score = |low: i16, high: i16| {
-        let score = word.parse::<i16>().ok().filter(|score| (low..=high).contains(score));
-        score.map(Value::from).ok_or_else(|| Cow::from(format!("is no whole number from {low} to {high}")))
+    let score = |scores: RangeInclusive<i16>| {
+        let score = word.parse::<i16>().ok().filter(|score| scores.contains(score));
+        score.map(Value::from).ok_or_else(|| {
+            Cow::from(format!("is no whole number from {} to {}", scores.start(), scores.end()))
+        })
     };
     match kind {
-        QuestionKind::Rating => score(1, 5),
-        QuestionKind::Nps => score(0, 10),
+        QuestionKind::Rating => score(survey::RATING),
+        QuestionKind::Nps => score(survey::NPS),
         QuestionKind::Recommend | QuestionKind::Consent { .. } => match word.to_lowercase().as_str() {
             "yes" | "oui" | "true" | "1" => Ok(Value::from("yes")),
             "no" | "non" | "false" | "0" => Ok(Value::from("no")),

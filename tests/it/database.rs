@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::support::factories::{self, Order, Response};
+use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, data_dir, on_own_runtime, say, shared, test_name};
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
@@ -56,6 +57,23 @@ async fn the_factories_make_a_whole_story() {
     let mut connection = db.pool.acquire().await.unwrap();
     let asked = afterword::survey::asked(&mut connection, shop, version).await.unwrap();
     assert_eq!(asked.in_mail().unwrap().key, "recommend");
+}
+
+#[tokio::test]
+async fn a_questionnaire_that_was_asked_before_is_found_without_waiting() {
+    let program = Program::new(&shipped()).await;
+    let context = program.context(factories::at("2026-03-12T10:00:00Z")).await;
+    let (shop, _) = context.shops.by_key("maison").unwrap();
+    let survey = context.config.survey("satisfaction").unwrap();
+    let (mut one, mut other) = (context.pool.begin().await.unwrap(), context.pool.begin().await.unwrap());
+    let first = afterword::survey::version(&mut one, shop, survey, context.clock.now()).await.unwrap();
+    one.commit().await.unwrap();
+    let mut one = context.pool.begin().await.unwrap();
+    // A transaction that takes minutes, and another one meanwhile: whoever waits is refused after `lock_timeout`.
+    for transaction in [&mut one, &mut other] {
+        let again = afterword::survey::version(transaction, shop, survey, context.clock.now()).await;
+        assert_eq!(again.unwrap(), first);
+    }
 }
 
 #[test]
