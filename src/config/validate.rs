@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta, Weekday};
 use chrono_tz::Tz;
-use encoding_rs::Encoding;
 use toml::Spanned;
 
 use super::problem::Problems;
@@ -702,31 +701,10 @@ fn text_format(
     [delimiter, encoding, zone, date_format]: [&Option<Word>; 4],
     problems: &mut Problems<'_>,
 ) -> Option<TextFormat> {
-    let delimiter = delimiter.as_ref().map(|word| {
-        parsed(word, problems, |text| match text.as_bytes() {
-            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'"' => Ok(*byte),
-            _ => Err("expected one character such as \";\" or \"\\t\"".to_owned()),
-        })
-    });
-    let encoding = encoding.as_ref().map(|word| {
-        parsed(word, problems, |text| {
-            Encoding::for_label(text.as_bytes()).ok_or_else(|| {
-                "is not an encoding; expected a name such as utf-8, windows-1252 or utf-16le".to_owned()
-            })
-        })
-    });
+    let delimiter = delimiter.as_ref().map(|word| parsed(word, problems, TextFormat::parse_delimiter));
+    let encoding = encoding.as_ref().map(|word| parsed(word, problems, TextFormat::parse_encoding));
     let zone = zone.as_ref().map(|word| timezone(word, problems));
-    let date_format = date_format.as_ref().map(|word| {
-        parsed(word, problems, |text| {
-            let well_formed =
-                chrono::format::StrftimeItems::new(text).all(|item| item != chrono::format::Item::Error);
-            if well_formed {
-                Ok(text.to_owned())
-            } else {
-                Err("expected a notation such as %d/%m/%Y %H:%M".to_owned())
-            }
-        })
-    });
+    let date_format = date_format.as_ref().map(|word| parsed(word, problems, TextFormat::parse_date_format));
     // A value that was given and was wrong has been noted; the format is then not usable.
     Some(TextFormat {
         delimiter: settle(delimiter)?,
