@@ -12,6 +12,7 @@ use crate::config::{Config, Transport, secret};
 use crate::db;
 use crate::mail::templates::Templates;
 use crate::mail::transport::Connection;
+use crate::scheduler::Schedule;
 use crate::types::Clock;
 
 /// How many firings of each job are shown.
@@ -123,15 +124,12 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
         .jobs
         .iter()
         .map(|job| {
-            let mut next = Vec::new();
-            let mut after = now;
-            if let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) {
-                while next.len() < FIRINGS {
-                    let Some(firing) = schedule.next_after(after) else { break };
-                    next.push(firing.with_timezone(&schedule.timezone()).format("%a %F %R %Z").to_string());
-                    after = firing;
-                }
-            }
+            let shown = |schedule: &Schedule| {
+                let local = |at: DateTime<Utc>| at.with_timezone(&schedule.timezone());
+                let next = schedule.after(now).take(FIRINGS);
+                next.map(|at| local(at).format("%a %F %R %Z").to_string()).collect()
+            };
+            let next = job.schedule.as_ref().filter(|_| job.enabled).map(shown).unwrap_or_default();
             Job {
                 job: job.name.clone(),
                 kind: job.kind,

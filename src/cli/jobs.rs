@@ -125,9 +125,9 @@ fn next(config: &Config, now: DateTime<Utc>, n: usize, as_json: bool) -> anyhow:
     let upcoming: Vec<(Tz, Upcoming<'_>)> = scheduled
         .filter_map(|job| {
             let schedule = job.schedule.as_ref()?;
-            let next = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at)).take(n);
+            let next = schedule.after(now).take(n).collect();
             let timezone = schedule.timezone();
-            Some((timezone, Upcoming { job: &job.name, timezone: timezone.name(), next: next.collect() }))
+            Some((timezone, Upcoming { job: &job.name, timezone: timezone.name(), next }))
         })
         .collect();
     if as_json {

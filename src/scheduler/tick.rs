@@ -178,7 +178,7 @@ async fn look_at(
             Duration::ZERO
         }
     };
-    let Plan { skip, run, .. } = give_way(plan, &standing, job.catch_up, waited);
+    let Plan { skip, run } = give_way(plan, &standing, job.catch_up, waited);
     for Skip { scheduled_for, reason } in &skip {
         if ledger::skip(&context.pool, &job.name, *scheduled_for, reason).await? {
             let name = &job.name;
