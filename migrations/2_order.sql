@@ -43,4 +43,6 @@ create table "order" (
 create index order_customer_idx on "order" (shop_id, customer_id, ordered_at) include (status);
 -- What became due since yesterday is found here, whatever the age of the shop.
 create index order_fulfilled_idx on "order" (shop_id, fulfilled_at) include (customer_id) where fulfilled_at is not null;
+-- What an import has brought since the last decision, however old it is.
+create index order_import_run_idx on "order" (shop_id, import_run_id);
 create index order_ordered_idx on "order" (shop_id, ordered_at);

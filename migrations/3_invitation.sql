@@ -65,6 +65,18 @@ create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at
 -- The throttle asks when a customer was last asked.
 create index invitation_customer_idx on invitation (shop_id, customer_id, decided_at) where state <> 'skipped';
 
+-- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
+-- and was written by an import up to `import_run_id` has its decision. Another trigger or delay starts from the beginning.
+create table decided_until (
+    shop_id       int not null references shop,
+    survey        text not null,
+    trigger       text not null,
+    delay         interval not null,
+    due_until     timestamptz not null,
+    import_run_id bigint not null,
+    primary key (shop_id, survey)
+);
+
 create type attempt_outcome as enum ('sent', 'deferred', 'failed', 'unknown');
 
 -- One row per try, written with the outcome. The relay's text is kept without addresses.

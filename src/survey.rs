@@ -62,6 +62,16 @@ pub enum Trigger {
     Ordered,
 }
 
+impl Trigger {
+    /// As it is written in jobs.toml.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Fulfilled => "fulfilled",
+            Self::Ordered => "ordered",
+        }
+    }
+}
+
 /// Weekdays and hours in which mails may leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendWindow {

@@ -2,14 +2,19 @@
 
 use super::{Exit, Global, output};
 use crate::invitations::InvitationState;
-use crate::invitations::outbox;
+use crate::invitations::outbox::{self, Resolution};
+use crate::types::InvitationId;
 
 /// What is queued, deferred or unknown
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  afterword outbox\n  afterword outbox --state unknown --json\n  afterword outbox --state sent"
-)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:\n  afterword outbox\n  afterword outbox --state unknown --json\n  \
+    afterword outbox resolve 4711 --accept\n\n\
+    Unknown: the connection or the program died between the end of the mail and the relay's answer. Such a mail is never sent again\n\
+    by itself. Look it up in the relay's log by its Message-ID (--json shows it), or let an answer to it settle it.")]
 pub struct Args {
+    #[command(subcommand)]
+    resolve: Option<Subcommand>,
     /// Only this state; absent: all that is not settled
     #[arg(long)]
     state: Option<InvitationState>,
@@ -18,11 +23,31 @@ pub struct Args {
     n: i64,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Subcommand {
+    /// Settle a mail of which nobody could know whether it arrived
+    #[command(group = clap::ArgGroup::new("how").required(true))]
+    Resolve {
+        /// The mail's number in `afterword outbox`
+        id: i64,
+        /// The relay has it: it counts as sent
+        #[arg(long, group = "how")]
+        accept: bool,
+        /// The relay does not have it: mail it again
+        #[arg(long, group = "how")]
+        resend: bool,
+    },
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    if let Some(Subcommand::Resolve { id, accept, .. }) = args.resolve {
+        let resolution = if accept { Resolution::Accept } else { Resolution::Resend };
+        return resolve(InvitationId(id), resolution, global).await;
+    }
     let opened = super::open(global).await?;
     let entries = outbox::list(&opened.context.pool, args.state, args.n).await?;
     opened.close().await;
@@ -50,5 +75,23 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         ["id", "shop", "order", "survey", "state", "tries", "due (UTC)", "last error"],
         rows,
     ))?;
+    Ok(Exit::Done)
+}
+
+async fn resolve(id: InvitationId, resolution: Resolution, global: &Global) -> anyhow::Result<Exit> {
+    let opened = super::open(global).await?;
+    let context = &opened.context;
+    let resolved = outbox::resolve(&context.pool, id, resolution, context.clock.now()).await;
+    opened.close().await;
+    if !resolved? {
+        output::say(&format!(
+            "error: there is no unknown mail {id}; `afterword outbox --state unknown` lists them"
+        ));
+        return Ok(Exit::Failed);
+    }
+    output::say(match resolution {
+        Resolution::Accept => "It counts as sent.",
+        Resolution::Resend => "It is queued, and the next run mails it again.",
+    });
     Ok(Exit::Done)
 }

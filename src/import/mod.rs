@@ -1,4 +1,4 @@
-//! How a file comes in, whatever it holds: [1] orders and [3] answers share it.
+//! How a file comes in, whatever it holds: orders (stage 1) and answers (stage 3) share it.
 //!
 //! [`text`] makes records of bytes, [`header`] finds columns, [`row`] and [`times`] read fields, [`rejects`] keeps the rows that could
 //! not be taken, [`copy`] brings the others to Postgres, and [`run`] records that the file was read.

@@ -13,7 +13,7 @@ use super::text::{Fault, unnamed_file};
 use crate::new_file::NewFile;
 
 /// So many rejects are shown in a report.
-pub const SHOWN: usize = 20;
+const SHOWN: usize = 20;
 
 /// A row that could not be taken, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -202,18 +202,13 @@ fn safe_mailbox(mailbox: &Mailbox) -> Mailbox {
 /// A name that can stand in a header. The mail library panics on a line break in a name, and what a shop's file calls a name can hold
 /// anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SafeName(String);
+struct SafeName(String);
 
 impl SafeName {
     /// At most 100 characters of it, on one line; `None` when nothing is left.
-    pub fn new(name: &str) -> Option<Self> {
+    fn new(name: &str) -> Option<Self> {
         let name = clean(name, 100);
         (!name.is_empty()).then_some(Self(name))
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -395,7 +390,7 @@ mod tests {
         ] {
             check_hostile(text);
         }
-        assert_eq!(SafeName::new(&long).unwrap().as_str().len(), 100);
+        assert_eq!(SafeName::new(&long).unwrap().0.len(), 100);
         assert_eq!(SafeName::new(" \r\n\t"), None);
     }
 

@@ -1,7 +1,7 @@
 //! Who is asked: one statement decides about every order of a shop that became due, and writes why.
 //!
 //! Everything the decision needs is an argument or a row, so the same moment and the same rows give the same decision; a dry run is
-//! the real statement, rolled back. Two deciders at once wait for each other, because the throttle looks at what the other writes.
+//! the real statement, rolled back. A run looks at what became due or was imported since the last one, not at the whole history. Two deciders at once wait for each other, because the throttle looks at what the other writes.
 
 use std::collections::BTreeMap;
 
@@ -13,6 +13,9 @@ use sqlx::postgres::types::PgInterval;
 use super::SkipReason;
 use crate::survey::{Survey, Trigger};
 use crate::types::{ShopId, SurveyVersionId};
+
+/// Before any shop's first order.
+const BEGINNING: DateTime<Utc> = DateTime::UNIX_EPOCH;
 
 /// What was decided.
 #[derive(Debug, Default)]
@@ -55,6 +58,9 @@ pub async fn decide(
     )
     .fetch_one(&mut *conn)
     .await?;
+    // Read before the decision is made: what an import commits while we decide is looked at by the next run.
+    let latest_import = latest_import(conn, shop).await?;
+    let progress = progress(conn, shop, survey).await?;
     // A share of the 2^32 values that the first 32 bits of a hash can have.
     #[expect(clippy::cast_possible_truncation, reason = "the share lies between 0 and 1")]
     let threshold = (survey.sample * 4_294_967_296.0).round() as i64;
@@ -70,9 +76,13 @@ pub async fn decide(
         interval(survey.throttle),
         threshold,
         sampling_key,
+        progress.due_until,
+        progress.import_run_id,
     )
     .fetch_all(&mut *conn)
     .await?;
+    let reached = Progress { due_until: now.max(progress.due_until), import_run_id: latest_import };
+    note_progress(conn, shop, survey, &reached).await?;
     let mut decided = Decided::default();
     for row in counts {
         let n = u64::try_from(row.n).unwrap_or_default();
@@ -98,6 +108,62 @@ pub async fn decide(
         .await?;
     }
     Ok(decided)
+}
+
+/// How far this survey has decided.
+struct Progress {
+    due_until: DateTime<Utc>,
+    import_run_id: i64,
+}
+
+async fn progress(conn: &mut PgConnection, shop: ShopId, survey: &Survey) -> sqlx::Result<Progress> {
+    let known = sqlx::query_as!(
+        Progress,
+        "select due_until, import_run_id from decided_until
+         where shop_id = $1 and survey = $2 and trigger = $3 and delay = $4",
+        shop.0,
+        survey.key,
+        survey.trigger.as_str(),
+        interval(survey.delay),
+    )
+    .fetch_optional(conn)
+    .await?;
+    Ok(known.unwrap_or(Progress { due_until: BEGINNING, import_run_id: 0 }))
+}
+
+/// The number of the last import that can be seen. Imports of a shop are committed one after the other in the order of their numbers, so
+/// all before it can be seen, too.
+async fn latest_import(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select coalesce(max(import_run_id), 0) as "latest!" from "order" where shop_id = $1"#,
+        shop.0
+    )
+    .fetch_one(conn)
+    .await
+}
+
+async fn note_progress(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    survey: &Survey,
+    reached: &Progress,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into decided_until (shop_id, survey, trigger, delay, due_until, import_run_id)
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (shop_id, survey) do update
+         set trigger = excluded.trigger, delay = excluded.delay, due_until = excluded.due_until,
+             import_run_id = excluded.import_run_id",
+        shop.0,
+        survey.key,
+        survey.trigger.as_str(),
+        interval(survey.delay),
+        reached.due_until,
+        reached.import_run_id,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 fn interval(delta: TimeDelta) -> PgInterval {

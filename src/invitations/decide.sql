@@ -1,15 +1,26 @@
 -- One decision for every order that became due and has none yet.
 -- $1 shop, $2 survey, $3 survey version, $4 now, $5 trigger is the order's date, $6 delay, $7 max lateness, $8 throttle,
--- $9 sampling threshold (2^32 takes all), $10 sampling key
+-- $9 sampling threshold (2^32 takes all), $10 sampling key, $11 decided until, $12 the last import run that was decided about
 with due as (
-    -- Two branches instead of a case, so that each can use its index; the other one is never executed.
+    -- What became due since the last decision, and what an import has brought since then. Branches instead of a case, so that each can
+    -- use its index; those of the other trigger are never executed.
     select o.order_id, o.external_id, o.customer_id, o.status, o.fulfilled_at + $6::interval as due_at
     from "order" o
     where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $6::interval
-    union all
+        and o.fulfilled_at > $11::timestamptz - $6::interval
+    union
+    select o.order_id, o.external_id, o.customer_id, o.status, o.fulfilled_at + $6::interval
+    from "order" o
+    where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $6::interval and o.import_run_id > $12
+    union
     select o.order_id, o.external_id, o.customer_id, o.status, o.ordered_at + $6::interval
     from "order" o
     where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $6::interval
+        and o.ordered_at > $11::timestamptz - $6::interval
+    union
+    select o.order_id, o.external_id, o.customer_id, o.status, o.ordered_at + $6::interval
+    from "order" o
+    where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $6::interval and o.import_run_id > $12
 ),
 undecided as (
     select due.* from due

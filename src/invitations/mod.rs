@@ -1,4 +1,4 @@
-//! [2] Invitations out: one decision per order, then the mails through an outbox.
+//! Stage 2, invitations out: one decision per order, then the mails through an outbox.
 //!
 //! [`decide`] writes a row per due order: queued, or skipped with its reason. [`sender`] takes queued rows under a lease and speaks
 //! with the relay; [`outbox`] holds every change of a row's state, and the recorder

@@ -364,6 +364,70 @@ pub fn backoff(attempt: i16) -> TimeDelta {
     })
 }
 
+/// How an unknown mail is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resolution {
+    /// The relay has it: the mail counts as sent, when it was tried.
+    Accept,
+    /// The relay does not have it: it is mailed again.
+    Resend,
+}
+
+/// Settles an unknown mail, as nothing else does by itself but an answer to it. `false`: there is no such unknown mail.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn resolve(
+    pool: &PgPool,
+    id: InvitationId,
+    resolution: Resolution,
+    now: DateTime<Utc>,
+) -> sqlx::Result<bool> {
+    let mut conn = pool.acquire().await?;
+    let shop = sqlx::query_scalar!(
+        r#"select shop_id as "shop: ShopId" from invitation where invitation_id = $1 and state = 'unknown'"#,
+        id.0
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let Some(shop) = shop else { return Ok(false) };
+    match resolution {
+        Resolution::Accept => accept(&mut conn, shop, id).await,
+        Resolution::Resend => {
+            let queued = sqlx::query!(
+                "update invitation set state = 'queued', next_attempt_at = $3
+                 where shop_id = $1 and invitation_id = $2 and state = 'unknown'",
+                shop.0,
+                id.0,
+                now,
+            )
+            .execute(&mut *conn)
+            .await?;
+            Ok(queued.rows_affected() == 1)
+        }
+    }
+}
+
+/// An unknown mail did arrive: its answer came, or somebody looked it up. It counts as sent when it was tried. `false`: it was not
+/// unknown.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn accept(conn: &mut PgConnection, shop: ShopId, id: InvitationId) -> sqlx::Result<bool> {
+    let accepted = sqlx::query!(
+        "update invitation i
+         set state = 'sent',
+             sent_at = (select max(a.started_at) from attempt a
+                        where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
+         where i.shop_id = $1 and i.invitation_id = $2 and i.state = 'unknown'",
+        shop.0,
+        id.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(accepted.rows_affected() == 1)
+}
+
 /// A row of the outbox as a person sees it.
 #[derive(Debug, Serialize)]
 pub struct Entry {

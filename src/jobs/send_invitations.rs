@@ -2,7 +2,7 @@
 //!
 //! Comes in: the orders. Goes out: one decision per order, and mails through the outbox. If it dies half way, the rows of
 //! `invitation` say where each mail stood, and the next run goes on from there; no mail is sent twice (see
-//! [`invitations`](crate::invitations)).
+//! [`invitations`]).
 
 use serde::Deserialize;
 

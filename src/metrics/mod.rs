@@ -1,4 +1,4 @@
-//! [4] Metrics: rates with their intervals.
+//! Stage 4, metrics: rates with their intervals.
 //!
 //! In: orders, invitations, responses. Out: a [`Report`], per shop and for a window of time, in which every figure carries what was
 //! counted, its 95 % interval, its definition and a sentence. Nothing is written; a report that dies is asked for again.

@@ -28,7 +28,7 @@ impl Currency {
     }
 
     /// How many decimals its minor unit has (ISO 4217).
-    pub fn decimals(self) -> usize {
+    fn decimals(self) -> usize {
         match &self.0 {
             b"BIF" | b"CLP" | b"DJF" | b"GNF" | b"ISK" | b"JPY" | b"KMF" | b"KRW" | b"PYG" | b"RWF"
             | b"UGX" | b"VND" | b"VUV" | b"XAF" | b"XOF" | b"XPF" => 0,

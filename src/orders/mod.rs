@@ -1,6 +1,6 @@
-//! [1] Orders in: a shop's file becomes customers and orders.
+//! Stage 1, orders in: a shop's file becomes customers and orders.
 //!
-//! [`format`] says which column is what, [`parse`] makes a row an order, [`import`] does it for a file, [`store`] merges it into what
+//! [`mod@format`] says which column is what, [`parse`] makes a row an order, [`import`] does it for a file, [`store`] merges it into what
 //! is there. How files are read, whatever they hold: [`crate::import`].
 
 pub mod import;

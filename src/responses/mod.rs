@@ -1,4 +1,4 @@
-//! [3] Responses in: what customers answer on the page, and what comes in by file.
+//! Stage 3, responses in: what customers answer on the page, and what comes in by file.
 //!
 //! [`submission`] reads a form, [`classify`] says whether a person sent it, [`store`] keeps it. Answers are append-only: a changed
 //! answer is a new revision, and at most one revision per order and survey counts.

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::submission::Submission;
 use super::{Answer, ResponseVia, Value, Verdict};
+use crate::invitations::outbox;
 use crate::types::{CustomerId, InvitationId, Locale, OrderId, ResponseId, ShopId, SurveyVersionId};
 
 /// So often a write that another one got in the way of is tried again.
@@ -194,6 +195,8 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
     let revision = rows.first().map_or(1, |row| row.revision + 1);
     let counted = verdict == Verdict::Human;
     if counted {
+        // Who answers has the mail, whatever the relay left open.
+        outbox::accept(&mut tx, invited.shop, invited.invitation).await?;
         sqlx::query!(
             "update response set counted = false where shop_id = $1 and order_id = $2 and survey = $3 and counted",
             invited.shop.0,

@@ -16,7 +16,7 @@ use crate::config::CatchUp;
 const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// More missed occurrences than this are recorded in one row that says how many, and even [`CatchUp::All`] runs only the latest.
-pub const MOST_ROWS: usize = 100;
+const MOST_ROWS: usize = 100;
 
 /// What to do about a job now. Skips come before the run, and both are in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! [5] Testimonials: what may be published goes out as CSV.
+//! Stage 5, testimonials: what may be published goes out as CSV.
 //!
 //! In: the counted answers of customers who consented to publication and wrote something; each has its `testimonial` row from the
 //! moment it was stored. A person approves or rejects each

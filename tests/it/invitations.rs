@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::{self, Order, at};
 use crate::support::on_own_runtime;
-use crate::support::program::{Program, shipped, shipped_with};
-use crate::support::smtp::Relay;
+use crate::support::program::{Program, command, ran, shipped, shipped_with};
+use crate::support::smtp::{self, Relay, Security};
 
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -210,6 +210,51 @@ async fn a_committed_row_stands_before_the_final_dot() {
     assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_encrypted_relay_is_spoken_to_as_configured() {
+    let (server, pem) = smtp::certificate();
+    let check = async |relay: Relay, tls: &str, password: &str, trusts: bool| {
+        let config =
+            shipped_with(relay.port).replace("host = \"127.0.0.1\"", "host = \"localhost\"").replace(
+                "tls = \"none\"",
+                &format!("tls = {tls:?}\nusername = \"shop\"\npassword_file = \"password\""),
+            );
+        let program = Program::new(&config).await;
+        program.write("password", format!("{password}\n"));
+        program.write("trusted.pem", if trusts { &pem } else { "" });
+        program.run(&["migrate"]).expect(0);
+        orders(&program.db.pool, &["alice@customer.example"]).await;
+        let mut command = command(program.dir.path());
+        let sending = command.env("SSL_CERT_FILE", program.path("trusted.pem")).args([
+            "run",
+            "send-invitations",
+            "--as-of",
+            NOW,
+        ]);
+        let code = ran(sending.output().unwrap()).code;
+        let accepted = relay.accepted();
+        assert!(accepted.iter().all(|mail| mail.is_encrypted), "{tls}");
+        let (state, _, attempts) = states(&program.db.pool).await["1"];
+        assert_eq!(
+            attempts,
+            i16::from(state == InvitationState::Sent),
+            "the relay's fault is not the recipient's"
+        );
+        (code, accepted.len(), state)
+    };
+    let (sent, waits) = ((0, 1, InvitationState::Sent), (3, 0, InvitationState::Queued));
+    let starttls = || Relay::secure(Security::Starttls(Arc::clone(&server)));
+    let implicit = || Relay::secure(Security::Implicit(Arc::clone(&server)));
+    assert_eq!(check(starttls(), "required", "correct horse", true).await, sent);
+    assert_eq!(check(starttls(), "opportunistic", "correct horse", true).await, sent);
+    assert_eq!(check(implicit(), "implicit", "correct horse", true).await, sent);
+    // A certificate that nobody vouches for, a wrong password, a relay that does not encrypt: no mail leaves, and none is lost.
+    assert_eq!(check(starttls(), "required", "correct horse", false).await, waits);
+    assert_eq!(check(implicit(), "implicit", "correct horse", false).await, waits);
+    assert_eq!(check(starttls(), "required", "wrong", true).await, waits);
+    assert_eq!(check(Relay::start(), "required", "correct horse", true).await, waits);
+}
+
 #[tokio::test]
 async fn a_relay_that_is_away_is_held_against_nobody() {
     let relay = Relay::start();
@@ -289,6 +334,31 @@ async fn a_sender_that_died_leaves_an_unknown_or_a_queued_row() {
     assert_eq!(relay.accepted().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_unknown_is_settled_by_hand() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(relay.port)).await;
+    orders(&program.db.pool, &["vanish@customer.example", "vanish@other.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    let listed = program.run(&["outbox", "--state", "unknown", "--json"]).expect(0).json();
+    let mut ids: Vec<String> =
+        listed.as_array().unwrap().iter().map(|entry| entry["id"].to_string()).collect();
+    ids.sort();
+    assert_eq!(ids.len(), 2, "{listed}");
+    assert!(listed[0]["message_id"].as_str().is_some_and(|id| id.ends_with("@maison.example")), "{listed}");
+    program.run(&["outbox", "resolve", &ids[0]]).expect(2);
+    program.run(&["outbox", "resolve", &ids[0], "--accept"]).expect(0);
+    program.run(&["outbox", "resolve", &ids[1], "--resend"]).expect(0);
+    program.run(&["outbox", "resolve", &ids[0], "--resend"]).expect(1);
+    let found = states(&program.db.pool).await;
+    assert_eq!((found["1"].0, found["2"].0), (InvitationState::Sent, InvitationState::Queued));
+    let sent_at: DateTime<Utc> = sqlx::query_scalar("select sent_at from invitation where state = 'sent'")
+        .fetch_one(&program.db.pool)
+        .await
+        .unwrap();
+    assert_eq!(sent_at, at(NOW), "when it was tried");
+}
+
 #[tokio::test]
 async fn the_sample_is_the_same_in_every_rerun() {
     let program = Program::new(&shipped().replace("sample = 1.0", "sample = 0.25")).await;
@@ -300,6 +370,17 @@ async fn the_sample_is_the_same_in_every_rerun() {
     assert_eq!(first.shops[0].decisions, second.shops[0].decisions);
     let asked = first.shops[0].n_queued;
     assert!((70..=130).contains(&asked), "a quarter of 400, give or take: {asked}");
+}
+
+#[tokio::test]
+async fn another_delay_is_another_beginning() {
+    let program = Program::new(&shipped().replace("delay = \"7d\"", "delay = \"14d\"")).await;
+    orders(&program.db.pool, &["alice@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await.len(), 0, "delivered nine days ago, asked after fourteen");
+    program.configure(&shipped().replace("delay = \"7d\"", "delay = \"2d\""));
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    assert_eq!(states(&program.db.pool).await["1"].0, InvitationState::Sent);
 }
 
 #[tokio::test]

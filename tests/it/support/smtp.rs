@@ -11,14 +11,20 @@
 //!
 //! It speaks from threads, so that a test's runtime cannot stop it.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+/// Whom an encrypted relay knows, as AUTH PLAIN writes it: user `shop`, password `correct horse`.
+const CREDENTIALS_PLAIN: &str = "AHNob3AAY29ycmVjdCBob3JzZQ==";
 
 /// A running relay.
 pub struct Relay {
     pub port: u16,
-    accepted: Arc<Mutex<Vec<Accepted>>>,
+    house: Arc<House>,
 }
 
 /// A mail it took responsibility for.
@@ -27,6 +33,35 @@ pub struct Accepted {
     pub from: String,
     pub to: String,
     pub message: Vec<u8>,
+    pub is_encrypted: bool,
+}
+
+/// What all conversations of a relay share.
+struct House {
+    security: Security,
+    /// Called when the final dot of a mail has come and was not answered yet.
+    watch: Box<dyn Fn() + Send + Sync>,
+    accepted: Mutex<Vec<Accepted>>,
+}
+
+/// Encrypted relays take mail only from whom they know.
+pub enum Security {
+    None,
+    Starttls(Arc<ServerConfig>),
+    Implicit(Arc<ServerConfig>),
+}
+
+/// A certificate for `localhost`, made here: what a relay shows, and the file a client has to trust.
+pub fn certificate() -> (Arc<ServerConfig>, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key.into())
+        .unwrap();
+    (Arc::new(config), made.cert.pem())
 }
 
 impl Relay {
@@ -37,26 +72,34 @@ impl Relay {
 
     /// The same; `watch` is called when the final dot of a mail has come and was not answered yet.
     pub fn watched(watch: impl Fn() + Send + Sync + 'static) -> Self {
-        let watch = Arc::new(watch);
+        Self::open(Security::None, watch)
+    }
+
+    /// A relay that encrypts and knows whom it lets in.
+    pub fn secure(security: Security) -> Self {
+        Self::open(security, || {})
+    }
+
+    fn open(security: Security, watch: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let accepted = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&accepted);
+        let house = Arc::new(House { security, watch: Box::new(watch), accepted: Mutex::default() });
+        let shared = Arc::clone(&house);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (kept, watch) = (Arc::clone(&kept), Arc::clone(&watch));
+                let house = Arc::clone(&shared);
                 std::thread::spawn(move || {
                     // A client that goes away in the middle is part of what is tested.
-                    let _ = converse(stream, &kept, &*watch);
+                    let _ = converse(stream, &house);
                 });
             }
         });
-        Self { port, accepted }
+        Self { port, house }
     }
 
     /// What was accepted so far.
     pub fn accepted(&self) -> Vec<Accepted> {
-        self.accepted.lock().unwrap().clone()
+        self.house.accepted.lock().unwrap().clone()
     }
 }
 
@@ -74,12 +117,46 @@ impl Accepted {
     }
 }
 
-fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>, watch: &dyn Fn()) -> std::io::Result<()> {
+/// What a conversation runs over.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ServerConnection, TcpStream>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.read(buffer),
+            Self::Tls(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Wire {
+    fn answer(&mut self, reply: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(reply),
+            Self::Tls(stream) => stream.write_all(reply).and_then(|()| stream.flush()),
+        }
+    }
+
+    fn encrypted(self, config: &Arc<ServerConfig>) -> std::io::Result<Self> {
+        let Self::Plain(stream) = self else { return Ok(self) };
+        let connection = ServerConnection::new(Arc::clone(config)).map_err(std::io::Error::other)?;
+        Ok(Self::Tls(Box::new(StreamOwned::new(connection, stream))))
+    }
+}
+
+fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    let mut input = BufReader::new(stream.try_clone()?);
-    let mut output = stream;
+    let mut wire = Wire::Plain(stream);
+    if let Security::Implicit(config) = &house.security {
+        wire = wire.encrypted(config)?;
+    }
+    let mut input = BufReader::new(wire);
     let (mut from, mut to) = (String::new(), String::new());
-    output.write_all(b"220 relay.example ESMTP\r\n")?;
+    let mut is_known = matches!(house.security, Security::None);
+    input.get_mut().answer(b"220 relay.example ESMTP\r\n")?;
     loop {
         let mut line = String::new();
         if input.read_line(&mut line)? == 0 {
@@ -87,10 +164,23 @@ fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>, watch: &dyn Fn()
         }
         let verb = line.trim_end().to_ascii_uppercase();
         let reply: &[u8] = if verb.starts_with("EHLO") {
-            b"250-relay.example\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
+            match (&house.security, input.get_ref()) {
+                (Security::None, _) => b"250-relay.example\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n",
+                (_, Wire::Plain(_)) => b"250-relay.example\r\n250 STARTTLS\r\n",
+                (_, Wire::Tls(_)) => b"250-relay.example\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n",
+            }
+        } else if verb == "STARTTLS" {
+            let Security::Starttls(config) = &house.security else { return Ok(()) };
+            input.get_mut().answer(b"220 2.0.0 go ahead\r\n")?;
+            // What was sent before the encryption is not to be read after it.
+            input = BufReader::new(input.into_inner().encrypted(config)?);
+            continue;
+        } else if verb.starts_with("AUTH PLAIN") {
+            is_known = line.trim_end().ends_with(CREDENTIALS_PLAIN);
+            if is_known { b"235 2.7.0 welcome\r\n" } else { b"535 5.7.8 wrong\r\n" }
         } else if verb.starts_with("MAIL FROM:") {
             from = address(&line);
-            b"250 2.1.0 ok\r\n"
+            if is_known { b"250 2.1.0 ok\r\n" } else { b"530 5.7.0 who are you?\r\n" }
         } else if verb.starts_with("RCPT TO:") {
             to = address(&line);
             match to.split('@').next().unwrap_or_default() {
@@ -100,12 +190,14 @@ fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>, watch: &dyn Fn()
                 _ => b"250 2.1.5 ok\r\n",
             }
         } else if verb == "DATA" {
-            output.write_all(b"354 go ahead\r\n")?;
+            input.get_mut().answer(b"354 go ahead\r\n")?;
             let Some(message) = read_message(&mut input)? else { return Ok(()) };
-            watch();
+            (house.watch)();
+            let is_encrypted = matches!(input.get_ref(), Wire::Tls(_));
             let keep = || {
-                let mail = Accepted { from: from.clone(), to: to.clone(), message: message.clone() };
-                accepted.lock().unwrap().push(mail);
+                let mail =
+                    Accepted { from: from.clone(), to: to.clone(), message: message.clone(), is_encrypted };
+                house.accepted.lock().unwrap().push(mail);
             };
             match to.split('@').next().unwrap_or_default() {
                 "refused" => b"554 5.6.0 the message is not wanted\r\n",
@@ -119,12 +211,12 @@ fn converse(stream: TcpStream, accepted: &Mutex<Vec<Accepted>>, watch: &dyn Fn()
                 }
             }
         } else if verb == "QUIT" {
-            output.write_all(b"221 2.0.0 bye\r\n")?;
+            input.get_mut().answer(b"221 2.0.0 bye\r\n")?;
             return Ok(());
         } else {
             b"502 5.5.2 what?\r\n"
         };
-        output.write_all(reply)?;
+        input.get_mut().answer(reply)?;
     }
 }
 

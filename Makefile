@@ -1,0 +1,33 @@
+# What a person types here: `make demo` to look at it, `make test` and `make check` before a commit. Rust and make are enough;
+# Postgres's server programs are installed where that is allowed.
+
+CARGO ?= cargo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check sqlx postgres
+
+help: ## Show this list
+	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
+
+demo: postgres ## The whole way with a made-up shop, then the pages to look at (ARGS=--exit ends by itself)
+	@echo "Building afterword; the first time takes some minutes."
+	@$(CARGO) build
+	@$(CARGO) run --quiet -- demo $(ARGS)
+
+test: postgres ## All tests, and a list of what was skipped (ARGS goes to cargo test)
+	@scripts/test.sh $(ARGS)
+
+# Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
+# the compiler's errors about queries are the ones to read first.
+check: postgres ## What must hold before a commit: format, .sqlx, lints, unused dependencies, documentation
+	$(CARGO) fmt --check
+	scripts/sqlx.sh --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
+	@scripts/sqlx.sh
+
+postgres:
+	@scripts/postgres.sh >/dev/null
