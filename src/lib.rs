@@ -29,6 +29,7 @@ pub mod invitations;
 pub mod responses;
 pub mod metrics;
 pub mod testimonials;
+pub mod story;
 pub mod jobs;
 pub mod scheduler;
 pub mod web;
