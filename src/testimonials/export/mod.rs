@@ -1,9 +1,10 @@
 //! The way out: testimonials as CSV.
 //!
 //! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. They are written as
-//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication dates, the `export_run` rows. A file
-//! is complete and on the disk before the transaction is committed, and takes its name after that; if we die in between, the dates
-//! stand and the next export writes the same ones. An older file under the name is there until the new one takes its place.
+//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication
+//! dates, the `export_run` rows. A file is complete and on the disk before the transaction is committed, and takes its name after
+//! that; if we die in between, the dates stand and the next export writes the same ones. An older file under the name is there until
+//! the new one takes its place.
 //!
 //! A new format is a file and a line in [`EXPORT_FORMATS`].
 
