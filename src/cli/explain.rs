@@ -11,7 +11,6 @@ use crate::config::Shop;
 use crate::context::Context;
 use crate::invitations::InvitationState;
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::suppression::SuppressionReason;
 use crate::responses::{ResponseVia, Verdict};
 use crate::story::{self, Invitation, Response, Story};
 use crate::testimonials::{RejectReason, TestimonialState};
@@ -88,12 +87,7 @@ fn told(story: &Story, zone: Tz) -> String {
     let file = story.file.as_deref().map(|file| format!(" from {file}")).unwrap_or_default();
     lines.push((story.imported_at, format!("imported{file}; status now: {}", story.status.as_str())));
     if let Some(suppressed) = &story.suppressed {
-        let why = match suppressed.reason {
-            SuppressionReason::Unsubscribed => "the customer unsubscribed",
-            SuppressionReason::Bounced => "the address does not exist; it is not written to again",
-            SuppressionReason::Manual => "the address was put on the do-not-contact list by hand",
-        };
-        lines.push((suppressed.created_at, why.to_owned()));
+        lines.push((suppressed.created_at, suppressed.reason.words().to_owned()));
     }
     if let Some(erased_at) = story.erased_at {
         lines.push((erased_at, "the customer was erased".to_owned()));

@@ -16,6 +16,7 @@ pub mod report;
 pub mod run;
 pub mod serve;
 pub mod shell;
+pub mod suppress;
 pub mod testimonials;
 
 use std::path::PathBuf;
@@ -88,6 +89,8 @@ pub enum Command {
     Explain(explain::Args),
     /// What is queued, deferred or unknown
     Outbox(outbox::Args),
+    /// Whom not to write to any more
+    Suppress(suppress::Args),
     /// Look through, approve or reject what may be published
     Testimonials(testimonials::Args),
     /// Write completions for a shell
@@ -135,6 +138,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Report(args) => report::run(args, &global).await,
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,
+        Command::Suppress(args) => suppress::run(args, &global).await,
         Command::Testimonials(args) => testimonials::run(args, &global).await,
         Command::Completions(args) => shell::completions(&args),
         Command::Man => shell::man(),

@@ -9,6 +9,7 @@ mod validate;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -92,6 +93,10 @@ pub struct Mail {
     pub transport: Transport,
     /// How many connections send at the same time.
     pub max_connections: usize,
+    /// After so many mails a connection is replaced; relays drop it after a count of their own.
+    pub max_per_connection: u32,
+    /// How many mails a run sends in a minute at most; `None`: as many as it can.
+    pub rate_per_minute: Option<NonZeroU32>,
     /// The envelope sender, where bounces go; `None`: the shop's `from`.
     pub return_path: Option<String>,
 }

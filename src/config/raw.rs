@@ -101,6 +101,8 @@ pub struct Mail {
     pub password: Option<Word>,
     pub password_file: Option<Word>,
     pub max_connections: Option<Spanned<usize>>,
+    pub max_per_connection: Option<Spanned<u32>>,
+    pub rate_per_minute: Option<u32>,
     pub return_path: Option<Word>,
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use crate::survey::{
     Yes,
 };
 
+const DEFAULT_CONNECTIONS: usize = 4;
+const DEFAULT_PER_CONNECTION: u32 = 500;
 const DEFAULT_COLOR: &str = "#1f5d4c";
 const DAY: TimeDelta = TimeDelta::days(1);
 
@@ -146,7 +149,13 @@ fn database(base: &Path, database: &raw::Database, problems: &mut Problems<'_>) 
 
 fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> Option<Mail> {
     let Some(mail) = mail else {
-        return Some(Mail { transport: Transport::File, max_connections: 4, return_path: None });
+        return Some(Mail {
+            transport: Transport::File,
+            max_connections: DEFAULT_CONNECTIONS,
+            max_per_connection: DEFAULT_PER_CONNECTION,
+            rate_per_minute: None,
+            return_path: None,
+        });
     };
     let password = secret("password", base, mail.password.as_ref(), mail.password_file.as_ref(), problems);
     let credentials = match (&mail.username, password) {
@@ -185,7 +194,13 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
             }
         },
     };
-    let max_connections = mail.max_connections.as_ref().map_or(4, |n| *n.get_ref());
+    let max_per_connection =
+        mail.max_per_connection.as_ref().map_or(DEFAULT_PER_CONNECTION, |n| *n.get_ref());
+    if max_per_connection == 0 {
+        let span = mail.max_per_connection.as_ref().map_or(0..0, Spanned::span);
+        problems.add(span, "max_per_connection must be 1 or more", None);
+    }
+    let max_connections = mail.max_connections.as_ref().map_or(DEFAULT_CONNECTIONS, |n| *n.get_ref());
     if !(1..=64).contains(&max_connections) {
         let span = mail.max_connections.as_ref().map_or(0..0, Spanned::span);
         problems.add(span, "max_connections must be between 1 and 64", None);
@@ -197,7 +212,13 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
                 .map_err(|_| "is not a mail address".to_owned())
         })
     });
-    Some(Mail { transport: transport?, max_connections, return_path })
+    Some(Mail {
+        transport: transport?,
+        max_connections,
+        max_per_connection,
+        rate_per_minute: mail.rate_per_minute.and_then(NonZeroU32::new),
+        return_path,
+    })
 }
 
 /// A secret is written in the file, or in a file of its own; not in both.

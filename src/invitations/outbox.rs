@@ -164,7 +164,7 @@ pub async fn settle(
     Ok(Settled { n_unknown, n_expired, n_cancelled, n_suppressed })
 }
 
-/// Takes up to [`BATCH`] due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
+/// Takes up to `limit` due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
 /// takes them.
 ///
 /// # Errors
@@ -175,6 +175,7 @@ pub async fn claim(
     survey: &Survey,
     owner: &str,
     now: DateTime<Utc>,
+    limit: i64,
 ) -> anyhow::Result<Vec<Claimed>> {
     let rows = sqlx::query!(
         r#"with due as (
@@ -205,7 +206,7 @@ pub async fn claim(
         shop.0,
         survey.key,
         now,
-        BATCH,
+        limit,
         owner,
     )
     .fetch_all(pool)

@@ -5,6 +5,7 @@
 //! ends. When asked to stop, the senders finish the mail in their hands; what was claimed and not begun goes back.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::compose::{self, ComposeError, Composed, Facts};
@@ -103,6 +105,10 @@ pub async fn deliver(
 
 /// Claims batch after batch and hands the rows out.
 async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Result<()> {
+    let rate = round.context.config.mail.rate_per_minute;
+    let mut pace = pace(rate);
+    // Not more than a minute's work, so that no lease runs out while its row waits for its turn.
+    let at_once = rate.map_or(outbox::BATCH, |rate| outbox::BATCH.min(rate.get().into()));
     let owner = process::name();
     let pool = &round.context.pool;
     while !round.stop.is_cancelled() {
@@ -111,11 +117,18 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now).await?;
+        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, at_once).await?;
         if batch.is_empty() {
             break;
         }
         for row in batch {
+            if let Some(pace) = &mut pace {
+                // Whoever asks us to stop does not wait for the next mail's turn.
+                tokio::select! {
+                    _ = pace.tick() => {}
+                    () = round.stop.cancelled() => {}
+                }
+            }
             // A sender that ended with an error no longer takes rows; then this row goes back like those after a stop.
             if round.stop.is_cancelled() || rows.send(row.clone()).await.is_err() {
                 outbox::release(pool, &row, now).await?;
@@ -125,19 +138,33 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
     Ok(())
 }
 
+/// The turns of the mails when there is a limit. A turn that was missed is not made up for: a relay counts bursts, too.
+fn pace(rate_per_minute: Option<NonZeroU32>) -> Option<Interval> {
+    let mut pace = tokio::time::interval(Duration::from_secs(60) / rate_per_minute?.get());
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(pace)
+}
+
 /// One sender: takes rows until there are no more, over a connection that it replaces after any fault.
 async fn send_rows(
     round: Arc<Round>,
     rows: Arc<tokio::sync::Mutex<mpsc::Receiver<Claimed>>>,
 ) -> anyhow::Result<()> {
     let mut connection = None;
+    let mut n_sent = 0;
     loop {
         let row = rows.lock().await.recv().await;
         let Some(row) = row else { break };
+        if n_sent == round.context.config.mail.max_per_connection
+            && let Some(worn) = connection.take()
+        {
+            Connection::close(worn).await;
+        }
         if round.stop.is_cancelled() {
             outbox::release(&round.context.pool, &row, round.context.clock.now()).await?;
             continue;
         }
+        n_sent = if connection.is_some() { n_sent + 1 } else { 1 };
         connection = send_row(&round, &row, connection).await?;
     }
     if let Some(connection) = connection {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use afterword::context::Context;
 use afterword::invitations::{self, InvitationState, SendReport, SkipReason};
@@ -357,6 +358,41 @@ async fn what_is_unknown_is_settled_by_hand() {
         .await
         .unwrap();
     assert_eq!(sent_at, at(NOW), "when it was tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_is_not_written_to_any_more() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["suppress", "add", "Alice@Customer.example"]).expect(0);
+    program.run(&["suppress", "add", "bob@customer.example", "--shop", "maison"]).expect(0);
+    program.run(&["suppress", "add", "nobody"]).expect(2);
+    program.run(&["suppress", "add", "bob@customer.example", "--shop", "masion"]).expect(2);
+    program.run(&["suppress", "remove", "bob@customer.example"]).expect(0);
+    orders(&program.db.pool, &["alice@customer.example", "bob@customer.example"]).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    let found = states(&program.db.pool).await;
+    assert_eq!(found["1"], (InvitationState::Skipped, Some(SkipReason::Suppressed), 0));
+    assert_eq!(found["2"].0, InvitationState::Sent);
+    let list = program.run(&["suppress", "list", "--json"]).expect(0).json();
+    assert_eq!(list[0]["email"], "alice@customer.example");
+    assert_eq!((list[0]["reason"].as_str(), list.as_array().unwrap().len()), (Some("manual"), 1), "{list}");
+}
+
+#[tokio::test]
+async fn connections_wear_out_and_mails_keep_to_the_rate() {
+    let relay = Relay::start();
+    let config = shipped_with(relay.port)
+        .replace("max_connections = 4 ", "max_connections = 1 ")
+        .replace("max_per_connection = 500", "max_per_connection = 5")
+        .replace("rate_per_minute = 0", "rate_per_minute = 1200");
+    let program = Program::new(&config).await;
+    let emails: Vec<String> = (0..12).map(|n| format!("c{n}@customer.example")).collect();
+    orders(&program.db.pool, &emails.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let begun = Instant::now();
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    // Twelve mails at twenty a second: eleven waits of 50 ms. Never faster, however fast the machine.
+    assert!(begun.elapsed() >= Duration::from_millis(550), "{:?}", begun.elapsed());
+    assert_eq!((relay.accepted().len(), relay.n_connections()), (12, 3), "five, five, two");
 }
 
 #[tokio::test]

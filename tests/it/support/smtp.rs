@@ -13,6 +13,7 @@
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -42,6 +43,7 @@ struct House {
     /// Called when the final dot of a mail has come and was not answered yet.
     watch: Box<dyn Fn() + Send + Sync>,
     accepted: Mutex<Vec<Accepted>>,
+    n_connections: AtomicUsize,
 }
 
 /// Encrypted relays take mail only from whom they know.
@@ -83,11 +85,17 @@ impl Relay {
     fn open(security: Security, watch: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let house = Arc::new(House { security, watch: Box::new(watch), accepted: Mutex::default() });
+        let house = Arc::new(House {
+            security,
+            watch: Box::new(watch),
+            accepted: Mutex::default(),
+            n_connections: AtomicUsize::new(0),
+        });
         let shared = Arc::clone(&house);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let house = Arc::clone(&shared);
+                house.n_connections.fetch_add(1, Ordering::Relaxed);
                 std::thread::spawn(move || {
                     // A client that goes away in the middle is part of what is tested.
                     let _ = converse(stream, &house);
@@ -95,6 +103,11 @@ impl Relay {
             }
         });
         Self { port, house }
+    }
+
+    /// How often somebody connected.
+    pub fn n_connections(&self) -> usize {
+        self.house.n_connections.load(Ordering::Relaxed)
     }
 
     /// What was accepted so far.
