@@ -76,6 +76,15 @@ async fn a_questionnaire_that_was_asked_before_is_found_without_waiting() {
     }
 }
 
+#[tokio::test]
+async fn what_the_database_quotes_is_not_repeated() {
+    let db = TestDb::new().await;
+    let refused: Result<i32, _> = sqlx::query_scalar("select 'Canary'::text::int").fetch_one(&db.pool).await;
+    let error = anyhow::Error::from(refused.unwrap_err()).context("reading");
+    assert!(format!("{error:#}").contains("Canary"), "{error:#}");
+    assert_eq!(afterword::masked::reason(&error), "reading: the database refused it with 22P02");
+}
+
 #[test]
 fn directories_and_data_sets() {
     let directory = data_dir();
