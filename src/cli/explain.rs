@@ -79,7 +79,8 @@ async fn stories(context: &Context, shops: &[(ShopId, &Shop)], id: &str) -> anyh
 
 /// The story as lines, in the shop's time.
 fn told(story: &Story, zone: Tz) -> String {
-    let mut text = format!("Order {} of {} (times in {zone})\n", story.order_id, story.shop);
+    let order = output::plain(&story.order_id);
+    let mut text = format!("Order {order} of {} (times in {zone})\n", story.shop);
     let mut lines: Vec<(DateTime<Utc>, String)> = vec![(story.ordered_at, "ordered".to_owned())];
     if let Some(fulfilled_at) = story.fulfilled_at {
         lines.push((fulfilled_at, "delivered".to_owned()));
@@ -101,7 +102,8 @@ fn told(story: &Story, zone: Tz) -> String {
     lines.sort_by_key(|(moment, _)| *moment);
     for (moment, line) in lines {
         // Writing into a string cannot fail.
-        let _ = writeln!(text, "  {}  {line}", moment.with_timezone(&zone).format("%F %R"));
+        let moment = moment.with_timezone(&zone).format("%F %R");
+        let _ = writeln!(text, "  {moment}  {}", output::plain(&line));
     }
     for undecided in &story.undecided {
         let _ = writeln!(text, "  survey {}: not decided yet, because {}", undecided.survey, undecided.why);

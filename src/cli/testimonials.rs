@@ -118,8 +118,7 @@ fn tell_entries(entries: &[Entry], as_json: bool) -> anyhow::Result<Exit> {
                 .map_or_else(|| word(entry.state), |reason| format!("rejected: {}", word(reason))),
             entry.rating.map(|rating| rating.to_string()).unwrap_or_default(),
             entry.display_name.clone(),
-            // What a customer wrote must not speak to the terminal.
-            entry.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            output::plain(&entry.text),
         ]
     });
     output::data(&output::table(["Id", "Shop", "Order", "State", "Rating", "Name", "Text"], rows))?;

@@ -81,7 +81,7 @@ pub fn compose(
     let token = |purpose| tokens.issue(purpose, facts.shop_id, facts.invitation_id);
     let survey_url = format!("{base_url}/s/{}", token(Purpose::Survey));
     let unsubscribe_url = format!("{base_url}/u/{}", token(Purpose::Unsubscribe));
-    let first_name = facts.first_name.and_then(SafeName::new);
+    let first_name = facts.first_name.and_then(SafeName::new).filter(|name| !name.leads_somewhere());
     let question = match facts.questionnaire.in_mail() {
         Some(question) => mail_question(question, shop, locale, words, &survey_url)?,
         None => None,
@@ -209,6 +209,15 @@ impl SafeName {
     fn new(name: &str) -> Option<Self> {
         let name = clean(name, 100);
         (!name.is_empty()).then_some(Self(name))
+    }
+
+    /// Whether a mail program could make a link of it. Anybody can order under the name of an address, and have it sent by the shop.
+    fn leads_somewhere(&self) -> bool {
+        let is_domain = |word: &str| {
+            let letters = |label: &str| label.chars().take_while(|c| c.is_alphanumeric()).count();
+            word.split('.').skip(1).any(|label| letters(label) >= 2)
+        };
+        self.0.contains('@') || self.0.contains("://") || self.0.split(' ').any(is_domain)
     }
 }
 
@@ -392,6 +401,20 @@ mod tests {
         }
         assert_eq!(SafeName::new(&long).unwrap().0.len(), 100);
         assert_eq!(SafeName::new(" \r\n\t"), None);
+    }
+
+    #[test]
+    fn a_name_that_is_an_address_is_not_greeted() {
+        for text in
+            ["win at prize.example", "https://prize.example/x", "www.prize.example", "eve@other.example"]
+        {
+            let mail = readable(&composed(QuestionKind::Recommend, None, Some(text)));
+            assert!(mail.contains("\nBonjour,") && !mail.contains("Bonjour win"), "{text}: {mail}");
+            assert!(mail.contains("\nTo: claire.dubois@customer.example\n"), "{text}: {mail}");
+        }
+        for name in ["Jean-Pierre", "J.P.", "J. R. R.", "Dr. Claire", "M.", "Zoë"] {
+            assert!(!SafeName::new(name).unwrap().leads_somewhere(), "{name}");
+        }
     }
 
     proptest! {

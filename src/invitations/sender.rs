@@ -94,12 +94,20 @@ pub async fn deliver(
     for _ in 0..n_senders {
         senders.spawn(send_rows(Arc::clone(&round), Arc::clone(&received)));
     }
+    // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
+    drop(received);
     let claimed = claim_rows(&round, rows).await;
-    // Always wait for the senders: a dropped one would leave its connection and its row in doubt.
+    // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
+    let mut failed = None;
     while let Some(ended) = senders.join_next().await {
-        ended??;
+        if let Err(error) = ended.map_err(anyhow::Error::from).and_then(|ended| ended) {
+            failed.get_or_insert(error);
+        }
     }
     claimed?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     Ok(round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
 }
 

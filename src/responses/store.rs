@@ -15,6 +15,10 @@ use crate::types::{CustomerId, InvitationId, Locale, OrderId, ResponseId, ShopId
 /// So often a write that another one got in the way of is tried again.
 const TRIES: u32 = 5;
 
+/// So many different answers of people, and so many suspect ones, are kept for an order. Nobody changes their mind so often; a program
+/// that holds a link would fill the disk.
+const MOST_REVISIONS: usize = 100;
+
 /// The keys that decide between two writers.
 const REFEREES: [&str; 2] = ["response_counted_key", "response_revision_key"];
 
@@ -34,6 +38,7 @@ pub struct Invited {
     pub ordered_at: DateTime<Utc>,
     pub locale: Option<String>,
     pub first_name: Option<String>,
+    pub last_name: Option<String>,
 }
 
 impl Invited {
@@ -56,7 +61,8 @@ pub async fn invited(
         Invited,
         r#"select i.shop_id as "shop: ShopId", i.invitation_id as "invitation: InvitationId", i.order_id as "order: OrderId",
              i.customer_id as "customer: CustomerId", i.survey, i.survey_version_id as "survey_version: SurveyVersionId",
-             coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale, c.first_name
+             coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale, c.first_name,
+             c.last_name
            from invitation i
            join "order" o using (shop_id, order_id)
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
@@ -129,9 +135,9 @@ pub struct Arrival<'a> {
 pub enum Stored {
     /// It is this revision.
     Revision(i32),
-    /// It says what was said before.
+    /// It says what was said before, or is one suspect answer too many; nothing was stored.
     Unchanged,
-    /// The time to change the answer is over; nothing was stored.
+    /// The time to change the answer is over, or it was changed too often; nothing was stored.
     Closed,
     /// The customer was erased meanwhile; nothing was stored.
     Gone,
@@ -192,6 +198,13 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
         }
     }
 
+    if rows.iter().filter(|row| row.verdict == verdict).count() >= MOST_REVISIONS {
+        return Ok(match verdict {
+            Verdict::Human => Stored::Closed,
+            // It is not told what it is.
+            Verdict::Suspect => Stored::Unchanged,
+        });
+    }
     let revision = rows.first().map_or(1, |row| row.revision + 1);
     let counted = verdict == Verdict::Human;
     if counted {

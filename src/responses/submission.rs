@@ -79,6 +79,11 @@ pub fn name_field(consent: &str) -> String {
     format!("{consent}.name")
 }
 
+/// Whether a field is a name to publish under.
+pub fn is_name_field(field: &str) -> bool {
+    field.ends_with(".name")
+}
+
 /// Reads the answers.
 ///
 /// # Errors

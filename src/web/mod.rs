@@ -229,11 +229,15 @@ async fn finish(State(web): State<Web>, request: Request, next: Next) -> Respons
     let route = pattern(request.uri().path());
     let headers = request.headers().clone();
     let mut response = next.run(request).await;
-    let status = response.status();
+    // A path that is no text is a wrong link like any other.
+    let status = match response.status() {
+        StatusCode::BAD_REQUEST => StatusCode::NOT_FOUND,
+        status => status,
+    };
     let refusal = response.extensions_mut().remove::<Refusal>().or(match status {
         StatusCode::PAYLOAD_TOO_LARGE => Some(Refusal::TooLarge),
         StatusCode::SERVICE_UNAVAILABLE => Some(Refusal::Unavailable(None)),
-        StatusCode::METHOD_NOT_ALLOWED => Some(Refusal::Gone),
+        StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED => Some(Refusal::Gone),
         _ if status.is_server_error() => Some(Refusal::Failed(None)),
         _ => None,
     });

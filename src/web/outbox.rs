@@ -36,6 +36,7 @@ pub fn router(outbox_dir: PathBuf) -> Router {
             get(async |s: State<_>, Path(file)| mail(s, file, View::Source).await),
         )
         .route("/outbox/{file}/frame", get(frame))
+        .fallback(async || Trouble::NotFound)
         .with_state(Arc::from(outbox_dir))
 }
 
@@ -117,7 +118,8 @@ impl axum::response::IntoResponse for Trouble {
 }
 
 async fn list(State(folder): State<Folder>) -> Result<Response, Trouble> {
-    let place = folder.display().to_string();
+    // Without the dots that a relative `data_dir` leaves in it.
+    let place = folder.components().collect::<PathBuf>().display().to_string();
     let mails = blocking(move || read_all(&folder)).await?;
     let page =
         serde_json::json!({ "one": mails.len() == 1, "count": mails.len(), "mails": mails, "folder": place });

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::{Refusal, Web, assets, detached};
-use crate::config::Shop;
+use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
 use crate::mail::templates::views::{ClosedPage, OptionView, QuestionView, SurveyPage, ThanksPage};
@@ -20,10 +20,11 @@ use crate::mail::templates::words::{Words, fill};
 use crate::responses::classify::{Traces, classify};
 use crate::responses::store::{self, Arrival, Given, Invited, Stored};
 use crate::responses::submission::{
-    self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_option, name_field,
+    self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
 use crate::responses::{Answer, Value};
 use crate::survey::{self, Question, QuestionKind, Questionnaire, Survey, Yes};
+use crate::testimonials::display_name::{Author, display_name};
 use crate::token::Purpose;
 use crate::types::Locale;
 
@@ -62,7 +63,13 @@ pub(super) async fn send(
     form: Result<Form<Pairs>, FormRejection>,
 ) -> Result<Response, Refusal> {
     let fields = match form {
-        Ok(Form(pairs)) => Fields::new(pairs),
+        Ok(Form(mut pairs)) => {
+            // A name that would not be published is not asked for, and not kept.
+            if web.context.config.testimonials.display_name != DisplayName::AsGiven {
+                pairs.retain(|(field, _)| !is_name_field(field));
+            }
+            Fields::new(pairs)
+        }
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             return Err(Refusal::TooLarge);
         }
@@ -226,7 +233,7 @@ impl Visit {
             .questions
             .iter()
             .enumerate()
-            .map(|(n, question)| self.question(n, question, locale, words, fields, errors));
+            .map(|(n, question)| self.question(web, n, question, fields, errors));
         let view = SurveyPage {
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
@@ -243,13 +250,13 @@ impl Visit {
 
     fn question(
         &self,
+        web: &Web,
         n: usize,
         question: &Question,
-        locale: &Locale,
-        words: &Words,
         fields: &Fields,
         errors: &FieldErrors,
     ) -> Result<QuestionView, Refusal> {
+        let (locale, words) = self.language(web);
         let text = render_wording(question.text.get(locale, &self.shop.locale), &self.shop.name).map_err(
             |problem| anyhow::anyhow!("the wording of the question {:?}: {problem}", question.key),
         )?;
@@ -257,6 +264,7 @@ impl Visit {
         let error = |field: &str| errors.get(field).map(|error| in_words(error, words));
         let (low, high) = compose::ends(question, words);
         let name_field = name_field(&question.key);
+        let names = web.context.config.testimonials.display_name;
         let options = compose::options(question, locale, &self.shop.locale, words).unwrap_or_default();
         let options: Vec<_> = options
             .into_iter()
@@ -290,12 +298,23 @@ impl Visit {
                 _ => MAX_DISPLAY_NAME,
             },
             checked: value == "yes",
+            chooses_name: names == DisplayName::AsGiven,
+            published_as: display_name(names, self.author()),
             name_value: fields.get(&name_field).unwrap_or_default().to_owned(),
             name_error: error(&name_field),
             name_field,
             after: self.after(question),
             key: question.key.clone(),
         })
+    }
+
+    /// What an export would know of the author's name if none were typed: whoever consents must know the name that appears.
+    fn author(&self) -> Author<'_> {
+        Author {
+            first_name: self.invited.first_name.as_deref(),
+            last_name: self.invited.last_name.as_deref(),
+            as_given: None,
+        }
     }
 
     /// The marks of the answers that lead to this question; `None` when it is always asked, or cannot be hidden by a stylesheet.

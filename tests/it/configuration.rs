@@ -5,7 +5,7 @@ use std::path::Path;
 use afterword::cli::init::SHIPPED;
 use afterword::config::Config;
 
-use crate::support::program::{command, ran};
+use crate::support::program::{Program, command, ran, shipped};
 
 /// Replaces a piece of the shipped file and expects these lines, in this order.
 #[track_caller]
@@ -144,4 +144,17 @@ fn no_file_says_how_to_get_one() {
     let ran =
         ran(command(dir.path()).args(["--config", "nowhere.toml", "check"]).output().unwrap()).expect(1);
     assert!(ran.stderr.contains("afterword init"), "{}", ran.stderr);
+}
+
+#[tokio::test]
+async fn a_log_that_no_terminal_shows_has_no_colours() {
+    let program = Program::new(&shipped()).await;
+    let output = command(program.dir.path())
+        .env_remove("NO_COLOR")
+        .env("RUST_LOG", "info")
+        .arg("jobs")
+        .output()
+        .unwrap();
+    let stderr = ran(output).expect(0).stderr;
+    assert!(stderr.contains("INFO") && !stderr.contains('\u{1b}'), "{stderr:?}");
 }

@@ -36,6 +36,9 @@ reply_to = "service@shop.example"
 url = "https://shop.example"
 color = "#0b6b5c"
 
+[testimonials]
+display_name = "as_given"
+
 [survey.recommend]
 answer_within = "60d"
 edit_within = "14d"
@@ -380,6 +383,25 @@ async fn sent_twice_is_stored_once() {
     assert_eq!(site.stored().await.len(), 1);
 }
 
+/// Somebody who holds a link, and a program, cannot fill the disk; and whoever does it with scanner's answers shuts nobody out.
+#[tokio::test]
+async fn a_link_takes_no_answers_without_end() {
+    let site = Site::new().await;
+    let mut n = 0;
+    let mut flood = async |proof: &str| {
+        for _ in 0..105 {
+            n += 1;
+            let fields = [("form.proof", proof), ("recommend", "yes"), ("comment", &n.to_string())];
+            assert!([303, 409].contains(&site.post(&site.survey(), &fields).await.status));
+        }
+    };
+    flood("no proof").await;
+    assert_eq!((site.count("response").await, site.count("response where counted").await), (100, 0));
+    assert_eq!(site.send(&[("recommend", "no"), ("topic", "service")]).await.status, 303);
+    flood(&site.proof()).await;
+    assert_eq!((site.count("response").await, site.count("response where counted").await), (200, 1));
+}
+
 #[tokio::test]
 async fn of_many_different_answers_at_once_one_counts() {
     let site = Arc::new(Site::new().await);
@@ -520,6 +542,42 @@ async fn what_a_customer_types_stays_text() {
     }
 }
 
+/// Whoever agrees to publication is told the name that an export would print, whatever the shop has configured.
+#[tokio::test]
+async fn consent_names_the_name_that_is_published() {
+    let mut site = Site::new().await;
+    sqlx::query("update customer set first_name = 'Zoë', last_name = 'O<Hara>'")
+        .execute(&site.database.pool)
+        .await
+        .unwrap();
+    for (rule, asked, told) in [
+        ("first_name_initial", false, "sous le nom « Zoë O. »"),
+        ("first_name", false, "sous le nom « Zoë »"),
+        ("anonymous", false, "Il paraîtra sans votre nom."),
+        ("as_given", true, "Si vous laissez ce champ vide, votre avis paraîtra sous le nom « Zoë O. »."),
+    ] {
+        let config = CONFIG.replace("\"as_given\"", &format!("{rule:?}"));
+        site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+        site.moved_to(at(NOW)).await;
+        let page = site.get(&site.survey()).await.body;
+        assert!(page.contains(told), "{rule}: {page}");
+        assert_eq!(page.contains("name=\"consent.name\""), asked, "{rule}");
+        assert!(
+            page.contains("retirer votre accord à tout moment : écrivez à service@shop.example"),
+            "{rule}"
+        );
+        // A name is kept only where it will be printed; one that was not asked for is no mistake either.
+        let name = if asked { "la Parisienne" } else { &"x".repeat(100) };
+        let fields = [("recommend", "yes"), ("comment", rule), ("consent", "yes"), ("consent.name", name)];
+        assert_eq!(site.send(&fields).await.status, 303, "{rule}");
+        let kept: Option<String> = sqlx::query_scalar("select display_name from response where counted")
+            .fetch_one(&site.database.pool)
+            .await
+            .unwrap();
+        assert_eq!(kept.as_deref(), asked.then_some("la Parisienne"), "{rule}");
+    }
+}
+
 #[tokio::test]
 async fn opting_out_by_button_and_by_mail_program() {
     let site = Site::new().await;
@@ -573,7 +631,9 @@ async fn wrong_expired_and_erased_links_look_the_same() {
             assert_eq!(without_date(&reply), without_date(&wrong), "{method} {path}");
         }
     };
-    for path in ["/s/x", "/u/x", "/s/x/thanks", "/nothing", &unknown, &format!("{survey}x")] {
+    for path in
+        ["/s/x", "/u/x", "/s/%ff", "/u/%ff%00", "/s/x/thanks", "/nothing", &unknown, &format!("{survey}x")]
+    {
         if path == "/s/x/thanks" || path == "/nothing" {
             assert_eq!(site.get(path).await.body, wrong.body);
         } else {
@@ -733,6 +793,17 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
     tokio::spawn(async move { axum::serve(listener, web::outbox::router(outbox)).await });
     let viewer = async |path: &str| request(address, "GET", path, None, &[]).await;
 
+    for path in [
+        "/nothing",
+        "/outbox/",
+        "/outbox/..%2fsecret.eml",
+        "/outbox/%2e%2e%2fsecret.eml",
+        "/outbox/notes.txt",
+    ] {
+        let reply = viewer(path).await;
+        assert_eq!((reply.status, reply.body.as_str()), (404, "There is no such mail."), "{path}");
+        assert_eq!(reply.headers["x-content-type-options"], "nosniff", "{path}");
+    }
     assert_eq!(viewer("/").await.headers["location"], "/outbox");
     let list = viewer("/outbox").await.body;
     assert!(list.find("&lt;b&gt;Hugo").unwrap() < list.find("Claire").unwrap(), "the newest first: {list}");

@@ -170,6 +170,10 @@ pub struct QuestionView {
     pub max_length: usize,
     /// Whether the consent is given.
     pub checked: bool,
+    /// Whether the author chooses the name to publish under.
+    pub chooses_name: bool,
+    /// The name that is published unless another is chosen; empty for none.
+    pub published_as: String,
     /// The name of the field for the name to publish under.
     pub name_field: String,
     pub name_value: String,
@@ -258,10 +262,21 @@ impl View for SurveyPage {
                     kind: "consent",
                     text: "You may publish my words".to_owned(),
                     checked: true,
+                    chooses_name: true,
+                    published_as: "Claire D.".to_owned(),
                     name_field: "publish.name".to_owned(),
                     name_value: "Claire D.".to_owned(),
                     max_length: 60,
                     name_error: Some(words.error_too_long.clone()),
+                    ..QuestionView::default()
+                },
+                QuestionView {
+                    key: "quote".to_owned(),
+                    id: "q5".to_owned(),
+                    kind: "consent",
+                    text: "You may quote me".to_owned(),
+                    published_as: "Claire D.".to_owned(),
+                    name_field: "quote.name".to_owned(),
                     ..QuestionView::default()
                 },
             ],
