@@ -17,7 +17,7 @@ use super::format::{OrderFormat, choose};
 use super::parse::{NewOrder, OrderReader};
 use super::store;
 use crate::config::OrderMapping;
-use crate::db::Table;
+use crate::db::{self, Table};
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::rejects::Rejects;
@@ -58,6 +58,7 @@ pub async fn import_orders(
     let rejects = Rejects::new(header, written.delimiter)?;
     let records = source.records(written)?;
     let mut transaction = to.pool.begin().await?;
+    db::lift_statement_timeout(&mut transaction).await?;
     store::create_staging(&mut transaction).await?;
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
         let order = reader.read(record)?;

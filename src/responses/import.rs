@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
 use crate::config::{ResponseMapping, TextFormat};
-use crate::db::Table;
+use crate::db::{self, Table};
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::header::{Search, one_of, unknown_format};
@@ -80,6 +80,7 @@ pub async fn import_responses(
     let rejects = Rejects::new(header, written.delimiter)?;
     let records = source.records(written)?;
     let mut transaction = to.pool.begin().await?;
+    db::lift_statement_timeout(&mut transaction).await?;
     sqlx::raw_sql(include_str!("import/stage.sql")).execute(&mut *transaction).await?;
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, rejects: &Rejects| {
         let response = reader.read(record)?;

@@ -452,6 +452,41 @@ async fn the_server_limits_what_we_may_not_cut_off() {
     transaction.commit().await.unwrap();
 }
 
+#[tokio::test]
+async fn work_that_may_take_long_is_not_cut_off() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["migrate"]).expect(0);
+    // Whoever writes these rows says how long its statements may take.
+    sqlx::raw_sql(
+        "create function refuse_haste() returns trigger language plpgsql as $$
+         begin
+             if current_setting('statement_timeout') <> '0' then
+                 raise exception 'cut off after %', current_setting('statement_timeout');
+             end if;
+             return new;
+         end $$;
+         create trigger t before insert on import_run for each row execute function refuse_haste();
+         create trigger t before insert on invitation for each row execute function refuse_haste();
+         create trigger t before insert on export_run for each row execute function refuse_haste();",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let orders =
+        "order_id,email,ordered_at,fulfilled_at\nA-1,claire@customer.example,2026-03-01,2026-03-03\n";
+    program.write("orders.csv", orders);
+    program.write("answers.csv", "order_id,answered_at,recommend\nA-1,2026-03-12,yes\n");
+    for args in [
+        &["import", "orders", "orders.csv"][..],
+        &["import", "responses", "answers.csv"],
+        &["--as-of", "2026-03-12", "run", "send-invitations"],
+        &["export", "testimonials"],
+    ] {
+        program.run(args).expect(0);
+    }
+    assert_eq!(count(&program.db.pool, "select count(*) from invitation").await, 1);
+}
+
 /// A line to the server of this database that takes a while, so that there is time to cut something off.
 async fn slow_line(options: &PgConnectOptions) -> PgConnectOptions {
     async fn carry(mut from: impl AsyncReadExt + Unpin, mut to: impl AsyncWriteExt + Unpin) {

@@ -131,6 +131,7 @@ async fn write(
         n_first_published: 0,
         withheld: BTreeMap::new(),
     };
+    db::lift_statement_timeout(&mut tx).await?;
     let mut rows = rows_into(out);
     write_row(&mut rows, export.format.columns)?;
     for (id, shop) in export.shops {
