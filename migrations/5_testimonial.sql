@@ -24,7 +24,8 @@ create table testimonial (
     constraint testimonial_rejected_has_reason check ((state = 'rejected') = (reject_reason is not null)),
     constraint testimonial_decided_has_time check ((state <> 'pending') = (decided_at is not null))
 );
-create index testimonial_state_idx on testimonial (shop_id, state);
+-- The export reads the approved ones in the order of their numbers, however many there are.
+create index testimonial_state_idx on testimonial (shop_id, state, response_id);
 
 -- What left, when, and how much of it.
 create table export_run (

@@ -6,6 +6,7 @@ use sqlx::PgPool;
 
 use crate::config::{Config, Shop};
 use crate::mail::templates::Templates;
+use crate::nearest;
 use crate::token::Tokens;
 use crate::types::{Clock, ShopId};
 
@@ -61,23 +62,22 @@ impl Shops {
     /// # Errors
     /// When there is none with this key.
     pub fn named(&self, key: Option<&str>) -> Result<Vec<(ShopId, &Shop)>, UnknownShop> {
-        let Some(key) = key else { return Ok(self.iter().collect()) };
-        self.by_key(key).map(|shop| vec![shop]).ok_or_else(|| UnknownShop {
-            typed: key.to_owned(),
-            known: self.iter().map(|(_, shop)| shop.key.as_str()).collect::<Vec<_>>().join(", "),
-        })
+        key.map_or_else(|| Ok(self.iter().collect()), |key| self.by_key(key).map(|shop| vec![shop]))
     }
 
     /// The shop with this key.
-    pub fn by_key(&self, key: &str) -> Option<(ShopId, &Shop)> {
-        self.iter().find(|(_, shop)| shop.key == key)
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn by_key(&self, key: &str) -> Result<(ShopId, &Shop), UnknownShop> {
+        let keys = self.iter().map(|(_, shop)| shop.key.as_str());
+        self.iter()
+            .find(|(_, shop)| shop.key == key)
+            .ok_or_else(|| UnknownShop(nearest::unknown("shop", key, keys).unwrap_or_default()))
     }
 }
 
-/// A key that no shop has.
+/// A key that no shop has, with the one that was probably meant.
 #[derive(Debug, thiserror::Error)]
-#[error("there is no shop {typed:?}; known: {known}")]
-pub struct UnknownShop {
-    typed: String,
-    known: String,
-}
+#[error("{0}")]
+pub struct UnknownShop(String);

@@ -8,11 +8,14 @@
 //! 4. [`metrics`]: rates with their intervals.
 //! 5. [`testimonials`]: what may be published goes out as CSV.
 //!
-//! [`cli`], [`web`] and [`scheduler`] call [`jobs`]; jobs call the stages; a stage may use the types of an earlier stage, never of a
-//! later one; every stage stands on [`mail`], [`db`], [`survey`] and [`types`].
+//! [`cli`], [`web`] and [`scheduler`] call [`jobs`] and the stages; jobs call the stages; a stage may use the types of an earlier stage,
+//! never of a later one; every stage stands on [`import`], [`mail`], [`db`], [`survey`] and [`types`].
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 pub mod types;
+pub mod nearest;
+pub mod masked;
+pub mod new_file;
 pub mod token;
 pub mod process;
 pub mod survey;
@@ -20,11 +23,13 @@ pub mod config;
 pub mod db;
 pub mod mail;
 pub mod context;
+pub mod import;
 pub mod orders;
 pub mod invitations;
 pub mod responses;
 pub mod metrics;
 pub mod testimonials;
+pub mod story;
 pub mod jobs;
 pub mod scheduler;
 pub mod web;

@@ -4,6 +4,7 @@
 //! questions its author saw. Changing the survey in jobs.toml starts a new version.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
@@ -137,6 +138,11 @@ pub struct Question {
     pub text: Texts,
 }
 
+/// The scores of an NPS question.
+pub const NPS: RangeInclusive<i16> = 0..=10;
+/// The scores of a rating.
+pub const RATING: RangeInclusive<i16> = 1..=5;
+
 /// The kinds of questions, with what they allow.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -153,6 +159,27 @@ pub enum QuestionKind {
     Text { max_length: usize },
     /// Agreement to publication, and the name to publish under. `version` names the wording.
     Consent { version: String },
+}
+
+impl QuestionKind {
+    /// The scores that can be given; `None`: it is not answered with a number.
+    pub fn scores(&self) -> Option<RangeInclusive<i16>> {
+        match self {
+            Self::Nps => Some(NPS),
+            Self::Rating => Some(RATING),
+            Self::Recommend | Self::Choice { .. } | Self::Text { .. } | Self::Consent { .. } => None,
+        }
+    }
+
+    /// The answers that can be chosen, in their order, as they stand in forms, files and conditions; `None`: it is typed or ticked.
+    pub fn options(&self) -> Option<Vec<String>> {
+        match self {
+            Self::Recommend => Some(vec!["yes".to_owned(), "no".to_owned()]),
+            Self::Nps | Self::Rating => self.scores().map(|scores| scores.map(|n| n.to_string()).collect()),
+            Self::Choice { choices } => Some(choices.iter().map(|choice| choice.key.clone()).collect()),
+            Self::Text { .. } | Self::Consent { .. } => None,
+        }
+    }
 }
 
 /// One of the answers of a choice question.
@@ -207,7 +234,20 @@ pub async fn version(
     let questionnaire =
         serde_json::to_value(&survey.questionnaire).context("writing the questionnaire as JSON")?;
     let digest = Sha256::digest(questionnaire.to_string().as_bytes()).to_vec();
-    // The update changes nothing; it makes `returning` answer for a row that was there already.
+    // The usual case writes nothing: a lock on the row would make a run that sends and an import that takes minutes wait for each other.
+    let asked_before = sqlx::query_scalar!(
+        r#"select survey_version_id as "id: SurveyVersionId" from survey_version
+           where shop_id = $1 and survey = $2 and digest = $3"#,
+        shop.0,
+        survey.key,
+        digest,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    if let Some(id) = asked_before {
+        return Ok(id);
+    }
+    // The update changes nothing; it makes `returning` answer when another one has made the row meanwhile.
     let id = sqlx::query_scalar!(
         r#"insert into survey_version (shop_id, survey, digest, questionnaire, created_at)
            values ($1, $2, $3, $4, $5)

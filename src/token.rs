@@ -13,7 +13,8 @@ use sha2::Sha256;
 
 use crate::types::{InvitationId, ShopId};
 
-const ID_BYTES: usize = 4 + 8;
+const SHOP_BYTES: usize = 4;
+const ID_BYTES: usize = SHOP_BYTES + 8;
 const CODE_BYTES: usize = 16;
 const MOMENT_BYTES: usize = 8;
 
@@ -61,23 +62,13 @@ impl Tokens {
 
     /// The token for one invitation and purpose; always the same one.
     pub fn issue(&self, purpose: Purpose, shop: ShopId, invitation: InvitationId) -> String {
-        let mut token = Vec::with_capacity(ID_BYTES + CODE_BYTES);
-        token.extend_from_slice(&shop.0.to_be_bytes());
-        token.extend_from_slice(&invitation.0.to_be_bytes());
-        let code = self.mac(purpose, &token).finalize().into_bytes();
-        token.extend_from_slice(&code[..CODE_BYTES]);
-        URL_SAFE_NO_PAD.encode(token)
+        self.sealed(purpose, &id(shop, invitation))
     }
 
     /// Whom a token names, when we issued it for this purpose. Compares in constant time.
     pub fn verify(&self, purpose: Purpose, token: &str) -> Option<(ShopId, InvitationId)> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        if bytes.len() != ID_BYTES + CODE_BYTES {
-            return None;
-        }
-        let (id, code) = bytes.split_at(ID_BYTES);
-        self.mac(purpose, id).verify_truncated_left(code).ok()?;
-        let (shop, invitation) = id.split_at(4);
+        let id: [u8; ID_BYTES] = self.opened(purpose, token)?;
+        let (shop, invitation) = id.split_at(SHOP_BYTES);
         Some((
             ShopId(i32::from_be_bytes(shop.try_into().ok()?)),
             InvitationId(i64::from_be_bytes(invitation.try_into().ok()?)),
@@ -86,29 +77,32 @@ impl Tokens {
 
     /// A proof that the form for one invitation was made at this moment.
     pub fn issue_form(&self, shop: ShopId, invitation: InvitationId, rendered_at: DateTime<Utc>) -> String {
-        let mut token = Vec::with_capacity(ID_BYTES + MOMENT_BYTES + CODE_BYTES);
-        token.extend_from_slice(&shop.0.to_be_bytes());
-        token.extend_from_slice(&invitation.0.to_be_bytes());
-        token.extend_from_slice(&rendered_at.timestamp_millis().to_be_bytes());
-        let code = self.mac(Purpose::Form, &token).finalize().into_bytes();
-        token.extend_from_slice(&code[..CODE_BYTES]);
-        URL_SAFE_NO_PAD.encode(token)
+        let moment = rendered_at.timestamp_millis().to_be_bytes();
+        self.sealed(Purpose::Form, &[&id(shop, invitation)[..], &moment].concat())
     }
 
     /// When the form was made, when we made it for this invitation.
     pub fn verify_form(&self, shop: ShopId, invitation: InvitationId, token: &str) -> Option<DateTime<Utc>> {
-        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-        if bytes.len() != ID_BYTES + MOMENT_BYTES + CODE_BYTES {
-            return None;
-        }
-        let (content, code) = bytes.split_at(ID_BYTES + MOMENT_BYTES);
-        self.mac(Purpose::Form, content).verify_truncated_left(code).ok()?;
-        let (id, moment) = content.split_at(ID_BYTES);
-        let (of_shop, of_invitation) = id.split_at(4);
-        if of_shop != shop.0.to_be_bytes() || of_invitation != invitation.0.to_be_bytes() {
-            return None;
-        }
+        let content: [u8; ID_BYTES + MOMENT_BYTES] = self.opened(Purpose::Form, token)?;
+        let moment = content.strip_prefix(&id(shop, invitation))?;
         DateTime::from_timestamp_millis(i64::from_be_bytes(moment.try_into().ok()?))
+    }
+
+    /// A content with its code.
+    fn sealed(&self, purpose: Purpose, content: &[u8]) -> String {
+        let code = self.mac(purpose, content).finalize().into_bytes();
+        URL_SAFE_NO_PAD.encode([content, &code[..CODE_BYTES]].concat())
+    }
+
+    /// The content, when it is of the right length and its code is ours.
+    fn opened<const N: usize>(&self, purpose: Purpose, token: &str) -> Option<[u8; N]> {
+        let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        let (content, code) = bytes.split_first_chunk::<N>()?;
+        if code.len() != CODE_BYTES {
+            return None;
+        }
+        self.mac(purpose, content).verify_truncated_left(code).ok()?;
+        Some(*content)
     }
 
     /// A key for something other than tokens, such as the sampling of orders, derived so that it tells nothing about the secret.
@@ -118,9 +112,9 @@ impl Tokens {
         mac.finalize().into_bytes().into()
     }
 
-    fn mac(&self, purpose: Purpose, id: &[u8]) -> Hmac<Sha256> {
+    fn mac(&self, purpose: Purpose, content: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.keyed(purpose.label());
-        mac.update(id);
+        mac.update(content);
         mac
     }
 
@@ -130,6 +124,13 @@ impl Tokens {
         mac.update(&[0]);
         mac
     }
+}
+
+fn id(shop: ShopId, invitation: InvitationId) -> [u8; ID_BYTES] {
+    let mut id = [0; ID_BYTES];
+    id[..SHOP_BYTES].copy_from_slice(&shop.0.to_be_bytes());
+    id[SHOP_BYTES..].copy_from_slice(&invitation.0.to_be_bytes());
+    id
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::config::{Config, Transport, secret};
 use crate::db;
 use crate::mail::templates::Templates;
 use crate::mail::transport::Connection;
+use crate::scheduler::Schedule;
 use crate::types::Clock;
 
 /// How many firings of each job are shown.
@@ -125,17 +126,14 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
         .jobs
         .iter()
         .map(|job| {
-            let (mut next, mut next_shown) = (Vec::new(), Vec::new());
-            let mut after = now;
-            if let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) {
-                while next.len() < FIRINGS {
-                    let Some(firing) = schedule.next_after(after) else { break };
-                    let local = firing.with_timezone(&schedule.timezone());
-                    next_shown.push(local.format("%a %F %R %Z").to_string());
-                    next.push(firing);
-                    after = firing;
-                }
-            }
+            let upcoming = job.schedule.as_ref().filter(|_| job.enabled);
+            let next: Vec<DateTime<Utc>> =
+                upcoming.map(|schedule| schedule.after(now).take(FIRINGS).collect()).unwrap_or_default();
+            let shown = |schedule: &Schedule| {
+                let local = |at: &DateTime<Utc>| at.with_timezone(&schedule.timezone());
+                next.iter().map(|at| local(at).format("%a %F %R %Z").to_string()).collect()
+            };
+            let next_shown = upcoming.map(shown).unwrap_or_default();
             Job {
                 job: job.name.clone(),
                 kind: job.kind,

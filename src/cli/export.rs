@@ -64,13 +64,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -> anyhow::Result<Exit> {
-    let shops = match context.shops.named(args.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(unknown) => {
-            output::say(&format!("error: {unknown}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
     // The command line knows the names of the list only.
     let format: &'static ExportFormat = export::format(&args.format).unwrap_or(&EXPORT_FORMATS[0]);
     let export =

@@ -11,10 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Global, output};
 use crate::config::TextFormat;
-use crate::config::problem::did_you_mean;
-use crate::orders::ImportError;
+use crate::import::ImportError;
+use crate::import::run::{Destination, ImportOptions, ImportReport};
 use crate::orders::import::import_orders;
-use crate::orders::run::{Destination, ImportOptions, ImportReport};
 use crate::responses::import::{Asked, import_responses};
 
 /// Read a file of orders or of answers, once
@@ -72,16 +71,16 @@ struct File {
     #[arg(long, value_name = "FIELD=COLUMN", value_parser = parse_map)]
     map: Vec<(String, String)>,
     /// What stands between the fields: one character, or tab; without it, recognised
-    #[arg(long, value_name = "CHARACTER", value_parser = parse_delimiter)]
+    #[arg(long, value_name = "CHARACTER", value_parser = TextFormat::parse_delimiter)]
     delimiter: Option<u8>,
     /// Such as utf-8, windows-1252, utf-16le, for files that do not show it; without it, recognised
-    #[arg(long, value_name = "NAME", value_parser = parse_encoding)]
+    #[arg(long, value_name = "NAME", value_parser = TextFormat::parse_encoding)]
     encoding: Option<&'static Encoding>,
     /// Of times without one, such as Europe/Paris; without it, the format's, else the shop's
     #[arg(long, value_name = "ZONE", value_parser = parse_timezone)]
     timezone: Option<Tz>,
     /// Such as "%d/%m/%Y %H:%M"; without it, recognised, but never day-first
-    #[arg(long, value_name = "FORMAT")]
+    #[arg(long, value_name = "FORMAT", value_parser = TextFormat::parse_date_format)]
     date_format: Option<String>,
     /// Do everything, and then take nothing
     #[arg(long)]
@@ -114,10 +113,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let chosen = match (&file.shop, &shops[..]) {
         (None, [only]) => Ok(*only),
         (None, _) => Err("there are several shops; name one with --shop".to_owned()),
-        (Some(key), _) => context.shops.by_key(key).ok_or_else(|| {
-            let hint = did_you_mean(key, shops.iter().map(|(_, shop)| shop.key.as_str()));
-            format!("there is no shop {key:?}{}", hint.map(|hint| format!("; {hint}")).unwrap_or_default())
-        }),
+        (Some(key), _) => context.shops.by_key(key).map_err(|unknown| unknown.to_string()),
     };
     let (shop, config) = match chosen {
         Ok(chosen) => chosen,
@@ -263,23 +259,6 @@ fn parse_map(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected FIELD=COLUMN, such as email=E-mail".to_owned()),
     }
-}
-
-fn parse_delimiter(text: &str) -> Result<u8, String> {
-    match text.as_bytes() {
-        b"tab" | b"\\t" => Ok(b'\t'),
-        [byte]
-            if byte.is_ascii() && !byte.is_ascii_alphanumeric() && !matches!(byte, b'"' | b'\r' | b'\n') =>
-        {
-            Ok(*byte)
-        }
-        _ => Err("expected one character such as \";\", or tab".to_owned()),
-    }
-}
-
-fn parse_encoding(text: &str) -> Result<&'static Encoding, String> {
-    Encoding::for_label(text.as_bytes())
-        .ok_or_else(|| "expected the name of an encoding, such as utf-8, windows-1252 or utf-16le".to_owned())
 }
 
 fn parse_timezone(text: &str) -> Result<Tz, String> {

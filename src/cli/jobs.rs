@@ -7,8 +7,8 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
-use crate::jobs;
 use crate::jobs::ledger::{self, JobRun, JobRunState};
+use crate::nearest;
 
 /// What is scheduled, will run, did run
 #[derive(Debug, clap::Args)]
@@ -125,9 +125,9 @@ fn next(config: &Config, now: DateTime<Utc>, n: usize, as_json: bool) -> anyhow:
     let upcoming: Vec<(Tz, Upcoming<'_>)> = scheduled
         .filter_map(|job| {
             let schedule = job.schedule.as_ref()?;
-            let next = std::iter::successors(schedule.next_after(now), |at| schedule.next_after(*at)).take(n);
+            let next = schedule.after(now).take(n).collect();
             let timezone = schedule.timezone();
-            Some((timezone, Upcoming { job: &job.name, timezone: timezone.name(), next: next.collect() }))
+            Some((timezone, Upcoming { job: &job.name, timezone: timezone.name(), next }))
         })
         .collect();
     if as_json {
@@ -159,7 +159,7 @@ async fn history(
     // A job that is no longer configured still has its history; only a name that nobody knows is a mistake.
     if let Some(job) = job.filter(|_| runs.is_empty()) {
         let names = config.jobs.iter().map(|job| job.name.as_str());
-        if let Some(problem) = jobs::unknown("job", job, names) {
+        if let Some(problem) = nearest::unknown("job", job, names) {
             output::say(&format!("error: {problem}"));
             return Ok(Exit::Usage);
         }

@@ -25,16 +25,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use clap::{Parser, Subcommand};
 
 use self::logging::Attendance;
 use crate::config::problem::ConfigError;
-use crate::config::{Config, Unreadable, secret};
+use crate::config::{Config, Shop, Unreadable, secret};
 use crate::context::{Context, Shops};
 use crate::db::{self, Database};
 use crate::mail::templates::Templates;
+use crate::metrics::window::Bound;
 use crate::token::Tokens;
-use crate::types::Clock;
+use crate::types::{Clock, ShopId};
 
 /// Asks a shop's customers whether they would recommend it, and keeps, counts and publishes what they answer.
 #[derive(Debug, Parser)]
@@ -220,13 +222,12 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// The shops of `--shop`, or all; `None` when there is none of this name, which the person has then been told.
+fn shops<'a>(context: &'a Context, key: Option<&str>) -> Option<Vec<(ShopId, &'a Shop)>> {
+    context.shops.named(key).inspect_err(|unknown| output::say(&format!("error: {unknown}"))).ok()
+}
+
 /// Reads a moment as RFC 3339, or a date as its first moment in UTC.
 fn parse_moment(text: &str) -> Result<DateTime<Utc>, String> {
-    if let Ok(moment) = DateTime::parse_from_rfc3339(text) {
-        return Ok(moment.to_utc());
-    }
-    let date: chrono::NaiveDate = text.parse().map_err(|_| {
-        "expected a moment such as 2026-03-29T09:00:00Z or a date such as 2026-03-29".to_owned()
-    })?;
-    Ok(date.and_time(chrono::NaiveTime::MIN).and_utc())
+    text.parse::<Bound>().map(|bound| bound.at(Tz::UTC))
 }

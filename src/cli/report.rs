@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use super::{Exit, Global, output};
 use crate::metrics::window::{Bound, Window};
 use crate::metrics::{self, Report, report_html};
-use crate::testimonials::export::new_file::NewFile;
+use crate::new_file::NewFile;
 
 /// The indicators, with their intervals
 #[derive(Debug, clap::Args)]
@@ -49,13 +49,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 }
 
 async fn report(args: &Args, global: &Global, context: &crate::context::Context) -> anyhow::Result<Exit> {
-    let shops = match context.shops.named(args.shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(unknown) => {
-            output::say(&format!("error: {unknown}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
     let window = Window { from: args.from, to: args.to };
     let as_of = context.clock.now();
     if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
@@ -80,7 +74,7 @@ fn write_page(report: &Report, path: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(page.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     file.sync()?;
-    file.publish()
+    Ok(file.publish()?)
 }
 
 fn in_tables(report: &Report) -> String {

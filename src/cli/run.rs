@@ -7,7 +7,8 @@ use serde_json::json;
 use super::{Exit, Global, output, serve};
 use crate::jobs::ledger::{Occurrence, Refusal};
 use crate::jobs::runner::{self, Outcome};
-use crate::jobs::{self, RunOutcome, RunReport};
+use crate::jobs::{RunOutcome, RunReport};
+use crate::nearest;
 
 /// Run one job once, now
 #[derive(Debug, clap::Args)]
@@ -37,7 +38,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let configured = &opened.context.config.jobs;
     let Some(job) = configured.iter().find(|job| job.name == args.job).cloned() else {
         let names = configured.iter().map(|job| job.name.as_str());
-        output::say(&format!("error: {}", jobs::unknown("job", &args.job, names).unwrap_or_default()));
+        output::say(&format!("error: {}", nearest::unknown("job", &args.job, names).unwrap_or_default()));
         opened.close().await;
         return Ok(Exit::Usage);
     };

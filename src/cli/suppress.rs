@@ -61,13 +61,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 async fn act(action: Action, global: &Global, context: &Context) -> anyhow::Result<Exit> {
     let (Action::Add(Whom { shop, .. }) | Action::Remove(Whom { shop, .. }) | Action::List { shop }) =
         &action;
-    let shops = match context.shops.named(shop.as_deref()) {
-        Ok(shops) => shops,
-        Err(unknown) => {
-            output::say(&format!("error: {unknown}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let Some(shops) = super::shops(context, shop.as_deref()) else { return Ok(Exit::Usage) };
     let shops: Vec<(ShopId, &str)> = shops.into_iter().map(|(id, shop)| (id, shop.key.as_str())).collect();
     match &action {
         Action::Add(whom) => {

@@ -75,13 +75,7 @@ async fn act(action: Action, global: &Global, context: &Context) -> anyhow::Resu
         Action::List { shop, .. } | Action::Approve { shop, .. } => shop.as_deref(),
         Action::Reject { .. } => None,
     };
-    let shops = match context.shops.named(shop) {
-        Ok(shops) => shops,
-        Err(unknown) => {
-            output::say(&format!("error: {unknown}"));
-            return Ok(Exit::Usage);
-        }
-    };
+    let Some(shops) = super::shops(context, shop) else { return Ok(Exit::Usage) };
     let shop_ids: Vec<ShopId> = shops.iter().map(|(id, _)| *id).collect();
     let (pool, now) = (&context.pool, context.clock.now());
     match action {

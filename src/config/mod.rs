@@ -4,6 +4,7 @@
 pub mod problem;
 mod raw;
 pub mod secret;
+mod text_format;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 
 use self::problem::{ConfigError, Problems};
-pub use self::validate::{ORDER_COLUMNS, RESPONSE_COLUMNS};
+pub use self::text_format::TextFormat;
 use crate::survey::Survey;
 use crate::types::Locale;
 
@@ -191,19 +192,6 @@ pub struct ResponseMapping {
     pub columns: BTreeMap<String, String>,
     /// Question key = their column.
     pub answers: BTreeMap<String, String>,
-}
-
-/// How a delimited text file is written; what is absent is recognised.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct TextFormat {
-    /// Absent: the most frequent of `,` `;` tab `|` in the header.
-    pub delimiter: Option<u8>,
-    /// Absent: byte-order mark, then valid UTF-8, then a guess that is printed.
-    pub encoding: Option<&'static encoding_rs::Encoding>,
-    /// Of times without a zone. Absent: the shop's.
-    pub timezone: Option<Tz>,
-    /// chrono's notation. Absent: recognised; day-first only when it is written here.
-    pub date_format: Option<String>,
 }
 
 /// `[testimonials]`

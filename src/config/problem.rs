@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
+use crate::nearest::did_you_mean;
+
 /// Everything found wrong in one reading of the file.
 #[derive(Debug, thiserror::Error, Diagnostic)]
 #[error("{file} is not valid")]
@@ -41,8 +43,8 @@ impl ConfigError {
 }
 
 /// Line and column of a byte, both counted from 1; the column in characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..offset.min(text.len())];
+pub fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
@@ -134,16 +136,6 @@ impl<'a> Problems<'a> {
             }
         }
     }
-}
-
-/// "did you mean …", when one of the known words is close.
-pub fn did_you_mean<'k>(typed: &str, known: impl IntoIterator<Item = &'k str>) -> Option<String> {
-    known
-        .into_iter()
-        .map(|word| (strsim::jaro_winkler(&typed.to_lowercase(), &word.to_lowercase()), word))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, word)| format!("did you mean `{word}`?"))
 }
 
 /// serde names the wrong word and the words it knows in backticks: "unknown field `a`, expected one of `b`, `c`".

@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use chrono::{NaiveTime, TimeDelta, Weekday};
 use chrono_tz::Tz;
-use encoding_rs::Encoding;
 use toml::Spanned;
 
-use super::problem::{Problems, did_you_mean};
+use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
     App, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping, ResponseMapping,
@@ -20,32 +19,14 @@ use super::{
 };
 use crate::jobs;
 use crate::mail::templates::check_wording;
+use crate::nearest::{self, did_you_mean};
+use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
+use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
 use crate::scheduler::Schedule;
 use crate::survey::{
     Choice, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey, Texts, Trigger, When,
     Yes,
 };
-
-/// The columns an order file can fill.
-pub const ORDER_COLUMNS: &[&str] = &[
-    "order_id",
-    "email",
-    "ordered_at",
-    "fulfilled_at",
-    "status",
-    "first_name",
-    "last_name",
-    "locale",
-    "country",
-    "currency",
-    "total",
-    "items",
-];
-/// Those without which an order is none.
-const REQUIRED_ORDER_COLUMNS: &[&str] = &["order_id", "email", "ordered_at"];
-/// The columns a response file can fill, besides its answers.
-pub const RESPONSE_COLUMNS: &[&str] = &["order_id", "email", "answered_at", "external_id", "display_name"];
-const REQUIRED_RESPONSE_COLUMNS: &[&str] = &["order_id", "answered_at"];
 
 const DEFAULT_CONNECTIONS: usize = 4;
 const DEFAULT_PER_CONNECTION: u32 = 500;
@@ -365,7 +346,7 @@ fn survey(
     let questionnaire = Questionnaire { questions };
     // A rule about a question that was itself wrong would only say the same twice.
     let recommendation = match &survey.recommendation {
-        Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)?),
+        Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)),
         _ => None,
     };
     let mailed = survey.mailed.unwrap_or(true);
@@ -384,7 +365,10 @@ fn survey(
     let answer_within = duration(survey.answer_within.as_ref(), DAY * 60, problems);
     let edit_within = duration(survey.edit_within.as_ref(), DAY * 14, problems);
     let send_window = survey.send_window.as_ref().map(|window| self::send_window(window, problems));
-    complete.then_some(())?;
+    let recommendation = settle(recommendation)?;
+    if !complete {
+        return None;
+    }
     Some(Survey {
         key: key.to_owned(),
         shops: survey.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect()),
@@ -507,17 +491,6 @@ fn texts(
     Texts(wordings.clone())
 }
 
-/// The answers a question can get, where they can be listed.
-fn possible_answers(kind: &QuestionKind) -> Option<Vec<String>> {
-    match kind {
-        QuestionKind::Recommend => Some(vec!["yes".to_owned(), "no".to_owned()]),
-        QuestionKind::Nps => Some((0..=10).map(|n| n.to_string()).collect()),
-        QuestionKind::Rating => Some((1..=5).map(|n| n.to_string()).collect()),
-        QuestionKind::Choice { choices } => Some(choices.iter().map(|choice| choice.key.clone()).collect()),
-        QuestionKind::Text { .. } | QuestionKind::Consent { .. } => None,
-    }
-}
-
 fn when(
     when: &Spanned<BTreeMap<String, Vec<String>>>,
     earlier: &[Question],
@@ -538,7 +511,7 @@ fn when(
         problems.add(span, format!("no earlier question is called {question:?}"), help);
         return None;
     };
-    let possible = possible_answers(&asked.kind).unwrap_or_default();
+    let possible = asked.kind.options().unwrap_or_default();
     for answer in answers.iter().filter(|answer| !possible.contains(answer)) {
         let help = did_you_mean(answer, possible.iter().map(String::as_str))
             .or_else(|| Some(format!("its answers are {}", possible.join(", "))));
@@ -558,7 +531,7 @@ fn recommendation(
     let span = rule.yes.span();
     let yes = match (rule.yes.get_ref(), &question.kind) {
         (raw::Yes::Choices(choices), QuestionKind::Recommend | QuestionKind::Choice { .. }) => {
-            let possible = possible_answers(&question.kind).unwrap_or_default();
+            let possible = question.kind.options().unwrap_or_default();
             for choice in choices.iter().filter(|choice| !possible.contains(choice)) {
                 let help = did_you_mean(choice, possible.iter().map(String::as_str));
                 problems.add(span.clone(), format!("{choice:?} is no answer to {:?}", question.key), help);
@@ -595,8 +568,8 @@ fn recommendation(
 fn score_range(range: &str, kind: &QuestionKind) -> Option<(i16, i16)> {
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     let (low, high) = (low.trim().parse().ok()?, high.trim().parse().ok()?);
-    let (least, most) = if matches!(kind, QuestionKind::Nps) { (0, 10) } else { (1, 5) };
-    (least <= low && low <= high && high <= most).then_some((low, high))
+    let scores = kind.scores()?;
+    (low <= high && scores.contains(&low) && scores.contains(&high)).then_some((low, high))
 }
 
 fn send_window(window: &raw::SendWindow, problems: &mut Problems<'_>) -> Option<SendWindow> {
@@ -691,7 +664,7 @@ fn response_format(
     check_format_name(name, span, problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
-    let columns = columns(&format.columns, RESPONSE_COLUMNS, REQUIRED_RESPONSE_COLUMNS, problems);
+    let columns = columns(&format.columns, RESPONSE_COLUMNS, MAPPED_RESPONSE_COLUMNS, problems);
     known("survey", &format.survey, surveys.iter().map(|survey| survey.key.as_str()), problems)?;
     let survey = surveys.iter().find(|survey| survey.key == text(&format.survey))?;
     for (question, word) in &format.answers {
@@ -759,31 +732,10 @@ fn text_format(
     [delimiter, encoding, zone, date_format]: [&Option<Word>; 4],
     problems: &mut Problems<'_>,
 ) -> Option<TextFormat> {
-    let delimiter = delimiter.as_ref().map(|word| {
-        parsed(word, problems, |text| match text.as_bytes() {
-            [byte] if byte.is_ascii() && !byte.is_ascii_alphanumeric() && *byte != b'"' => Ok(*byte),
-            _ => Err("expected one character such as \";\" or \"\\t\"".to_owned()),
-        })
-    });
-    let encoding = encoding.as_ref().map(|word| {
-        parsed(word, problems, |text| {
-            Encoding::for_label(text.as_bytes()).ok_or_else(|| {
-                "is not an encoding; expected a name such as utf-8, windows-1252 or utf-16le".to_owned()
-            })
-        })
-    });
+    let delimiter = delimiter.as_ref().map(|word| parsed(word, problems, TextFormat::parse_delimiter));
+    let encoding = encoding.as_ref().map(|word| parsed(word, problems, TextFormat::parse_encoding));
     let zone = zone.as_ref().map(|word| timezone(word, problems));
-    let date_format = date_format.as_ref().map(|word| {
-        parsed(word, problems, |text| {
-            let well_formed =
-                chrono::format::StrftimeItems::new(text).all(|item| item != chrono::format::Item::Error);
-            if well_formed {
-                Ok(text.to_owned())
-            } else {
-                Err("expected a notation such as %d/%m/%Y %H:%M".to_owned())
-            }
-        })
-    });
+    let date_format = date_format.as_ref().map(|word| parsed(word, problems, TextFormat::parse_date_format));
     // A value that was given and was wrong has been noted; the format is then not usable.
     Some(TextFormat {
         delimiter: settle(delimiter)?,
@@ -889,17 +841,14 @@ fn timezone(word: &Word, problems: &mut Problems<'_>) -> Option<Tz> {
 fn known<'k>(
     what: &str,
     word: &Word,
-    names: impl Iterator<Item = &'k str> + Clone,
+    mut names: impl Iterator<Item = &'k str> + Clone,
     problems: &mut Problems<'_>,
 ) -> Option<()> {
     let typed = text(word);
-    if names.clone().any(|name| name == typed) {
+    let help = nearest::hint(typed, names.clone());
+    if names.any(|name| name == typed) {
         return Some(());
     }
-    let help = did_you_mean(typed, names.clone()).or_else(|| {
-        let names: Vec<&str> = names.collect();
-        (!names.is_empty()).then(|| format!("known: {}", names.join(", ")))
-    });
     problems.add(word.span(), format!("there is no {what} {typed:?}"), help);
     None
 }

@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 use crate::config::Config;
+use crate::types::ShopId;
 
 pub mod embedded;
 
@@ -196,6 +197,26 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
 /// When the database does not answer.
 pub async fn lift_statement_timeout(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql("set local statement_timeout = 0").execute(connection).await?;
+    Ok(())
+}
+
+/// What is done by one at a time in a shop.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn {
+    Imports,
+    Exports,
+}
+
+/// Waits for a turn and keeps it to the end of the transaction.
+///
+/// # Errors
+/// When the database does not answer, or others take too long.
+pub async fn take_turn(connection: &mut PgConnection, turn: Turn, shop: ShopId) -> sqlx::Result<()> {
+    let name = match turn {
+        Turn::Imports => "imports",
+        Turn::Exports => "exports",
+    };
+    sqlx::query!("select pg_advisory_xact_lock(hashtext($1), $2)", name, shop.0).execute(connection).await?;
     Ok(())
 }
 

@@ -161,15 +161,13 @@ pub fn options(
     fallback: &Locale,
     words: &Words,
 ) -> Option<Vec<(String, String)>> {
-    let numbers = |scores: std::ops::RangeInclusive<i16>| {
-        Some(scores.map(|score| (score.to_string(), score.to_string())).collect())
-    };
     match &question.kind {
         QuestionKind::Recommend => {
             Some(vec![("yes".to_owned(), words.yes.clone()), ("no".to_owned(), words.no.clone())])
         }
-        QuestionKind::Nps => numbers(0..=10),
-        QuestionKind::Rating => numbers(1..=5),
+        QuestionKind::Nps | QuestionKind::Rating => {
+            question.kind.options().map(|scores| scores.into_iter().map(|n| (n.clone(), n)).collect())
+        }
         QuestionKind::Choice { choices } => {
             let label = |choice: &Choice| match &choice.text {
                 Some(texts) => texts.get(locale, fallback).to_owned(),
@@ -204,11 +202,11 @@ fn safe_mailbox(mailbox: &Mailbox) -> Mailbox {
 /// A name that can stand in a header. The mail library panics on a line break in a name, and what a shop's file calls a name can hold
 /// anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SafeName(String);
+struct SafeName(String);
 
 impl SafeName {
     /// At most 100 characters of it, on one line; `None` when nothing is left.
-    pub fn new(name: &str) -> Option<Self> {
+    fn new(name: &str) -> Option<Self> {
         let name = clean(name, 100);
         (!name.is_empty()).then_some(Self(name))
     }
@@ -220,11 +218,6 @@ impl SafeName {
             word.split('.').skip(1).any(|label| letters(label) >= 2)
         };
         self.0.contains('@') || self.0.contains("://") || self.0.split(' ').any(is_domain)
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        &self.0
     }
 }
 
@@ -406,7 +399,7 @@ mod tests {
         ] {
             check_hostile(text);
         }
-        assert_eq!(SafeName::new(&long).unwrap().as_str().len(), 100);
+        assert_eq!(SafeName::new(&long).unwrap().0.len(), 100);
         assert_eq!(SafeName::new(" \r\n\t"), None);
     }
 

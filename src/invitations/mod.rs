@@ -161,6 +161,8 @@ pub async fn send(
         let now = context.clock.now();
         let mut shop_report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
         let mut transaction = context.pool.begin().await?;
+        // The first decision of a shop goes through its whole history.
+        db::lift_statement_timeout(&mut transaction).await?;
         let version = survey::version(&mut transaction, shop_id, survey, now).await?;
         let sampling_key = context.tokens.derived_key(&format!("sample {}", survey.key));
         let decided =

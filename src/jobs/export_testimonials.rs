@@ -12,11 +12,11 @@ use anyhow::Context as _;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, counted, unknown};
-use crate::config::{Config, Shop};
-use crate::testimonials::export::new_file::NewFile;
+use super::{Job, JobError, Run, RunReport, counted};
+use crate::config::Config;
+use crate::nearest::unknown;
+use crate::new_file::NewFile;
 use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
-use crate::types::ShopId;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -60,11 +60,7 @@ impl Job for ExportTestimonials {
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
-        let shops: Vec<(ShopId, &Shop)> = context
-            .shops
-            .iter()
-            .filter(|(_, shop)| self.shop.as_ref().is_none_or(|key| *key == shop.key))
-            .collect();
+        let shops = context.shops.named(self.shop.as_deref())?;
         let format = export::format(&self.format)
             .with_context(|| format!("there is no testimonial format {:?}", self.format))?;
         let now = context.clock.now();
@@ -92,7 +88,7 @@ fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(latest)?;
     io::copy(&mut dated, &mut file).with_context(|| format!("writing {}", latest.display()))?;
     file.sync()?;
-    file.publish()
+    Ok(file.publish()?)
 }
 
 fn text(report: &ExportReport) -> String {

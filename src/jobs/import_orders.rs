@@ -5,13 +5,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, inbox, unknown};
+use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
+use crate::import::run::{Destination, ImportOptions};
+use crate::nearest::unknown;
 use crate::orders::import::import_orders;
-use crate::orders::run::{Destination, ImportOptions};
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -20,14 +20,10 @@ pub struct ImportOrders {
     /// Whose orders they are.
     shop: String,
     /// How the files are written; `auto` recognises it by the header.
-    #[serde(default = "auto")]
+    #[serde(default = "inbox::auto")]
     format: String,
     /// The folder.
     inbox: PathBuf,
-}
-
-fn auto() -> String {
-    "auto".to_owned()
 }
 
 impl Job for ImportOrders {
@@ -50,10 +46,7 @@ impl Job for ImportOrders {
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
-        let (shop, config) = context
-            .shops
-            .by_key(&self.shop)
-            .with_context(|| format!("there is no shop {:?} in jobs.toml", self.shop))?;
+        let (shop, config) = context.shops.by_key(&self.shop)?;
         let to = Destination { pool: &context.pool, shop, config };
         let inbox = context.config.resolve(&self.inbox);
         inbox::take_in(run, &inbox, |path, rejects| async move {

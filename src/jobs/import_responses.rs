@@ -5,12 +5,12 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, inbox, unknown};
+use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
-use crate::orders::run::{Destination, ImportOptions};
+use crate::import::run::{Destination, ImportOptions};
+use crate::nearest::unknown;
 use crate::responses::import::{Asked, import_responses};
 
 /// `[jobs.<name>.params]`
@@ -22,14 +22,10 @@ pub struct ImportResponses {
     /// What they answered; absent: the survey that the format names, or the only one of the shop.
     survey: Option<String>,
     /// How the files are written; `auto` recognises it by the header.
-    #[serde(default = "auto")]
+    #[serde(default = "inbox::auto")]
     format: String,
     /// The folder.
     inbox: PathBuf,
-}
-
-fn auto() -> String {
-    "auto".to_owned()
 }
 
 impl Job for ImportResponses {
@@ -57,10 +53,7 @@ impl Job for ImportResponses {
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
-        let (shop, config) = context
-            .shops
-            .by_key(&self.shop)
-            .with_context(|| format!("there is no shop {:?} in jobs.toml", self.shop))?;
+        let (shop, config) = context.shops.by_key(&self.shop)?;
         let to = Destination { pool: &context.pool, shop, config };
         let asked = Asked {
             formats: &context.config.response_formats,

@@ -15,11 +15,17 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{JobError, Run, RunOutcome, RunReport, counted, runner};
-use crate::orders::ImportError;
-use crate::orders::rejects;
-use crate::orders::run::ImportReport;
+use super::{JobError, Run, RunOutcome, RunReport, counted};
+use crate::import::ImportError;
+use crate::import::rejects;
+use crate::import::run::ImportReport;
+use crate::masked;
 use crate::types::Clock;
+
+/// The format of the files where the parameters name none.
+pub(super) fn auto() -> String {
+    "auto".to_owned()
+}
 
 /// A file that was written to within this time may still be growing, and waits for the next run.
 const STILL_GROWING: Duration = Duration::from_secs(2);
@@ -62,26 +68,22 @@ where
                 }
                 report.add_imported(imported)?;
             }
-            Err(ImportError::Unusable(why)) => {
-                if !run.dry_run {
-                    let moved = put_away(&path, &inbox.join("failed"), now)?;
-                    write_reason(&moved, &why)?;
-                }
-                report.add_failed(&name, &why);
-            }
             // The file may be read better later, and the others now.
             Err(ImportError::Io(error)) => {
                 report.add_failed(&name, &format!("{error}; it stays where it is"))
             }
-            Err(ImportError::Database(error)) if is_fault_of_the_file(&error) => {
-                let why = runner::reason(&error.into());
+            Err(ImportError::Database(error)) if !is_fault_of_the_file(&error) => return Err(error.into()),
+            Err(error) => {
+                let why = match error {
+                    ImportError::Database(error) => masked::reason(&error.into()),
+                    other => other.to_string(),
+                };
                 if !run.dry_run {
                     let moved = put_away(&path, &inbox.join("failed"), now)?;
                     write_reason(&moved, &why)?;
                 }
                 report.add_failed(&name, &why);
             }
-            Err(ImportError::Database(error)) => return Err(error.into()),
         }
     }
     Ok(report.finish(n_growing, run.dry_run))
@@ -192,7 +194,7 @@ impl Report {
     }
 
     fn add_failed(&mut self, name: &str, why: &str) {
-        tracing::warn!(file = %runner::masked(name), why, "a file could not be imported");
+        tracing::warn!(file = %masked::words(name), why, "a file could not be imported");
         self.n_failed += 1;
         self.listing.push(format!("{name}: {why}"));
         self.files.push(json!({ "file_name": name, "error": why }));

@@ -90,7 +90,7 @@ pub enum RunOutcome {
     Partial,
 }
 
-/// A job that could not do its work. What it says is kept in the ledger, after [`runner`] has taken out what may be personal.
+/// A job that could not do its work. What it says is kept in the ledger, after [`masked`](crate::masked) has taken out what may be personal.
 pub type JobError = anyhow::Error;
 
 /// A line of [`JOB_KINDS`].
@@ -178,24 +178,6 @@ fn counted(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 
-/// The sentence for a word that is not among the known ones, with the one that was probably meant; `None` when it is.
-pub fn unknown<'a>(what: &str, word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
-    let known: Vec<&str> = known.into_iter().collect();
-    if known.contains(&word) {
-        return None;
-    }
-    let nearest = known
-        .iter()
-        .map(|candidate| (strsim::jaro_winkler(word, candidate), candidate))
-        .filter(|(likeness, _)| *likeness > 0.75)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    Some(match nearest {
-        Some((_, candidate)) => format!("there is no {what} {word:?}; did you mean {candidate:?}?"),
-        None if known.is_empty() => format!("there is no {what} {word:?}, and none is configured"),
-        None => format!("there is no {what} {word:?}; known: {}", known.join(", ")),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -224,16 +206,5 @@ mod tests {
                 job_kind.name
             );
         }
-    }
-
-    #[test]
-    fn an_unknown_word_is_answered_with_the_nearest_known() {
-        let shops = ["maison", "olist"];
-        assert_eq!(unknown("shop", "maison", shops), None);
-        assert_eq!(
-            unknown("shop", "masion", shops).unwrap(),
-            "there is no shop \"masion\"; did you mean \"maison\"?"
-        );
-        assert_eq!(unknown("shop", "xyz", shops).unwrap(), "there is no shop \"xyz\"; known: maison, olist");
     }
 }

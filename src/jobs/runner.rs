@@ -22,6 +22,7 @@ use super::ledger::{self, JobRunState, Occurrence, Refusal};
 use super::{JobError, Run, RunOutcome, RunReport};
 use crate::config::ScheduledJob;
 use crate::context::Context;
+use crate::masked;
 use crate::types::{Clock, JobRunId};
 
 /// How a run ended.
@@ -156,11 +157,11 @@ async fn supervise(
                     .text
                     .push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
             }
-            report.text = masked(&report.text);
-            mask(&mut report.details);
+            report.text = masked::words(&report.text);
+            masked::json(&mut report.details);
             Outcome::Ended(report)
         }
-        (Some(Ok(Err(error))), _) => Outcome::Failed { reason: reason(&error) },
+        (Some(Ok(Err(error))), _) => Outcome::Failed { reason: masked::reason(&error) },
         (Some(Err(error)), _) => Outcome::Failed { reason: body.post_mortem(&error) },
         (None, Some(Cause::Timeout)) => Outcome::Failed {
             reason: format!(
@@ -280,7 +281,7 @@ impl Heart {
                         }
                         Err(error) => {
                             connection = None;
-                            tracing::warn!(job_run.id = %id, error = %reason(&error.into()), "the lease of run {id} could not be renewed");
+                            tracing::warn!(job_run.id = %id, error = %masked::reason(&error.into()), "the lease of run {id} could not be renewed");
                         }
                     }
                 }
@@ -346,7 +347,7 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
                 };
             }
             Err(error) => {
-                let error = reason(&error.into());
+                let error = masked::reason(&error.into());
                 tracing::warn!(job, job_run.id = %id, error, "job {job}: the end of run {id} could not be recorded");
                 tokio::time::sleep(Duration::from_secs(pause)).await;
             }
@@ -376,48 +377,6 @@ fn log(job: &str, id: JobRunId, occurrence: Occurrence, outcome: &Outcome) {
     }
 }
 
-/// An error with its causes in one line, without what may be personal: of a database error only its code and constraint are kept,
-/// because its message can quote a value, and a word with an at sign is masked.
-pub fn reason(error: &anyhow::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        if let Some(sqlx::Error::Database(database)) = cause.downcast_ref::<sqlx::Error>() {
-            let code = database.code().unwrap_or_default();
-            let place = database.constraint().or(database.table());
-            parts.push(format!(
-                "the database refused it with {code}{}",
-                place.map(|place| format!(" ({place})")).unwrap_or_default()
-            ));
-            break;
-        }
-        let text = cause.to_string();
-        // A cause that its effect has quoted already says nothing new.
-        if !parts.last().is_some_and(|last| last.ends_with(&text)) {
-            parts.push(text);
-        }
-    }
-    masked(&parts.join(": "))
-}
-
-/// The text in one line, without the words that look like an address.
-pub fn masked(text: &str) -> String {
-    text.split_whitespace()
-        .map(|word| if word.contains('@') { "(…)" } else { word })
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Masks every text in a report; a second line of defence, for what relays and files have put in there.
-fn mask(value: &mut serde_json::Value) {
-    use serde_json::Value;
-    match value {
-        Value::String(text) if text.contains('@') => *text = masked(text),
-        Value::Array(values) => values.iter_mut().for_each(mask),
-        Value::Object(fields) => fields.values_mut().for_each(mask),
-        _ => {}
-    }
-}
-
 /// `90m` as a person writes it in jobs.toml.
 fn humane(duration: Duration) -> String {
     let seconds = duration.as_secs();
@@ -431,24 +390,7 @@ fn humane(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::{Context as _, anyhow};
-
     use super::*;
-
-    #[test]
-    fn a_reason_keeps_the_causes_and_drops_addresses() {
-        let error = anyhow!("row 3: claire@maison.example is odd").context("cannot read orders.csv");
-        assert_eq!(reason(&error), "cannot read orders.csv: row 3: (…) is odd");
-        let io = std::fs::read("/nonexistent/x").context("cannot open the folder").unwrap_err();
-        assert!(reason(&io).starts_with("cannot open the folder: No such file"), "{}", reason(&io));
-    }
-
-    #[test]
-    fn a_report_is_masked_wherever_an_address_stands() {
-        let mut details = json!({ "files": [{ "file": "claire@maison.example.csv", "n_read": 3 }] });
-        mask(&mut details);
-        assert_eq!(details, json!({ "files": [{ "file": "(…)", "n_read": 3 }] }));
-    }
 
     #[test]
     fn times_as_people_write_them() {

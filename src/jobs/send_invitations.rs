@@ -6,9 +6,10 @@
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport, counted, unknown};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
 use crate::invitations::{self, SendReport};
+use crate::nearest::unknown;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]

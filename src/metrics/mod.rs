@@ -30,6 +30,7 @@ use serde::{Serialize, Serializer};
 use sqlx::{PgConnection, PgPool};
 
 use crate::config::Shop;
+use crate::db;
 use crate::survey::Survey;
 use crate::types::ShopId;
 use figure::{Counts, Figure};
@@ -187,6 +188,7 @@ pub async fn report(
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
     let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
+    db::lift_statement_timeout(&mut snapshot).await?;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
         let scope = Scope {

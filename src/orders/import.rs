@@ -1,5 +1,5 @@
 //! A file of orders becomes rows: settle how it is written and what its columns are, read it into a temporary table by binary COPY,
-//! merge that into what is there, record the run. All in one transaction; see [`super::run`] for what happens if we die half way.
+//! merge that into what is there, record the run. All in one transaction; see [`crate::import::run`] for what happens if we die half way.
 //!
 //! A row whose order stands again further down in the same file counts as unchanged: the later row is the one that holds. A column
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
@@ -13,17 +13,17 @@ use std::path::Path;
 
 use csv::ByteRecord;
 
-use super::ImportError;
-use super::copy::CopyBuffer;
-use super::field::Times;
 use super::format::{OrderFormat, choose};
 use super::parse::{NewOrder, OrderReader};
-use super::rejects::Rejects;
-use super::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
 use super::store;
-use super::text::{Fault, Source, Written};
 use crate::config::OrderMapping;
-use crate::db::{self, Table};
+use crate::db::Table;
+use crate::import::ImportError;
+use crate::import::copy::CopyBuffer;
+use crate::import::rejects::Rejects;
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
+use crate::import::text::{Fault, Source, Written};
+use crate::import::times::Times;
 use crate::types::Clock;
 
 /// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.
@@ -67,29 +67,15 @@ pub async fn import_orders(
     let staged =
         run::stage(&mut transaction, store::STAGE, records, rejects, row, |done| progress(done, length))
             .await?;
-    let (n_read, mut rejects) = staged;
+    let (n_read, rejects) = staged;
 
-    run::lock(&mut transaction, to.shop).await?;
-    let id = run::next_id(&mut transaction).await?;
-    let merged = store::merge(&mut transaction, to.shop, id, &columns, clock.now()).await?;
+    let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
+    let merged = store::merge(&mut transaction, to.shop, run.id, &columns, clock.now()).await?;
     report.n_read = n_read;
-    report.n_rejected = rejects.n;
     report.n_inserted = merged.n_inserted;
     report.n_updated = merged.n_updated;
-    report.n_unchanged = n_read - rejects.n - merged.n_inserted - merged.n_updated;
-    report.rejects.clone_from(&rejects.first);
-    if let Some(path) = &options.rejects {
-        rejects.write(path)?;
-    }
-    if options.dry_run {
-        transaction.rollback().await?;
-    } else {
-        let times = [started_at, clock.now()];
-        run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
-        db::analyze_grown(&mut transaction, Table::Customer, report.n_inserted).await?;
-        db::analyze_grown(&mut transaction, Table::Order, report.n_inserted).await?;
-        transaction.commit().await?;
-    }
+    run.finish(transaction, &mut report, rejects, options, [Table::Customer, Table::Order], clock.now())
+        .await?;
     progress(length, length);
     Ok(report)
 }

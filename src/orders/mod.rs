@@ -1,16 +1,12 @@
 //! Stage 1, orders in: a shop's file becomes customers and orders.
 //!
-//! [`text`] makes records of bytes, [`mod@format`] says which column is what, [`field`] reads one field, [`parse`] makes a row an order,
-//! [`import`] does it for a file, [`store`] merges it into what is there. [`run`] is what the imports of orders and of answers share.
+//! [`mod@format`] says which column is what, [`parse`] makes a row an order, [`import`] does it for a file, [`store`] merges it into what
+//! is there. How files are read, whatever they hold: [`crate::import`].
 
-pub mod run;
 pub mod import;
 pub mod format;
 pub mod parse;
-pub mod field;
-pub mod text;
-pub mod rejects;
-pub mod copy;
+pub mod amount;
 pub mod store;
 
 use serde::{Deserialize, Serialize};
@@ -43,18 +39,4 @@ impl OrderStatus {
             Self::Refunded => "refunded",
         }
     }
-}
-
-/// Why a file was not imported. No message repeats a value of the file, so that all of them may be logged.
-#[derive(Debug, thiserror::Error)]
-pub enum ImportError {
-    /// The file, or how it is meant to be read, is at fault: trying again will not help. Reads after the name of the file.
-    #[error("{0}")]
-    Unusable(String),
-    /// Reading or writing failed: trying again may help.
-    #[error(transparent)]
-    Io(#[from] std::io::Error),
-    /// The database failed; nothing of the file is in it. Trying again may help.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
 }

@@ -7,9 +7,11 @@ use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 
 use super::OrderStatus;
-use super::field::{self, Currency, Times};
+use super::amount::{Currency, amount};
 use super::format::{OrderColumns, OrderFormat};
-use super::text::Fault;
+use crate::import::row::{email, external_id, given, name, on, refuse_nul, text};
+use crate::import::text::Fault;
+use crate::import::times::Times;
 use crate::types::{EmailAddress, Locale};
 
 /// An order as a file has it. What the file leaves empty is `None`.
@@ -88,9 +90,8 @@ impl OrderReader {
     pub fn read<'r>(&self, record: &'r ByteRecord) -> Result<NewOrder<'r>, Fault> {
         let columns = &self.columns;
         self.refuse_nul(record)?;
-        let external_id = on(columns.order_id, record, field::external_id)?;
-        let email =
-            on(columns.email, record, |text| EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0)))?;
+        let external_id = on(columns.order_id, record, external_id)?;
+        let email = on(columns.email, record, email)?;
         let ordered_at = on(columns.ordered_at, record, |text| self.times.parse(text))?;
         let fulfilled_at = given(columns.fulfilled_at, record, |text| self.times.parse(text))?;
         let status = given(columns.status, record, |text| self.status(text))?
@@ -100,17 +101,17 @@ impl OrderReader {
             // The error of the type repeats the text, which may be anything.
             Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
         })?;
-        let country = given(columns.country, record, field::country)?;
+        let country = given(columns.country, record, country)?;
         let currency = given(columns.currency, record, Currency::parse)?;
-        let total = given(columns.total, record, |text| field::amount(text, currency))?;
+        let total = given(columns.total, record, |text| amount(text, currency))?;
         Ok(NewOrder {
             external_id,
             email,
             ordered_at,
             fulfilled_at,
             status,
-            first_name: columns.first_name.and_then(|column| field::name(text(record, column))),
-            last_name: columns.last_name.and_then(|column| field::name(text(record, column))),
+            first_name: columns.first_name.and_then(|column| name(text(record, column))),
+            last_name: columns.last_name.and_then(|column| name(text(record, column))),
             locale,
             country,
             currency: currency.or(total.and_then(|(_, named)| named)),
@@ -137,49 +138,24 @@ impl OrderReader {
     }
 }
 
-/// Refuses a row that has a NUL in one of these columns.
-///
-/// # Errors
-/// Names the first such column.
-pub fn refuse_nul(record: &ByteRecord, mut columns: impl Iterator<Item = usize>) -> Result<(), Fault> {
-    match columns.find(|column| record.get(*column).is_some_and(|field| field.contains(&0))) {
-        Some(column) => Err(Fault::at(column, "contains a NUL byte")),
-        None => Ok(()),
+/// ISO 3166-1 alpha-2, upper case.
+fn country(text: &str) -> Result<[u8; 2], Cow<'static, str>> {
+    match text.as_bytes() {
+        [a, b] if a.is_ascii_alphabetic() && b.is_ascii_alphabetic() => {
+            Ok([a.to_ascii_uppercase(), b.to_ascii_uppercase()])
+        }
+        _ => Err("is not a country of two letters such as FR".into()),
     }
 }
 
-/// A field of a row that is known to be UTF-8.
-pub fn text(record: &ByteRecord, column: usize) -> &str {
-    record.get(column).and_then(|field| std::str::from_utf8(field).ok()).unwrap_or_default()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Reads a field that must not be empty.
-///
-/// # Errors
-/// When it is empty or cannot be read.
-pub fn on<'r, T>(
-    column: usize,
-    record: &'r ByteRecord,
-    read: impl FnOnce(&'r str) -> Result<T, Cow<'static, str>>,
-) -> Result<T, Fault> {
-    let text = text(record, column).trim();
-    if text.is_empty() {
-        return Err(Fault::at(column, "is empty"));
-    }
-    read(text).map_err(|reason| Fault::at(column, reason))
-}
-
-/// Reads a field that may be empty or not be there.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn given<'r, T>(
-    column: Option<usize>,
-    record: &'r ByteRecord,
-    read: impl FnOnce(&'r str) -> Result<T, Cow<'static, str>>,
-) -> Result<Option<T>, Fault> {
-    match column {
-        Some(column) if !text(record, column).trim().is_empty() => on(column, record, read).map(Some),
-        _ => Ok(None),
+    #[test]
+    fn countries() {
+        assert_eq!(country("fr"), Ok(*b"FR"));
+        assert!(country("FRA").is_err());
+        assert!(country("é").is_err());
     }
 }

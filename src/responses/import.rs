@@ -1,5 +1,5 @@
 //! Answers that another tool collected. A file comes in, one row an answered questionnaire; revisions, their answers and pending
-//! testimonials go out. How files are read and what happens if we die half way: as for orders, see [`crate::orders::run`].
+//! testimonials go out. How files are read and what happens if we die half way: as for orders, see [`crate::import::run`].
 //!
 //! A row belongs to the order it names, or, where it names none, to the customer's latest order before the answer. All rows are kept
 //! as revisions; of an order's human answers to a survey the one answered last counts, in whatever order they are imported, and also
@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -17,19 +18,24 @@ use futures_util::TryStreamExt as _;
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
-use crate::config::problem::did_you_mean;
-use crate::config::{RESPONSE_COLUMNS, ResponseMapping, TextFormat};
-use crate::db::{self, Table};
-use crate::orders::ImportError;
-use crate::orders::copy::CopyBuffer;
-use crate::orders::field::{self, Times};
-use crate::orders::format::{Search, one_of, unknown_format};
-use crate::orders::parse::{given, on, refuse_nul, text};
-use crate::orders::rejects::Rejects;
-use crate::orders::run::{self, Destination, ImportKind, ImportOptions, ImportReport};
-use crate::orders::text::{Fault, Source, Written};
+use crate::config::{ResponseMapping, TextFormat};
+use crate::db::Table;
+use crate::import::ImportError;
+use crate::import::copy::CopyBuffer;
+use crate::import::header::{Search, one_of, unknown_format};
+use crate::import::rejects::Rejects;
+use crate::import::row::{self, given, on, refuse_nul, text};
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
+use crate::import::text::{Fault, Source, Written};
+use crate::import::times::Times;
+use crate::nearest::did_you_mean;
 use crate::survey::{self, Question, QuestionKind, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
+
+/// The columns a file of answers can fill, besides its answers.
+pub const RESPONSE_COLUMNS: &[&str] = &["order_id", "email", "answered_at", "external_id", "display_name"];
+/// Those that a format of jobs.toml has to name.
+pub const MAPPED_RESPONSE_COLUMNS: &[&str] = &["order_id", "answered_at"];
 
 /// What may have been asked, and how the answers may be written.
 #[derive(Debug, Clone, Copy)]
@@ -84,8 +90,7 @@ pub async fn import_responses(
         run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
     let (n_read, mut rejects) = staged;
 
-    run::lock(&mut transaction, to.shop).await?;
-    let id = run::next_id(&mut transaction).await?;
+    let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
     let version =
         survey::version(&mut transaction, to.shop, &format.survey, clock.now()).await.map_err(|error| {
             match error.downcast::<sqlx::Error>() {
@@ -103,21 +108,8 @@ pub async fn import_responses(
     };
     report.n_inserted = merge.run(&mut transaction).await?;
     report.n_read = n_read;
-    report.n_rejected = rejects.n;
-    report.n_unchanged = n_read - rejects.n - report.n_inserted;
-    report.rejects.clone_from(&rejects.first);
-    if let Some(path) = &options.rejects {
-        rejects.write(path)?;
-    }
-    if options.dry_run {
-        transaction.rollback().await?;
-    } else {
-        let times = [started_at, clock.now()];
-        run::record(&mut transaction, to.shop, id, &digest, &report, rejects, times).await?;
-        db::analyze_grown(&mut transaction, Table::Response, report.n_inserted).await?;
-        db::analyze_grown(&mut transaction, Table::Answer, report.n_inserted).await?;
-        transaction.commit().await?;
-    }
+    run.finish(transaction, &mut report, rejects, options, [Table::Response, Table::Answer], clock.now())
+        .await?;
     progress(length, length);
     Ok(report)
 }
@@ -309,6 +301,7 @@ fn settle(
         let text = options.laid_over(&format.text);
         let written = source.written(&text)?;
         let header = source.header(written)?;
+        seen.clone_from(&header);
         match format.bind(&header) {
             Ok(columns) => {
                 let is_generic = format.name == "generic";
@@ -323,7 +316,6 @@ fn settle(
                 return Err(ImportError::Unusable(format!("does not fit the format {name}: {problem}")));
             }
         }
-        seen = source.header(written)?;
     }
     let (format, text, written, header, columns) = one_of(fitting, |fit| &fit.0.name, lacks, &seen)?;
     let zone = text.timezone.unwrap_or(shops_zone);
@@ -371,12 +363,10 @@ impl ResponseReader {
         if record.as_slice().contains(&0) {
             refuse_nul(record, columns.answers.iter().map(|(_, column)| *column))?;
         }
-        let order = given(columns.order_id, record, field::external_id)?;
+        let order = given(columns.order_id, record, row::external_id)?;
         let email = match order {
             Some(_) => None,
-            None => given(columns.email, record, |text| {
-                EmailAddress::parse(text).map_err(|bad| Cow::from(bad.0))
-            })?,
+            None => given(columns.email, record, row::email)?,
         };
         if order.is_none() && email.is_none() {
             let column = columns.order_id.or(columns.email);
@@ -408,8 +398,8 @@ impl ResponseReader {
             order,
             email,
             answered_at: on(columns.answered_at, record, |text| self.times.parse(text))?,
-            external_id: given(columns.external_id, record, field::external_id)?,
-            display_name: columns.display_name.and_then(|column| field::name(text(record, column))),
+            external_id: given(columns.external_id, record, row::external_id)?,
+            display_name: columns.display_name.and_then(|column| row::name(text(record, column))),
             consent_version,
             answers: Value::Object(answers),
         })
@@ -422,13 +412,15 @@ fn answer(kind: &QuestionKind, text: &str) -> Result<Option<Value>, Cow<'static,
     if word.is_empty() {
         return Ok(None);
     }
-    let score = |low: i16, high: i16| {
-        let score = word.parse::<i16>().ok().filter(|score| (low..=high).contains(score));
-        score.map(Value::from).ok_or_else(|| Cow::from(format!("is no whole number from {low} to {high}")))
+    let score = |scores: RangeInclusive<i16>| {
+        let score = word.parse::<i16>().ok().filter(|score| scores.contains(score));
+        score.map(Value::from).ok_or_else(|| {
+            Cow::from(format!("is no whole number from {} to {}", scores.start(), scores.end()))
+        })
     };
     match kind {
-        QuestionKind::Rating => score(1, 5),
-        QuestionKind::Nps => score(0, 10),
+        QuestionKind::Rating => score(survey::RATING),
+        QuestionKind::Nps => score(survey::NPS),
         QuestionKind::Recommend | QuestionKind::Consent { .. } => match word.to_lowercase().as_str() {
             "yes" | "oui" | "true" | "1" => Ok(Value::from("yes")),
             "no" | "non" | "false" | "0" => Ok(Value::from("no")),
@@ -476,14 +468,9 @@ async fn match_orders(
     [order_id, email]: [Option<usize>; 2],
     rejects: &mut Rejects,
 ) -> Result<(), ImportError> {
-    for statement in [
-        "analyze staged_response",
-        include_str!("import/match_order_id.sql"),
-        include_str!("import/match_address.sql"),
-    ] {
-        let query = sqlx::query(statement).persistent(false);
-        let query = if statement.contains("$1") { query.bind(shop) } else { query };
-        query.execute(&mut *connection).await?;
+    sqlx::raw_sql("analyze staged_response").execute(&mut *connection).await?;
+    for statement in [include_str!("import/match_order_id.sql"), include_str!("import/match_address.sql")] {
+        sqlx::query(statement).persistent(false).bind(shop).execute(&mut *connection).await?;
     }
     let mut unmatched = sqlx::query(
         r#"select line, "row", order_external_id is not null from staged_response where order_id is null order by line"#,

@@ -117,8 +117,7 @@ pub fn read(fields: &Fields, questionnaire: &Questionnaire) -> Result<Submission
 
 /// Whether a value is an answer that can be chosen for this question.
 pub fn is_option(question: &Question, given: &str) -> bool {
-    !matches!(question.kind, QuestionKind::Text { .. } | QuestionKind::Consent { .. })
-        && value(&question.kind, given).is_ok()
+    question.kind.options().is_some_and(|options| options.iter().any(|option| option == given))
 }
 
 /// Whether the answers so far lead to this question.
@@ -132,26 +131,18 @@ fn is_asked(question: &Question, answers: &[Answer]) -> bool {
 }
 
 fn value(kind: &QuestionKind, given: &str) -> Result<Value, FieldError> {
-    let score = |low: i16, high: i16| {
-        // Only the plain number: "+5" and "05" were not offered.
-        let score = given.parse().ok().filter(|score: &i16| score.to_string() == given);
-        score.filter(|score| (low..=high).contains(score)).map(Value::Score).ok_or(FieldError::NotAnOption)
-    };
-    let choice = |known: bool| {
-        if known { Ok(Value::Choice(given.to_owned())) } else { Err(FieldError::NotAnOption) }
-    };
-    match kind {
-        QuestionKind::Recommend => choice(matches!(given, "yes" | "no")),
-        QuestionKind::Nps => score(0, 10),
-        QuestionKind::Rating => score(1, 5),
-        QuestionKind::Choice { choices } => choice(choices.iter().any(|choice| choice.key == given)),
-        QuestionKind::Text { max_length } => {
-            let text = given.replace("\r\n", "\n");
-            check_text(&text, *max_length)?;
-            Ok(Value::Text(text))
-        }
-        // Handled where the consent is read; a consent has no value of its own.
-        QuestionKind::Consent { .. } => Err(FieldError::NotAnOption),
+    if let QuestionKind::Text { max_length } = kind {
+        let text = given.replace("\r\n", "\n");
+        check_text(&text, *max_length)?;
+        return Ok(Value::Text(text));
+    }
+    // A consent has no options: it is read in a place of its own, and has no value.
+    if !kind.options().is_some_and(|options| options.iter().any(|option| option == given)) {
+        return Err(FieldError::NotAnOption);
+    }
+    match kind.scores() {
+        Some(_) => given.parse().map(Value::Score).map_err(|_| FieldError::NotAnOption),
+        None => Ok(Value::Choice(given.to_owned())),
     }
 }
 

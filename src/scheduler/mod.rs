@@ -94,6 +94,11 @@ impl Schedule {
             .map(|occurrence| occurrence.to_utc())
     }
 
+    /// The occurrences that are later than `moment`, one after the other.
+    pub fn after(&self, moment: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
+        std::iter::successors(self.next_after(moment), |at| self.next_after(*at))
+    }
+
     /// As it was written, with single spaces.
     pub fn expression(&self) -> &str {
         &self.expression

@@ -16,7 +16,7 @@ use crate::config::CatchUp;
 const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 
 /// More missed occurrences than this are recorded in one row that says how many, and even [`CatchUp::All`] runs only the latest.
-pub const MOST_ROWS: usize = 100;
+const MOST_ROWS: usize = 100;
 
 /// What to do about a job now. Skips come before the run, and both are in the order of time.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,8 +25,6 @@ pub struct Plan {
     pub skip: Vec<Skip>,
     /// To be run.
     pub run: Option<DateTime<Utc>>,
-    /// Whether more occurrences are due after that one.
-    pub more: bool,
 }
 
 /// An occurrence that does not run, and why.
@@ -45,10 +43,7 @@ pub fn plan(
     catch_up: CatchUp,
     window: Duration,
 ) -> Plan {
-    let due: Vec<DateTime<Utc>> =
-        std::iter::successors(schedule.next_after(after), |at| schedule.next_after(*at))
-            .take_while(|at| *at <= now)
-            .collect();
+    let due: Vec<DateTime<Utc>> = schedule.after(after).take_while(|at| *at <= now).collect();
     let Some(&latest) = due.last() else { return Plan::default() };
     let horizon = TimeDelta::from_std(window).ok().and_then(|window| now.checked_sub_signed(window));
     let is_on_time = now - latest < ON_TIME;
@@ -95,7 +90,7 @@ pub fn plan(
             skipped.iter().map(|at| Skip { scheduled_for: *at, reason: reason_of(*at).to_owned() }).collect()
         }
     };
-    Plan { skip, run: runs.first().copied(), more: runs.len() > 1 }
+    Plan { skip, run: runs.first().copied() }
 }
 
 #[cfg(test)]
@@ -167,10 +162,8 @@ mod tests {
         let window = Duration::from_secs(2 * 3600);
         let (after, now) = ("2026-03-01T05:00", "2026-03-01T09:30");
         let skipped = ["2026-03-01T06:00", "2026-03-01T07:00"];
-        let first = check(CatchUp::All, window, after, now, &skipped, Some("2026-03-01T08:00"));
-        assert!(first.more);
-        let second = check(CatchUp::All, window, "2026-03-01T08:00", now, &[], Some("2026-03-01T09:00"));
-        assert!(!second.more);
+        check(CatchUp::All, window, after, now, &skipped, Some("2026-03-01T08:00"));
+        check(CatchUp::All, window, "2026-03-01T08:00", now, &[], Some("2026-03-01T09:00"));
         check(CatchUp::All, window, "2026-03-01T09:00", now, &[], None);
     }
 
@@ -181,7 +174,6 @@ mod tests {
             let (after, now) = ("2026-02-01T00:00", "2026-03-01T00:30");
             let plan = check(catch_up, year, after, now, &["2026-02-28T23:00"], Some("2026-03-01T00:00"));
             assert!(plan.skip[0].reason.contains("671 occurrences"), "{}", plan.skip[0].reason);
-            assert!(!plan.more);
         }
         let plan =
             check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);

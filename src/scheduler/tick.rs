@@ -19,6 +19,7 @@ use crate::config::{CatchUp, ScheduledJob};
 use crate::context::Context;
 use crate::jobs::ledger::{self, Occurrence, Refusal, Standing};
 use crate::jobs::runner::{self, Outcome};
+use crate::masked;
 
 /// The loop wakes up after this time even without a tick.
 const LONGEST_SLEEP: Duration = Duration::from_secs(15);
@@ -126,7 +127,7 @@ impl Agenda {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let (job, error) = (&item.job.name, runner::reason(&error.into()));
+                    let (job, error) = (&item.job.name, masked::reason(&error.into()));
                     tracing::error!(job, error, "job {job}: the ledger cannot be read or written");
                     item.look_at = now + AFTER_AN_ERROR;
                 }
@@ -177,7 +178,7 @@ async fn look_at(
             Duration::ZERO
         }
     };
-    let Plan { skip, run, .. } = give_way(plan, &standing, job.catch_up, waited);
+    let Plan { skip, run } = give_way(plan, &standing, job.catch_up, waited);
     for Skip { scheduled_for, reason } in &skip {
         if ledger::skip(&context.pool, &job.name, *scheduled_for, reason).await? {
             let name = &job.name;
@@ -221,7 +222,7 @@ fn start(
             }
             Ok(_) => {}
             Err(error) => {
-                let error = runner::reason(&error.into());
+                let error = masked::reason(&error.into());
                 tracing::error!(
                     job = name,
                     error,

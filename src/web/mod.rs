@@ -34,6 +34,7 @@ use crate::context::Context;
 use crate::mail::templates::TemplateError;
 use crate::mail::templates::views::{MessagePage, Page, ShopView, View};
 use crate::mail::templates::words::Words;
+use crate::masked;
 use crate::types::Locale;
 
 /// The longest body that is read: 4,000 characters outside the Latin alphabets take nine bytes each in a form, so anything smaller
@@ -245,7 +246,7 @@ async fn finish(State(web): State<Web>, request: Request, next: Next) -> Respons
             Refusal::Failed(error) | Refusal::Unavailable(error) => {
                 let error = error
                     .as_ref()
-                    .map_or_else(|| "no answer in time".to_owned(), |error| format!("{error:#}"));
+                    .map_or_else(|| "no answer in time".to_owned(), |error| masked::reason(error));
                 tracing::error!(
                     http.route = route,
                     http.status = status.as_u16(),

@@ -322,13 +322,7 @@ impl Visit {
         let when = question.when.as_ref()?;
         let questions = &self.questionnaire.questions;
         let n = questions.iter().take(assets::QUESTIONS).position(|other| other.key == when.question)?;
-        let keys: Vec<String> = match &questions[n].kind {
-            QuestionKind::Recommend => vec!["yes".to_owned(), "no".to_owned()],
-            QuestionKind::Nps => (0..=10).map(|score: i16| score.to_string()).collect(),
-            QuestionKind::Rating => (1..=5).map(|score: i16| score.to_string()).collect(),
-            QuestionKind::Choice { choices } => choices.iter().map(|choice| choice.key.clone()).collect(),
-            QuestionKind::Text { .. } | QuestionKind::Consent { .. } => return None,
-        };
+        let keys = questions[n].kind.options()?;
         let mark = |answer: &String| {
             let o = keys.iter().take(assets::OPTIONS).position(|key| key == answer)?;
             Some(format!("q{n}o{o}"))

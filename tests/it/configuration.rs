@@ -53,7 +53,7 @@ fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
         "shop = \"maison\"\nformat = \"auto\"",
         "shop = \"maisn\"\nformat = \"auto\"",
         &[&format!(
-            "jobs.toml:{}:8: there is no shop \"maisn\"; did you mean \"maison\"?",
+            "jobs.toml:{}:8: there is no shop \"maisn\"; did you mean `maison`?",
             line("[jobs.import-orders.params]") + 1
         )],
     );

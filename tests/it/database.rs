@@ -21,6 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::support::factories::{self, Order, Response};
+use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, data_dir, on_own_runtime, say, shared, test_name};
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
@@ -56,6 +57,32 @@ async fn the_factories_make_a_whole_story() {
     let mut connection = db.pool.acquire().await.unwrap();
     let asked = afterword::survey::asked(&mut connection, shop, version).await.unwrap();
     assert_eq!(asked.in_mail().unwrap().key, "recommend");
+}
+
+#[tokio::test]
+async fn a_questionnaire_that_was_asked_before_is_found_without_waiting() {
+    let program = Program::new(&shipped()).await;
+    let context = program.context(factories::at("2026-03-12T10:00:00Z")).await;
+    let (shop, _) = context.shops.by_key("maison").unwrap();
+    let survey = context.config.survey("satisfaction").unwrap();
+    let (mut one, mut other) = (context.pool.begin().await.unwrap(), context.pool.begin().await.unwrap());
+    let first = afterword::survey::version(&mut one, shop, survey, context.clock.now()).await.unwrap();
+    one.commit().await.unwrap();
+    let mut one = context.pool.begin().await.unwrap();
+    // A transaction that takes minutes, and another one meanwhile: whoever waits is refused after `lock_timeout`.
+    for transaction in [&mut one, &mut other] {
+        let again = afterword::survey::version(transaction, shop, survey, context.clock.now()).await;
+        assert_eq!(again.unwrap(), first);
+    }
+}
+
+#[tokio::test]
+async fn what_the_database_quotes_is_not_repeated() {
+    let db = TestDb::new().await;
+    let refused: Result<i32, _> = sqlx::query_scalar("select 'Canary'::text::int").fetch_one(&db.pool).await;
+    let error = anyhow::Error::from(refused.unwrap_err()).context("reading");
+    assert!(format!("{error:#}").contains("Canary"), "{error:#}");
+    assert_eq!(afterword::masked::reason(&error), "reading: the database refused it with 22P02");
 }
 
 #[test]
@@ -423,6 +450,41 @@ async fn the_server_limits_what_we_may_not_cut_off() {
     db::lift_statement_timeout(&mut transaction).await.unwrap();
     assert_eq!(show("statement_timeout").fetch_one(&mut *transaction).await.unwrap(), "0");
     transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn work_that_may_take_long_is_not_cut_off() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["migrate"]).expect(0);
+    // Whoever writes these rows says how long its statements may take.
+    sqlx::raw_sql(
+        "create function refuse_haste() returns trigger language plpgsql as $$
+         begin
+             if current_setting('statement_timeout') <> '0' then
+                 raise exception 'cut off after %', current_setting('statement_timeout');
+             end if;
+             return new;
+         end $$;
+         create trigger t before insert on import_run for each row execute function refuse_haste();
+         create trigger t before insert on invitation for each row execute function refuse_haste();
+         create trigger t before insert on export_run for each row execute function refuse_haste();",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let orders =
+        "order_id,email,ordered_at,fulfilled_at\nA-1,claire@customer.example,2026-03-01,2026-03-03\n";
+    program.write("orders.csv", orders);
+    program.write("answers.csv", "order_id,answered_at,recommend\nA-1,2026-03-12,yes\n");
+    for args in [
+        &["import", "orders", "orders.csv"][..],
+        &["import", "responses", "answers.csv"],
+        &["--as-of", "2026-03-12", "run", "send-invitations"],
+        &["export", "testimonials"],
+    ] {
+        program.run(args).expect(0);
+    }
+    assert_eq!(count(&program.db.pool, "select count(*) from invitation").await, 1);
 }
 
 /// A line to the server of this database that takes a while, so that there is time to cut something off.

@@ -492,7 +492,7 @@ async fn the_export_is_a_dated_file_and_the_latest() {
 async fn a_person_is_told_how_a_run_ended() {
     let program = Program::new(&shipped()).await;
     let unknown = program.run(&["run", "send-invitatons"]).expect(2);
-    assert!(unknown.stderr.contains("did you mean \"send-invitations\"?"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("did you mean `send-invitations`?"), "{}", unknown.stderr);
     program.run(&["run", "send-invitations"]).expect(0);
     sqlx::query(
         "insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)

@@ -4,8 +4,8 @@
 use std::path::Path;
 
 use afterword::config::Config;
+use afterword::import::run::{Destination, ImportOptions};
 use afterword::orders::import::import_orders;
-use afterword::orders::run::{Destination, ImportOptions};
 use afterword::responses::import::{Asked, import_responses};
 use afterword::types::Clock;
 

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use afterword::cli::init::SHIPPED;
 use afterword::config::{Config, OrderMapping, TextFormat};
+use afterword::import::ImportError;
+use afterword::import::rejects;
+use afterword::import::run::{Destination, ImportKind, ImportOptions, ImportReport};
+use afterword::orders::OrderStatus;
 use afterword::orders::format::ORDER_FORMATS;
 use afterword::orders::import::import_orders;
-use afterword::orders::rejects;
-use afterword::orders::run::{Destination, ImportKind, ImportOptions, ImportReport};
-use afterword::orders::{ImportError, OrderStatus};
 use afterword::types::{Clock, ShopId};
 use proptest::prelude::*;
 use sqlx::postgres::PgPoolOptions;

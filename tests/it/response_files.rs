@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use afterword::config::Config;
-use afterword::orders::ImportError;
-use afterword::orders::run::{Destination, ImportOptions, ImportReport};
+use afterword::import::ImportError;
+use afterword::import::run::{Destination, ImportOptions, ImportReport};
 use afterword::responses::import::{Asked, import_responses};
 use afterword::types::{Clock, ShopId};
 use tempfile::TempDir;

@@ -479,7 +479,11 @@ async fn on_the_command_line() {
     program.run(&["testimonials", "approve"]).expect(2);
     program.run(&["testimonials", "approve", "--all-pending", &ids[0]]).expect(2);
     let unknown = program.run(&["testimonials", "list", "--shop", "masion"]).expect(2);
-    assert!(unknown.stderr.contains("there is no shop \"masion\"; known: maison"), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("there is no shop \"masion\"; did you mean `maison`?"),
+        "{}",
+        unknown.stderr
+    );
 
     let exported = program.run(&["export", "testimonials"]).expect(0);
     assert_eq!(exported.stdout.lines().count(), 2);

@@ -20,6 +20,8 @@ use handlebars::{
 
 use self::views::{Page, View};
 use self::words::Words;
+use crate::config::problem::position;
+use crate::nearest::did_you_mean;
 use crate::types::Locale;
 
 /// The mails.
@@ -250,7 +252,7 @@ impl Templates {
         let mut all = BTreeMap::new();
         for (name, locale, source) in files {
             let words: Words = toml::from_str(&source.text).map_err(|error| {
-                let position = error.span().map(|span| position_of(&source.text, span.start));
+                let position = error.span().map(|span| position(&source.text, span.start));
                 let help = "the built-in words.en.toml has every word";
                 self.error(name, position, error.message().to_owned(), help)
             })?;
@@ -513,10 +515,7 @@ fn read_folder(
         let name =
             relative.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/");
         if !sources.contains_key(&name) && words_locale(&name).is_none() && part_locale(&name).is_none() {
-            let near = sources
-                .keys()
-                .min_by_key(|known| strsim::levenshtein(known, &name))
-                .map_or_else(String::new, |known| format!("did you mean {known}?"));
+            let near = did_you_mean(&name, sources.keys().map(String::as_str)).unwrap_or_default();
             return Err(error(&path, "overrides nothing".to_owned(), near));
         }
         let text = std::fs::read_to_string(&path)
@@ -524,14 +523,6 @@ fn read_folder(
         sources.insert(name, Source { text, path: Some(path) });
     }
     Ok(())
-}
-
-/// Line and column of a byte, both counted from 1.
-fn position_of(text: &str, byte: usize) -> (usize, usize) {
-    let before = text.get(..byte).unwrap_or(text);
-    let line = before.matches('\n').count() + 1;
-    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    (line, column)
 }
 
 /// Anything that can be rendered strictly, for tests of a single template.
@@ -639,7 +630,7 @@ mod tests {
         assert!(error.line.is_some() && error.file.ends_with("page/thanks.hbs"), "{error}");
 
         let error = overridden(&[("page/thank.hbs", "")]).unwrap_err();
-        assert!(error.to_string().contains("did you mean page/thanks.hbs?"), "{error}");
+        assert!(error.to_string().contains("did you mean `page/thanks.hbs`?"), "{error}");
 
         let words = BUILT_IN.iter().find(|(name, _)| *name == "words.fr.toml").unwrap().1;
         let error = overridden(&[("words.fr.toml", &words.replace("yes = ", "yess = "))]).unwrap_err();

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{BuiltIn, OrderFormat};
-use crate::config::{ORDER_COLUMNS, TextFormat};
+use super::{BuiltIn, ORDER_COLUMNS, OrderFormat, REQUIRED_ORDER_COLUMNS};
+use crate::config::TextFormat;
 
 pub(super) const FORMAT: BuiltIn = BuiltIn {
     key: "generic",
@@ -17,7 +17,7 @@ fn format() -> OrderFormat {
         name: FORMAT.key.to_owned(),
         text: TextFormat::default(),
         columns: ORDER_COLUMNS.iter().map(|column| ((*column).to_owned(), (*column).to_owned())).collect(),
-        required: ["order_id", "email", "ordered_at"].map(str::to_owned).into(),
+        required: REQUIRED_ORDER_COLUMNS.iter().map(|column| (*column).to_owned()).collect(),
         attributes: BTreeMap::new(),
         open_attributes: true,
         closed: true,

@@ -4,11 +4,30 @@
 mod generic;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use crate::config::{ORDER_COLUMNS, OrderMapping, TextFormat, problem::did_you_mean};
-use crate::orders::rejects::ADDED;
-use crate::orders::{ImportError, OrderStatus};
+use crate::config::{OrderMapping, TextFormat};
+use crate::import::ImportError;
+use crate::import::header::{Search, one_of, unknown_format};
+use crate::nearest::did_you_mean;
+use crate::orders::OrderStatus;
+
+/// The columns an order file can fill.
+pub const ORDER_COLUMNS: &[&str] = &[
+    "order_id",
+    "email",
+    "ordered_at",
+    "fulfilled_at",
+    "status",
+    "first_name",
+    "last_name",
+    "locale",
+    "country",
+    "currency",
+    "total",
+    "items",
+];
+/// Those without which an order is none.
+pub const REQUIRED_ORDER_COLUMNS: &[&str] = &["order_id", "email", "ordered_at"];
 
 /// A format that is built in.
 #[derive(Debug)]
@@ -148,69 +167,6 @@ pub struct OrderColumns {
     pub attributes: Vec<(String, usize)>,
 }
 
-/// A search for columns in a header, which gathers everything that does not fit.
-#[derive(Debug)]
-pub struct Search<'h> {
-    header: &'h [String],
-    taken: Vec<bool>,
-    problems: Vec<String>,
-}
-
-impl<'h> Search<'h> {
-    /// Nothing found yet.
-    pub fn new(header: &'h [String]) -> Self {
-        Self { header, taken: vec![false; header.len()], problems: Vec::new() }
-    }
-
-    /// Where the column `theirs` is, which we call `ours`.
-    pub fn find(&mut self, ours: &str, theirs: &str, required: bool) -> Option<usize> {
-        let theirs = theirs.trim();
-        let mut places = self.header.iter().enumerate().filter(|(_, name)| *name == theirs).map(|(i, _)| i);
-        let place = places.next();
-        if places.next().is_some() {
-            let problem = format!("the column {theirs:?} stands there twice");
-            if !self.problems.contains(&problem) {
-                self.problems.push(problem);
-            }
-            self.header.iter().zip(&mut self.taken).for_each(|(name, taken)| *taken |= name == theirs);
-            return place;
-        }
-        match place {
-            Some(place) => self.taken[place] = true,
-            None if required => {
-                let what = if ours == theirs { String::new() } else { format!(" for {ours}") };
-                let hint = did_you_mean(theirs, self.header.iter().map(String::as_str));
-                let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                self.problems.push(format!("the column {theirs:?}{what} is missing{hint}"));
-            }
-            None => {}
-        }
-        place
-    }
-
-    /// Notes something else that does not fit.
-    pub fn add(&mut self, problem: String) {
-        self.problems.push(problem);
-    }
-
-    /// Ends the search. With `known`, columns that nobody looked for are problems too, except those that a file of rejects has more.
-    ///
-    /// # Errors
-    /// Says all the problems.
-    pub fn finish(mut self, known: Option<&[&str]>) -> Result<(), String> {
-        if let Some(known) = known {
-            for (name, taken) in self.header.iter().zip(&self.taken) {
-                if !taken && !ADDED.contains(&name.as_str()) {
-                    let hint = did_you_mean(name, known.iter().copied());
-                    let hint = hint.map(|hint| format!(" ({hint})")).unwrap_or_default();
-                    self.problems.push(format!("the column {name:?} is not known{hint}"));
-                }
-            }
-        }
-        if self.problems.is_empty() { Ok(()) } else { Err(self.problems.join("; ")) }
-    }
-}
-
 /// The format that is asked for by name; `auto` is the first built-in one whose columns fit, else the one of jobs.toml whose columns
 /// fit. `header` reads the file's header as the format says it is written.
 ///
@@ -245,45 +201,6 @@ pub fn choose(
     one_of(fitting, |format| &format.name, lacks, &header(&(ORDER_FORMATS[0].format)())?)
 }
 
-/// The only one of the formats that fit.
-///
-/// # Errors
-/// When none or several fit: says what was found and what each format lacks.
-pub fn one_of<F>(
-    mut fitting: Vec<F>,
-    name: impl Fn(&F) -> &str,
-    lacks: Vec<(String, String)>,
-    header: &[String],
-) -> Result<F, ImportError> {
-    if fitting.len() == 1
-        && let Some(format) = fitting.pop()
-    {
-        return Ok(format);
-    }
-    let mut message = if fitting.is_empty() {
-        format!("fits no known format. It has the columns {}.", header.join(", "))
-    } else {
-        let names: Vec<&str> = fitting.iter().map(name).collect();
-        return Err(ImportError::Unusable(format!(
-            "fits several formats; name one with --format: {}",
-            names.join(", ")
-        )));
-    };
-    for (name, problem) in lacks {
-        // Writing to a text does not fail.
-        let _ = write!(message, "\n  {name}: {problem}");
-    }
-    Err(ImportError::Unusable(message))
-}
-
-/// The error about a format that is not there.
-pub fn unknown_format(name: &str, known: impl Iterator<Item = String>) -> ImportError {
-    let known: Vec<String> = known.collect();
-    let hint = did_you_mean(name, known.iter().map(String::as_str))
-        .unwrap_or_else(|| format!("the formats are auto, {}", known.join(", ")));
-    ImportError::Unusable(format!("there is no format {name:?}; {hint}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +216,7 @@ mod tests {
             assert_eq!(format.name, built_in.key);
             assert_ne!(built_in.key, "auto");
             assert!(!built_in.about.is_empty() && !built_in.about.ends_with('.'), "{}", built_in.key);
-            for required in ["order_id", "email", "ordered_at"] {
+            for required in REQUIRED_ORDER_COLUMNS {
                 assert!(format.required.iter().any(|column| column == required), "{}", built_in.key);
             }
             let mut sample = csv::Reader::from_reader(built_in.sample.as_bytes());

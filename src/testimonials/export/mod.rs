@@ -1,13 +1,13 @@
 //! The way out: testimonials as CSV.
 //!
 //! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. They are written as
-//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication dates, the `export_run` rows. A file
-//! is complete and on the disk before the transaction is committed, and takes its name after that; if we die in between, the dates
-//! stand and the next export writes the same ones. An older file under the name is there until the new one takes its place.
+//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication
+//! dates, the `export_run` rows. A file is complete and on the disk before the transaction is committed, and takes its name after
+//! that; if we die in between, the dates stand and the next export writes the same ones. An older file under the name is there until
+//! the new one takes its place.
 //!
 //! A new format is a file and a line in [`EXPORT_FORMATS`].
 
-pub mod new_file;
 mod generic;
 
 use std::collections::BTreeMap;
@@ -24,8 +24,9 @@ use super::TestimonialState;
 use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
+use crate::db::{self, Turn};
+use crate::new_file::NewFile;
 use crate::types::ShopId;
-use new_file::NewFile;
 
 /// How testimonials are written.
 #[derive(Debug)]
@@ -130,11 +131,13 @@ async fn write(
         n_first_published: 0,
         withheld: BTreeMap::new(),
     };
+    db::lift_statement_timeout(&mut tx).await?;
     let mut rows = rows_into(out);
     write_row(&mut rows, export.format.columns)?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
-        lock_exports(&mut tx, *id).await?;
+        // Two at once would give a testimonial two first dates.
+        db::take_turn(&mut tx, Turn::Exports, *id).await?;
         let house = House { shop, names: export.names, now };
         let first_published = write_shop(&mut tx, *id, house, export, &mut rows, &mut report).await?;
         report.n_first_published += first_published.len() as u64;
@@ -210,16 +213,6 @@ async fn mark_published(
     )
     .execute(conn)
     .await?;
-    Ok(())
-}
-
-/// One export of a shop at a time, until the transaction ends: two at once would give a testimonial two first dates.
-async fn lock_exports(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
-    // Any number that nobody else uses.
-    const EXPORTS: i32 = 0x6177_0005;
-    sqlx::query!(r#"select pg_advisory_xact_lock($1, $2) as "locked: _""#, EXPORTS, shop.0)
-        .execute(conn)
-        .await?;
     Ok(())
 }
 

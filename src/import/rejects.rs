@@ -3,16 +3,17 @@
 //! can correct and import again. If we die before, they are found again when the file is read again.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufReader, BufWriter, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use csv::ByteRecord;
 use serde::Serialize;
 
-use crate::orders::text::{Fault, unnamed_file};
+use super::text::{Fault, unnamed_file};
+use crate::new_file::NewFile;
 
 /// So many rejects are shown in a report.
-pub const SHOWN: usize = 20;
+const SHOWN: usize = 20;
 
 /// A row that could not be taken, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -105,24 +106,20 @@ impl Rejects {
     /// # Errors
     /// When it cannot be written.
     pub fn write(&mut self, path: &Path) -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt as _;
         if self.n == 0 {
             return Ok(());
         }
-        let unfinished = path.with_extension("csv.unfinished");
         // Customers' data: for the owner alone.
-        let opened = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished);
-        // Named, because whoever reads the error thinks of the file that was read.
-        let file = opened.map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("the rejects cannot be written to {}: {error}", path.display()),
-            )
-        })?;
+        let mut file = NewFile::create_private(path)
+            // Named, because whoever reads the error thinks of the file that was read.
+            .map_err(|error| {
+                let said = format!("the rejects cannot be written to {}: {error}", path.display());
+                io::Error::new(error.kind(), said)
+            })?;
         let mut out = csv::WriterBuilder::new()
             .delimiter(self.delimiter)
             .flexible(true)
-            .from_writer(BufWriter::new(file));
+            .from_writer(BufWriter::new(&mut file));
         out.write_record(self.header.iter().map(String::as_str).chain(ADDED))?;
         let columns = self.header.len();
         let mut record = csv::StringRecord::new();
@@ -145,11 +142,10 @@ impl Rejects {
             }
             out.write_byte_record(&row)?;
         }
-        let file = out.into_inner().map_err(|error| io::Error::other(error.to_string()))?;
-        let mut file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.flush()?;
-        file.sync_all()?;
-        std::fs::rename(&unfinished, path)
+        out.flush()?;
+        drop(out);
+        file.sync()?;
+        file.publish()
     }
 }
 

@@ -22,16 +22,16 @@ use csv::ByteRecord;
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use sha2::{Digest as _, Sha256};
 
+use super::ImportError;
 use crate::config::TextFormat;
-use crate::orders::ImportError;
 use crate::types::EmailAddress;
 
 /// Longest field in bytes of UTF-8; a row with a longer one is rejected.
-pub const MAX_FIELD: usize = 64 * 1024;
+const MAX_FIELD: usize = 64 * 1024;
 /// Longest record in bytes of UTF-8; a longer one is rejected, or, inside a quote, the quote counts as never closed.
-pub const MAX_RECORD: usize = 1024 * 1024;
+const MAX_RECORD: usize = 1024 * 1024;
 /// Most columns of a header.
-pub const MAX_COLUMNS: usize = 200;
+const MAX_COLUMNS: usize = 200;
 
 const BLOCK: usize = 256 * 1024;
 /// Stands for bytes that the encoding does not know. It is no UTF-8, so that the row that holds it is noticed.

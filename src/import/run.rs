@@ -18,7 +18,7 @@ use super::copy::{CopyBuffer, Sink, Stop, copy_in};
 use super::rejects::{Reject, Rejects};
 use super::text::{Fault, Records, Written};
 use crate::config::{Shop, TextFormat};
-use crate::db;
+use crate::db::{self, Table, Turn};
 use crate::types::{ImportRunId, ShopId};
 
 /// What a file holds. The database's `import_kind`.
@@ -166,21 +166,119 @@ pub(crate) async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Po
     Ok(transaction)
 }
 
-/// One import of a shop at a time, to the end of the transaction: between looking whether a customer or an order is there and
-/// inserting it, no other import may do the same.
-pub(crate) async fn lock(connection: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('imports'), $1)", shop.0).execute(connection).await?;
-    Ok(())
+/// A file whose rows are staged and now go into the shop's tables.
+pub(crate) struct Run {
+    shop: ShopId,
+    /// The number it will be recorded under; the rows it writes carry it.
+    pub(crate) id: ImportRunId,
+    digest: [u8; 32],
+    started_at: DateTime<Utc>,
 }
 
-/// The number the run will be recorded under; the rows it writes carry it.
-pub(crate) async fn next_id(connection: &mut PgConnection) -> sqlx::Result<ImportRunId> {
-    let id = sqlx::query_scalar!(
-        r#"select nextval(pg_get_serial_sequence('import_run', 'import_run_id')) as "id!: ImportRunId""#
-    )
-    .fetch_one(connection)
-    .await?;
-    Ok(id)
+impl Run {
+    /// Takes the shop's turn, to the end of the transaction: between looking whether a customer or an order is there and inserting
+    /// it, no other import may do the same.
+    pub(crate) async fn begin(
+        connection: &mut PgConnection,
+        shop: ShopId,
+        digest: [u8; 32],
+        started_at: DateTime<Utc>,
+    ) -> sqlx::Result<Self> {
+        db::take_turn(&mut *connection, Turn::Imports, shop).await?;
+        let id = sqlx::query_scalar!(
+            r#"select nextval(pg_get_serial_sequence('import_run', 'import_run_id')) as "id!: ImportRunId""#
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Self { shop, id, digest, started_at })
+    }
+
+    /// Writes the rejects to their file, records the run and commits; a dry run takes everything back instead. `grown` are the tables
+    /// the new rows went into.
+    pub(crate) async fn finish(
+        self,
+        mut transaction: Transaction<'_, Postgres>,
+        report: &mut ImportReport,
+        mut rejects: Rejects,
+        options: &ImportOptions,
+        grown: [Table; 2],
+        finished_at: DateTime<Utc>,
+    ) -> Result<(), ImportError> {
+        report.n_rejected = rejects.n;
+        report.rejects.clone_from(&rejects.first);
+        report.n_unchanged = report.n_read - report.n_rejected - report.n_inserted - report.n_updated;
+        if let Some(path) = &options.rejects {
+            rejects.write(path)?;
+        }
+        if options.dry_run {
+            transaction.rollback().await?;
+            return Ok(());
+        }
+        self.record(&mut transaction, report, rejects, finished_at).await?;
+        for table in grown {
+            db::analyze_grown(&mut transaction, table, report.n_inserted).await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// Writes the run and its rejects, with the figures of the report.
+    async fn record(
+        &self,
+        connection: &mut PgConnection,
+        report: &ImportReport,
+        mut rejects: Rejects,
+        finished_at: DateTime<Utc>,
+    ) -> Result<(), ImportError> {
+        let (shop, id) = (self.shop, self.id);
+        let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        sqlx::query!(
+            "insert into import_run (
+                 shop_id, import_run_id, kind, file_name, digest, format, encoding, delimiter,
+                 n_read, n_inserted, n_updated, n_unchanged, n_rejected, started_at, finished_at)
+             overriding system value
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+            shop.0,
+            id.0,
+            report.kind as ImportKind,
+            report.file_name,
+            &self.digest,
+            report.format,
+            report.encoding,
+            report.delimiter.to_string(),
+            count(report.n_read),
+            count(report.n_inserted),
+            count(report.n_updated),
+            count(report.n_unchanged),
+            count(report.n_rejected),
+            self.started_at,
+            finished_at,
+        )
+        .execute(&mut *connection)
+        .await?;
+        if rejects.n == 0 {
+            return Ok(());
+        }
+        const REJECTS: &str = r#"copy import_reject (shop_id, import_run_id, line, "column", reason, "row")
+            from stdin (format binary)"#;
+        let make = move |sink: &mut Sink| -> Result<(), Stop> {
+            let mut reader = rejects.read()?;
+            let mut reject = csv::StringRecord::new();
+            while reader.read_record(&mut reject).map_err(std::io::Error::from)? {
+                let rows = sink.rows();
+                rows.row(6);
+                rows.int(shop.0);
+                rows.bigint(id.0);
+                rows.bigint(reject[0].parse().unwrap_or_default());
+                rows.text_or_null((!reject[1].is_empty()).then_some(&reject[1]));
+                rows.text(&reject[2]);
+                rows.text(&reject[3]);
+                sink.row_done(0)?;
+            }
+            Ok(())
+        };
+        copy_in(connection, REJECTS, make, |_| {}).await
+    }
 }
 
 /// Reads all rows of a file: `row` puts a good one into the COPY and names the fault of a bad one. Returns how many were read.
@@ -204,65 +302,6 @@ pub(crate) async fn stage(
         Ok((n_read, rejects))
     };
     copy_in(connection, statement, make, progress).await
-}
-
-/// Writes the run and its rejects, with the figures of the report.
-pub(crate) async fn record(
-    connection: &mut PgConnection,
-    shop: ShopId,
-    id: ImportRunId,
-    digest: &[u8],
-    report: &ImportReport,
-    mut rejects: Rejects,
-    [started_at, finished_at]: [DateTime<Utc>; 2],
-) -> Result<(), ImportError> {
-    let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    sqlx::query!(
-        "insert into import_run (
-             shop_id, import_run_id, kind, file_name, digest, format, encoding, delimiter,
-             n_read, n_inserted, n_updated, n_unchanged, n_rejected, started_at, finished_at)
-         overriding system value
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-        shop.0,
-        id.0,
-        report.kind as ImportKind,
-        report.file_name,
-        digest,
-        report.format,
-        report.encoding,
-        report.delimiter.to_string(),
-        count(report.n_read),
-        count(report.n_inserted),
-        count(report.n_updated),
-        count(report.n_unchanged),
-        count(report.n_rejected),
-        started_at,
-        finished_at,
-    )
-    .execute(&mut *connection)
-    .await?;
-    if rejects.n == 0 {
-        return Ok(());
-    }
-    const REJECTS: &str = r#"copy import_reject (shop_id, import_run_id, line, "column", reason, "row")
-        from stdin (format binary)"#;
-    let make = move |sink: &mut Sink| -> Result<(), Stop> {
-        let mut reader = rejects.read()?;
-        let mut reject = csv::StringRecord::new();
-        while reader.read_record(&mut reject).map_err(std::io::Error::from)? {
-            let rows = sink.rows();
-            rows.row(6);
-            rows.int(shop.0);
-            rows.bigint(id.0);
-            rows.bigint(reject[0].parse().unwrap_or_default());
-            rows.text_or_null((!reject[1].is_empty()).then_some(&reject[1]));
-            rows.text(&reject[2]);
-            rows.text(&reject[3]);
-            sink.row_done(0)?;
-        }
-        Ok(())
-    };
-    copy_in(connection, REJECTS, make, |_| {}).await
 }
 
 /// Runs what reads files on a thread where that holds nobody up.

@@ -6,8 +6,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
-
 /// A file on its way. Dropped before [`NewFile::publish`], it leaves nothing behind; if the process is killed, a hidden `.….part` stays
 /// beside the name.
 #[derive(Debug)]
@@ -22,15 +20,25 @@ impl NewFile {
     /// Begins a file, and its folder if need be. Its group may read it, the rest of the world may not.
     ///
     /// # Errors
-    /// When the folder cannot be written, or the name is not one of a file.
-    pub fn create(path: &Path) -> anyhow::Result<Self> {
-        let context = || format!("writing {}", path.display());
-        let name = path
-            .file_name()
-            .filter(|_| !path.is_dir())
-            .with_context(|| format!("{} is a folder: name a file in it", path.display()))?;
+    /// When the folder cannot be written, or the name is not one of a file. Every error names the file.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o640)
+    }
+
+    /// As [`NewFile::create`], for its owner alone.
+    ///
+    /// # Errors
+    /// As [`NewFile::create`].
+    pub fn create_private(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o600)
+    }
+
+    fn with_mode(path: &Path, mode: u32) -> io::Result<Self> {
+        let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
+            return Err(io::Error::other(format!("{} is a folder: name a file in it", path.display())));
+        };
         let folder = folder(path);
-        fs::create_dir_all(folder).with_context(context)?;
+        fs::create_dir_all(folder).map_err(|error| writing(path, &error))?;
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));
@@ -39,9 +47,9 @@ impl NewFile {
             .write(true)
             .create(true)
             .truncate(true)
-            .mode(0o640)
+            .mode(mode)
             .open(&part)
-            .with_context(context)?;
+            .map_err(|error| writing(path, &error))?;
         Ok(Self { path: path.to_owned(), part, file, published: false })
     }
 
@@ -49,21 +57,27 @@ impl NewFile {
     ///
     /// # Errors
     /// When the disk refuses, because it is full for example.
-    pub fn sync(&self) -> anyhow::Result<()> {
-        self.file.sync_all().with_context(|| format!("writing {}", self.path.display()))
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all().map_err(|error| writing(&self.path, &error))
     }
 
     /// Gives it its name; a file that had it is replaced.
     ///
     /// # Errors
     /// When it cannot be renamed.
-    pub fn publish(mut self) -> anyhow::Result<()> {
-        let context = || format!("writing {}", self.path.display());
-        fs::rename(&self.part, &self.path).with_context(context)?;
+    pub fn publish(mut self) -> io::Result<()> {
+        fs::rename(&self.part, &self.path).map_err(|error| writing(&self.path, &error))?;
         self.published = true;
         // The name is on the disk once its folder is.
-        File::open(folder(&self.path)).and_then(|folder| folder.sync_all()).with_context(context)
+        File::open(folder(&self.path))
+            .and_then(|folder| folder.sync_all())
+            .map_err(|error| writing(&self.path, &error))
     }
+}
+
+/// Says which file it was, and stays the error that it is.
+fn writing(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("writing {}: {error}", path.display()))
 }
 
 impl Write for NewFile {
@@ -106,6 +120,12 @@ mod tests {
         file.publish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"old");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o007, 0, "not for the world");
+
+        let private = folder.path().join("exports/private.csv");
+        let file = NewFile::create_private(&private).unwrap();
+        file.publish().unwrap();
+        assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::remove_file(private).unwrap();
 
         let mut given_up = NewFile::create(&path).unwrap();
         given_up.write_all(b"half").unwrap();

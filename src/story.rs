@@ -1,0 +1,274 @@
+//! The whole story of an order, across all stages: from the file it came in to the testimonial it became. It only reads.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use sqlx::PgPool;
+
+use crate::context::Context;
+use crate::invitations::outbox::AttemptOutcome;
+use crate::invitations::suppression::SuppressionReason;
+use crate::invitations::{InvitationState, SkipReason};
+use crate::orders::OrderStatus;
+use crate::responses::{ResponseVia, Verdict};
+use crate::survey::{Survey, Trigger};
+use crate::testimonials::{RejectReason, TestimonialState};
+use crate::types::{CustomerId, InvitationId, OrderId, ResponseId, ShopId};
+
+/// The story of one order.
+#[derive(Debug, Serialize)]
+pub struct Story {
+    pub shop: String,
+    pub order_id: String,
+    pub ordered_at: DateTime<Utc>,
+    pub fulfilled_at: Option<DateTime<Utc>>,
+    pub status: OrderStatus,
+    pub imported_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+    /// The file it was last read from, while that is remembered.
+    pub file: Option<String>,
+    /// Whether, when and why the customer may not be written to.
+    pub suppressed: Option<Suppressed>,
+    pub erased_at: Option<DateTime<Utc>>,
+    pub invitations: Vec<Invitation>,
+    /// Surveys that have decided nothing about it yet, and why.
+    pub undecided: Vec<Undecided>,
+    pub responses: Vec<Response>,
+}
+
+/// Why and since when the customer may not be written to.
+#[derive(Debug, Serialize)]
+pub struct Suppressed {
+    pub reason: SuppressionReason,
+    pub created_at: DateTime<Utc>,
+}
+
+/// What one survey decided, and what became of its mail.
+#[derive(Debug, Serialize)]
+pub struct Invitation {
+    pub invitation_id: InvitationId,
+    pub survey: String,
+    pub wave: i16,
+    pub state: InvitationState,
+    pub skip_reason: Option<SkipReason>,
+    pub due_at: DateTime<Utc>,
+    pub decided_at: DateTime<Utc>,
+    pub next_attempt_at: DateTime<Utc>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub message_id: Option<String>,
+    pub attempts: Vec<Attempt>,
+}
+
+/// One try to send it.
+#[derive(Debug, Serialize)]
+pub struct Attempt {
+    pub attempt: i16,
+    pub started_at: DateTime<Utc>,
+    pub phase: String,
+    pub outcome: AttemptOutcome,
+    pub code: Option<i16>,
+    pub enhanced_code: Option<String>,
+    pub text: String,
+}
+
+/// A survey without a decision.
+#[derive(Debug, Serialize)]
+pub struct Undecided {
+    pub survey: String,
+    pub why: String,
+}
+
+/// A revision of the answer.
+#[derive(Debug, Serialize)]
+pub struct Response {
+    pub response_id: ResponseId,
+    pub survey: String,
+    pub revision: i32,
+    pub counted: bool,
+    pub via: ResponseVia,
+    pub verdict: Verdict,
+    pub answered_at: DateTime<Utc>,
+    pub received_at: DateTime<Utc>,
+    pub consent_version: Option<String>,
+    pub answers: Vec<Answer>,
+    pub testimonial: Option<Testimonial>,
+}
+
+/// What was answered to one question.
+#[derive(Debug, Serialize)]
+pub struct Answer {
+    pub question: String,
+    pub value: String,
+}
+
+/// Where the answer stands as a testimonial.
+#[derive(Debug, Serialize)]
+pub struct Testimonial {
+    pub state: TestimonialState,
+    pub reject_reason: Option<RejectReason>,
+    pub decided_at: Option<DateTime<Utc>>,
+    pub published_at: Option<DateTime<Utc>>,
+}
+
+/// The story of the order that the shop calls so; `None`: it has none.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_order(
+    context: &Context,
+    shop_id: ShopId,
+    shop: &str,
+    id: &str,
+) -> sqlx::Result<Option<Story>> {
+    let pool = &context.pool;
+    let Some(order) = sqlx::query!(
+        r#"select o.order_id as "order_id: OrderId", o.customer_id as "customer_id: CustomerId", o.ordered_at, o.fulfilled_at,
+               o.status as "status: OrderStatus", o.imported_at, o.updated_at, c.erased_at, r.file_name as "file_name?",
+               s.reason as "reason?: SuppressionReason", s.created_at as "suppressed_at?"
+           from "order" o
+           join customer c using (shop_id, customer_id)
+           left join import_run r on r.shop_id = o.shop_id and r.import_run_id = o.import_run_id
+           left join suppression s on s.shop_id = o.shop_id and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+           where o.shop_id = $1 and o.external_id = $2"#,
+        shop_id.0,
+        id,
+    )
+    .fetch_optional(pool)
+    .await?
+    else {
+        return Ok(None);
+    };
+    let invitations = invitations(pool, shop_id, order.order_id).await?;
+    let now = context.clock.now();
+    let undecided = context
+        .config
+        .surveys
+        .iter()
+        .filter(|survey| survey.mailed && survey.is_for(shop))
+        .filter(|survey| !invitations.iter().any(|invitation| invitation.survey == survey.key))
+        .map(|survey| Undecided {
+            survey: survey.key.clone(),
+            why: why_undecided(survey, order.ordered_at, order.fulfilled_at, now),
+        })
+        .collect();
+    Ok(Some(Story {
+        shop: shop.to_owned(),
+        order_id: id.to_owned(),
+        ordered_at: order.ordered_at,
+        fulfilled_at: order.fulfilled_at,
+        status: order.status,
+        imported_at: order.imported_at,
+        updated_at: order.updated_at,
+        file: order.file_name,
+        suppressed: order
+            .reason
+            .zip(order.suppressed_at)
+            .map(|(reason, created_at)| Suppressed { reason, created_at }),
+        erased_at: order.erased_at,
+        invitations,
+        undecided,
+        responses: responses(pool, shop_id, order.order_id).await?,
+    }))
+}
+
+async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Invitation>> {
+    let rows = sqlx::query!(
+        r#"select invitation_id as "invitation_id: InvitationId", survey, wave, state as "state: InvitationState",
+               skip_reason as "skip_reason: SkipReason", due_at, decided_at, next_attempt_at, sent_at, message_id
+           from invitation where shop_id = $1 and order_id = $2
+           order by decided_at, invitation_id"#,
+        shop.0,
+        order.0,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut invitations = Vec::with_capacity(rows.len());
+    for row in rows {
+        let attempts = sqlx::query_as!(
+            Attempt,
+            r#"select attempt, started_at, phase, outcome as "outcome: AttemptOutcome", code, enhanced_code, text
+               from attempt where shop_id = $1 and invitation_id = $2 order by attempt"#,
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
+        invitations.push(Invitation {
+            invitation_id: row.invitation_id,
+            survey: row.survey,
+            wave: row.wave,
+            state: row.state,
+            skip_reason: row.skip_reason,
+            due_at: row.due_at,
+            decided_at: row.decided_at,
+            next_attempt_at: row.next_attempt_at,
+            sent_at: row.sent_at,
+            message_id: row.message_id,
+            attempts,
+        });
+    }
+    Ok(invitations)
+}
+
+async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Response>> {
+    let rows = sqlx::query!(
+        r#"select r.response_id as "response_id: ResponseId", r.survey, r.revision, r.counted, r.via as "via: ResponseVia",
+               r.verdict as "verdict: Verdict", r.answered_at, r.received_at, r.consent_version,
+               t.state as "state?: TestimonialState", t.reject_reason as "reject_reason?: RejectReason",
+               t.decided_at as "decided_at?", t.published_at as "published_at?"
+           from response r left join testimonial t using (shop_id, response_id)
+           where r.shop_id = $1 and r.order_id = $2
+           order by r.received_at, r.response_id"#,
+        shop.0,
+        order.0,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut responses = Vec::with_capacity(rows.len());
+    for row in rows {
+        let answers = sqlx::query_as!(
+            Answer,
+            r#"select question, coalesce(choice, score::text, body) as "value!"
+               from answer where shop_id = $1 and response_id = $2 order by question"#,
+            shop.0,
+            row.response_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
+        responses.push(Response {
+            response_id: row.response_id,
+            survey: row.survey,
+            revision: row.revision,
+            counted: row.counted,
+            via: row.via,
+            verdict: row.verdict,
+            answered_at: row.answered_at,
+            received_at: row.received_at,
+            consent_version: row.consent_version,
+            answers,
+            testimonial: row.state.map(|state| Testimonial {
+                state,
+                reject_reason: row.reject_reason,
+                decided_at: row.decided_at,
+                published_at: row.published_at,
+            }),
+        });
+    }
+    Ok(responses)
+}
+
+fn why_undecided(
+    survey: &Survey,
+    ordered_at: DateTime<Utc>,
+    fulfilled_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
+) -> String {
+    let start = match survey.trigger {
+        Trigger::Ordered => Some(ordered_at),
+        Trigger::Fulfilled => fulfilled_at,
+    };
+    match start.map(|start| start + survey.delay) {
+        None => "it has no delivery date, and the survey waits for one".to_owned(),
+        Some(due) if due > now => format!("it becomes due on {}", due.format("%F %R UTC")),
+        Some(_) => "it is due; the next run of the sending job decides".to_owned(),
+    }
+}
