@@ -145,7 +145,10 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
         InvitationState::Suppressed => "will not be mailed: the customer opted out meanwhile",
         InvitationState::Sent | InvitationState::Failed | InvitationState::Skipped => return,
     };
-    lines.push((invitation.next_attempt_at, format!("survey {survey}: {now}")));
+    // What waits is told at the time it waits for, everything else after what was tried last.
+    let last = invitation.attempts.last().map_or(invitation.decided_at, |attempt| attempt.started_at);
+    let waits = matches!(invitation.state, InvitationState::Queued | InvitationState::Deferred);
+    lines.push((if waits { invitation.next_attempt_at } else { last }, format!("survey {survey}: {now}")));
 }
 
 fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>) {

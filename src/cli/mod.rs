@@ -116,11 +116,24 @@ pub fn main(cli: Cli) -> Exit {
                 Exit::Usage
             }
             Err(error) => {
-                output::say(&format!("error: {error:#}"));
+                output::say(&format!("error: {}", told(&error)));
                 if error.is::<Unreadable>() { Exit::Usage } else { Exit::Failed }
             }
         },
     }
+}
+
+/// The error and its causes, each said once: some errors repeat their cause in their own words.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |told, cause| {
+        if told.is_empty() {
+            cause
+        } else if told.contains(&cause) {
+            told
+        } else {
+            format!("{told}: {cause}")
+        }
+    })
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {

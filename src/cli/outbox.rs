@@ -19,7 +19,7 @@ pub struct Args {
     #[arg(long)]
     state: Option<InvitationState>,
     /// Show at most so many, the latest first
-    #[arg(short, default_value_t = 50)]
+    #[arg(short, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..))]
     n: i64,
 }
 
@@ -49,8 +49,15 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         return resolve(InvitationId(id), resolution, global).await;
     }
     let opened = super::open(global).await?;
-    let entries = outbox::list(&opened.context.pool, args.state, args.n).await?;
+    let entries = outbox::list(&opened.context.pool, args.state, args.n.saturating_add(1)).await;
     opened.close().await;
+    let mut entries = entries?;
+    // One more than is shown was asked for, to know whether there are more.
+    let shown = usize::try_from(args.n).unwrap_or_default();
+    if entries.len() > shown {
+        entries.truncate(shown);
+        output::say(&format!("There are more than these {shown}; -n shows more."));
+    }
     if global.json {
         output::json(&entries)?;
         return Ok(Exit::Done);
@@ -67,7 +74,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             entry.survey,
             entry.state.as_str().to_owned(),
             entry.attempts.to_string(),
-            entry.next_attempt_at.format("%F %R").to_string(),
+            entry.next_attempt_at.map(|at| at.format("%F %R").to_string()).unwrap_or_default(),
             entry.last_error.unwrap_or_default(),
         ]
     });

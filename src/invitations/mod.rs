@@ -140,7 +140,9 @@ impl SendReport {
     /// Whether some mails could not be delivered.
     pub fn is_partial(&self) -> bool {
         self.shops.iter().any(|shop| {
-            shop.delivery.n_failed + shop.delivery.n_unknown > 0 || shop.delivery.relay_fault.is_some()
+            let delivery = &shop.delivery;
+            delivery.n_failed + delivery.n_unknown + delivery.settled.n_unknown > 0
+                || delivery.relay_fault.is_some()
         })
     }
 }
@@ -171,6 +173,8 @@ pub async fn send(
         shop_report.n_skipped = decided.n_skipped;
         shop_report.decisions = decided.decisions;
         if dry_run {
+            let window = survey.send_window.as_ref();
+            shop_report.delivery.window_closed = !sender::is_open(window, now, shop.timezone);
             transaction.rollback().await?;
         } else {
             let n_decided = decided.n_queued + shop_report.n_skipped.values().sum::<u64>();

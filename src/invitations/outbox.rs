@@ -234,6 +234,21 @@ pub async fn claim(
     Ok(claimed)
 }
 
+/// How many mails of a survey wait to be sent, now or later.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn n_waiting(pool: &PgPool, shop: ShopId, survey: &Survey) -> sqlx::Result<u64> {
+    let n = sqlx::query_scalar!(
+        r#"select count(*) as "n!" from invitation where shop_id = $1 and survey = $2 and state in ('queued', 'deferred')"#,
+        shop.0,
+        survey.key,
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(u64::try_from(n).unwrap_or_default())
+}
+
 /// Puts a claimed row back as it was: no try was made, or the fault was the relay's and not this mail's.
 ///
 /// # Errors
@@ -441,7 +456,8 @@ pub struct Entry {
     pub state: InvitationState,
     pub message_id: Option<String>,
     pub attempts: i16,
-    pub next_attempt_at: DateTime<Utc>,
+    /// When it is tried next, while it waits.
+    pub next_attempt_at: Option<DateTime<Utc>>,
     /// What the relay said last, when it did not take the mail.
     pub last_error: Option<String>,
 }
@@ -451,22 +467,23 @@ pub struct Entry {
 /// # Errors
 /// When the database does not answer.
 pub async fn list(pool: &PgPool, state: Option<InvitationState>, limit: i64) -> sqlx::Result<Vec<Entry>> {
+    use InvitationState::{Claimed, Deferred, InData, Queued, Unknown};
+    let states = state.map_or(vec![Queued, Claimed, InData, Deferred, Unknown], |state| vec![state]);
     sqlx::query_as!(
         Entry,
         r#"select i.invitation_id as "id: InvitationId", s.key as shop, o.external_id as "order", i.survey, i.wave,
-               i.state as "state: InvitationState", i.message_id, i.attempts, i.next_attempt_at,
+               i.state as "state: InvitationState", i.message_id, i.attempts,
+               case when i.state in ('queued', 'deferred') then i.next_attempt_at end as next_attempt_at,
                (select a.text from attempt a
                 where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id and a.outcome <> 'sent'
                 order by a.attempt desc limit 1) as last_error
            from invitation i
            join shop s using (shop_id)
            join "order" o using (shop_id, order_id)
-           where case when $1::invitation_state is null
-               then i.state in ('queued', 'claimed', 'in_data', 'deferred', 'unknown')
-               else i.state = $1 end
+           where i.state = any($1)
            order by i.invitation_id desc
            limit $2"#,
-        state as Option<InvitationState>,
+        &states as &[InvitationState],
         limit,
     )
     .fetch_all(pool)

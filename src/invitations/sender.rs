@@ -42,6 +42,10 @@ pub struct Delivery {
     pub n_deferred: u64,
     pub n_failed: u64,
     pub n_unknown: u64,
+    /// Mails that wait for a later run.
+    pub n_waiting: u64,
+    /// Whether the run ended because it was asked to.
+    pub stopped: bool,
     /// What was tidied up before.
     pub settled: Settled,
     /// Whether the run ended because the send window is closed.
@@ -108,7 +112,10 @@ pub async fn deliver(
     if let Some(error) = failed {
         return Err(error);
     }
-    Ok(round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone())
+    let mut delivery = round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    delivery.n_waiting = outbox::n_waiting(&context.pool, shop_id, survey).await?;
+    delivery.stopped = stop.is_cancelled();
+    Ok(delivery)
 }
 
 /// Claims batch after batch and hands the rows out.
@@ -355,7 +362,7 @@ fn judge(fault: Fault, attempt: i16) -> Outcome {
 }
 
 /// Whether mails may leave now, by the clock on the shop's wall.
-fn is_open(window: Option<&SendWindow>, now: DateTime<Utc>, zone: Tz) -> bool {
+pub(super) fn is_open(window: Option<&SendWindow>, now: DateTime<Utc>, zone: Tz) -> bool {
     let local = now.with_timezone(&zone);
     window.is_none_or(|window| {
         window.days.contains(&local.weekday()) && (window.from..window.to).contains(&local.time())

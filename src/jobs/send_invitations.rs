@@ -69,7 +69,12 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     let n_asked = sum(|shop| shop.n_queued);
     let n_skipped = sum(|shop| shop.n_skipped.values().sum());
     if dry_run {
-        return format!("would ask about {} and skip {n_skipped}", counted(n_asked, "order"));
+        let closed = if report.shops.iter().any(|shop| shop.delivery.window_closed) {
+            "; no mail would leave now, outside the send window"
+        } else {
+            ""
+        };
+        return format!("would ask about {} and skip {n_skipped}{closed}", counted(n_asked, "order"));
     }
     let mut text = format!(
         "{} to be asked about, {n_skipped} skipped; {} sent",
@@ -79,15 +84,18 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     for (n, word) in [
         (sum(|shop| shop.delivery.n_deferred), "deferred"),
         (sum(|shop| shop.delivery.n_failed), "failed"),
-        (sum(|shop| shop.delivery.n_unknown), "unknown"),
+        (sum(|shop| shop.delivery.n_unknown + shop.delivery.settled.n_unknown), "unknown"),
+        (sum(|shop| shop.delivery.n_waiting), "waiting"),
     ] {
         if n > 0 {
             text.push_str(&format!(", {n} {word}"));
         }
     }
     for shop in &report.shops {
-        if let Some(fault) = &shop.delivery.relay_fault {
-            text.push_str(&format!("; {}: the relay was at fault, mails wait: {fault}", shop.shop));
+        if shop.delivery.stopped {
+            text.push_str(&format!("; {}: stopped when asked to", shop.shop));
+        } else if let Some(fault) = &shop.delivery.relay_fault {
+            text.push_str(&format!("; {}: the relay was at fault: {fault}", shop.shop));
         } else if shop.delivery.window_closed {
             text.push_str(&format!("; {}: outside the send window", shop.shop));
         }
