@@ -101,6 +101,10 @@ fn in_words(report: &ExportReport) -> String {
         "{} testimonials exported{to}, {} of them for the first time.",
         report.n_rows, report.n_first_published
     );
+    if !report.taken_back.is_empty() {
+        let ids: Vec<String> = report.taken_back.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(" Published before and to be taken down now: {}.", ids.join(", ")));
+    }
     if !report.withheld.is_empty() {
         let reasons: Vec<_> =
             report.withheld.iter().map(|(reason, n)| format!("{n} {}", reason.text())).collect();

@@ -93,10 +93,14 @@ fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
 
 fn text(report: &ExportReport) -> String {
     let n_withheld: u64 = report.withheld.values().sum();
+    let taken_back = match report.taken_back.len() {
+        0 => String::new(),
+        n => format!(", {n} published before to be taken down (their numbers are in the run's details)"),
+    };
     let withheld =
         if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
     format!(
-        "{} written to {}, {} for the first time{withheld}",
+        "{} written to {}, {} for the first time{withheld}{taken_back}",
         counted(report.n_rows, "testimonial"),
         report.destination,
         report.n_first_published

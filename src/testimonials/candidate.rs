@@ -56,6 +56,8 @@ pub struct Filter {
     pub state: Option<TestimonialState>,
     /// Decided then or later.
     pub decided_since: Option<DateTime<Utc>>,
+    /// Also those of another state that have left before.
+    pub or_published: bool,
 }
 
 /// The candidates of a shop, in the order of their numbers. They come one by one, however many there are.
@@ -70,6 +72,7 @@ pub fn candidates(
         shop.0,
         filter.state as Option<TestimonialState>,
         filter.decided_since,
+        filter.or_published,
     )
     .fetch(conn)
     .boxed()

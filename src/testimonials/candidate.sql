@@ -1,4 +1,4 @@
--- $1 shop, $2 state or null, $3 decided since or null
+-- $1 shop, $2 state or null, $3 decided since or null, $4 also those of another state that have left before
 select t.response_id as "id: ResponseId",
        t.state as "state: TestimonialState",
        t.reject_reason as "reject_reason: RejectReason",
@@ -35,6 +35,6 @@ cross join lateral (
     where answer.shop_id = t.shop_id and answer.response_id = t.response_id
 ) as a
 where t.shop_id = $1
-  and ($2::testimonial_state is null or t.state = $2)
+  and ($2::testimonial_state is null or t.state = $2 or ($4 and t.published_at is not null))
   and ($3::timestamptz is null or t.decided_at >= $3)
 order by t.response_id

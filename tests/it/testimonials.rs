@@ -261,6 +261,7 @@ async fn whatever_is_missing_keeps_it_out_of_the_next_export() {
         setting.execute(sql).await;
         let (records, report) = setting.export(NOW).await;
         assert!(records.is_empty(), "{sql}");
+        assert_eq!(report.taken_back, [id], "who published it is told: {sql}");
         assert_eq!(
             report.withheld.into_iter().collect::<Vec<_>>(),
             reason.map(|r| (r, 1)).into_iter().collect::<Vec<_>>()

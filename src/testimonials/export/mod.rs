@@ -26,7 +26,7 @@ use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
 use crate::db::{self, Turn};
 use crate::new_file::NewFile;
-use crate::types::ShopId;
+use crate::types::{ResponseId, ShopId};
 
 /// How testimonials are written.
 #[derive(Debug)]
@@ -81,6 +81,8 @@ pub struct ExportReport {
     pub n_first_published: u64,
     /// Approved ones that may not leave now, by reason.
     pub withheld: BTreeMap<Withheld, u64>,
+    /// Those that left before and may not be shown any more: whoever published them has to take them down.
+    pub taken_back: Vec<ResponseId>,
 }
 
 /// Writes the publishable testimonials of some shops.
@@ -130,6 +132,7 @@ async fn write(
         n_rows: 0,
         n_first_published: 0,
         withheld: BTreeMap::new(),
+        taken_back: Vec::new(),
     };
     db::lift_statement_timeout(&mut tx).await?;
     let mut rows = rows_into(out);
@@ -169,7 +172,8 @@ async fn write_shop(
     report: &mut ExportReport,
 ) -> anyhow::Result<Vec<i64>> {
     let questionnaires = Questionnaires::of(conn, id).await?;
-    let filter = Filter { state: Some(TestimonialState::Approved), decided_since: export.since };
+    let filter =
+        Filter { state: Some(TestimonialState::Approved), decided_since: export.since, or_published: true };
     let mut first_published = Vec::new();
     let mut candidates = candidate::candidates(conn, id, filter);
     while let Some(candidate) = candidates.try_next().await? {
@@ -181,7 +185,14 @@ async fn write_shop(
                     first_published.push(candidate.id.0);
                 }
             }
-            Err(reason) => *report.withheld.entry(reason).or_default() += 1,
+            Err(reason) => {
+                if candidate.state == TestimonialState::Approved {
+                    *report.withheld.entry(reason).or_default() += 1;
+                }
+                if candidate.published_at.is_some() {
+                    report.taken_back.push(candidate.id);
+                }
+            }
         }
     }
     Ok(first_published)
@@ -230,7 +241,6 @@ mod tests {
 
     use super::super::gate::Testimonial;
     use super::*;
-    use crate::types::ResponseId;
 
     fn publishable(comment: &str, display_name: &str, items: Vec<String>) -> Publishable {
         Publishable::sample(Testimonial {
