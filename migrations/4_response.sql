@@ -3,6 +3,9 @@
 create type response_via as enum ('page', 'import');
 create type verdict as enum ('human', 'suspect');
 
+-- How authors are named; see [testimonials] display_name in jobs.toml.
+create type display_name_rule as enum ('first_name_initial', 'first_name', 'anonymous', 'as_given');
+
 create table response (
     shop_id           int not null,
     response_id       bigint generated always as identity,
@@ -20,6 +23,7 @@ create table response (
     received_at       timestamptz not null, -- when we stored it
     consent_version   text, -- which wording of the consent was agreed to; null: no consent to publish
     display_name      text, -- the name the author wants to appear under, if one was given
+    display_name_rule display_name_rule, -- how the page said the author would be named when the consent was given; null: no page said
     primary key (shop_id, response_id),
     constraint response_revision_key unique (shop_id, order_id, survey, revision),
     foreign key (shop_id, order_id) references "order",

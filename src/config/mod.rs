@@ -201,8 +201,9 @@ pub struct Testimonials {
     pub display_name: DisplayName,
 }
 
-/// Under which name an author appears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+/// Under which name an author appears. The database's `display_name_rule`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
+#[sqlx(type_name = "display_name_rule", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DisplayName {
     /// `Claire D.`

@@ -9,6 +9,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::submission::Submission;
 use super::{Answer, ResponseVia, Value, Verdict};
+use crate::config::DisplayName;
 use crate::invitations::outbox;
 use crate::types::{CustomerId, InvitationId, Locale, OrderId, ResponseId, ShopId, SurveyVersionId};
 
@@ -125,6 +126,8 @@ pub struct Arrival<'a> {
     pub verdict: Verdict,
     /// The language of the page.
     pub locale: &'a Locale,
+    /// How the page said the author would be named.
+    pub names: DisplayName,
     /// How long after the first answer it may be changed.
     pub edit_within: TimeDelta,
     pub now: DateTime<Utc>,
@@ -167,7 +170,7 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
     }
     let rows = sqlx::query!(
         r#"select response_id as "response_id: ResponseId", revision, counted, verdict as "verdict: Verdict", answered_at,
-             consent_version, display_name
+             consent_version, display_name, display_name_rule as "display_name_rule: DisplayName"
            from response where shop_id = $1 and order_id = $2 and survey = $3 order by revision desc"#,
         invited.shop.0,
         invited.order.0,
@@ -184,13 +187,14 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
         Verdict::Human => row.counted,
         Verdict::Suspect => row.verdict == Verdict::Suspect,
     });
-    let (consent_version, display_name) = match &submission.consent {
-        Some(consent) => (Some(&consent.version), consent.display_name.as_ref()),
-        None => (None, None),
+    let (consent_version, display_name, names) = match &submission.consent {
+        Some(consent) => (Some(&consent.version), consent.display_name.as_ref(), Some(arrival.names)),
+        None => (None, None, None),
     };
     if let Some(before) = before {
         let same_consent = before.consent_version.as_ref() == consent_version
-            && before.display_name.as_ref() == display_name;
+            && before.display_name.as_ref() == display_name
+            && before.display_name_rule == names;
         if same_consent
             && same(&answers(&mut tx, invited.shop, before.response_id).await?, &submission.answers)
         {
@@ -221,8 +225,8 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
     }
     let response = sqlx::query_scalar!(
         r#"insert into response (shop_id, order_id, survey, survey_version_id, invitation_id, revision, counted, via, verdict, locale,
-             answered_at, received_at, consent_version, display_name)
-           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13)
+             answered_at, received_at, consent_version, display_name, display_name_rule)
+           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, $12, $13, $14)
            returning response_id as "response_id: ResponseId""#,
         invited.shop.0,
         invited.order.0,
@@ -237,6 +241,7 @@ async fn try_store(pool: &PgPool, arrival: &Arrival<'_>) -> sqlx::Result<Stored>
         arrival.now,
         consent_version,
         display_name,
+        names as Option<DisplayName>,
     )
     .fetch_one(&mut *tx)
     .await?;

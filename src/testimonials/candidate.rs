@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 
 use super::display_name::Author;
 use super::{RejectReason, TestimonialState};
+use crate::config::DisplayName;
 use crate::orders::OrderStatus;
 use crate::survey::{QuestionKind, Questionnaire};
 use crate::types::{ResponseId, ShopId, SurveyVersionId};
@@ -32,6 +33,8 @@ pub struct Candidate {
     pub received_at: DateTime<Utc>,
     pub consent_version: Option<String>,
     pub given_name: Option<String>,
+    /// How the author was told to be named; `None`: no page told.
+    pub agreed_names: Option<DisplayName>,
     /// The shop's name for the order.
     pub order: String,
     pub order_status: OrderStatus,

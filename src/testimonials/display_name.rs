@@ -28,6 +28,16 @@ pub fn display_name(rule: DisplayName, author: Author<'_>) -> String {
     }
 }
 
+/// How an author is named when the configuration says one thing today and the page said another when the consent was given: as agreed.
+/// What can change since is only that the shop names nobody.
+pub fn agreed(today: DisplayName, then: Option<DisplayName>) -> DisplayName {
+    match (today, then) {
+        (DisplayName::Anonymous, _) => DisplayName::Anonymous,
+        (_, Some(then)) => then,
+        (today, None) => today,
+    }
+}
+
 fn first_name(author: Author<'_>) -> Option<&str> {
     let first = author.first_name?.split_whitespace().next()?;
     (!first.contains('@')).then_some(first)
@@ -45,6 +55,15 @@ fn first_name_initial(author: Author<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_named_otherwise_than_agreed() {
+        use DisplayName::{Anonymous, AsGiven, FirstName};
+        assert_eq!(agreed(FirstName, Some(Anonymous)), Anonymous, "who agreed to no name gets none");
+        assert_eq!(agreed(FirstName, Some(AsGiven)), AsGiven, "who chose a name keeps it");
+        assert_eq!(agreed(Anonymous, Some(AsGiven)), Anonymous, "the shop may always leave the name out");
+        assert_eq!(agreed(FirstName, None), FirstName);
+    }
 
     #[track_caller]
     fn check(rule: DisplayName, first: &str, last: &str, given: &str, expected: &str) {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::TestimonialState;
 use super::candidate::Candidate;
-use super::display_name::display_name;
+use super::display_name::{agreed, display_name};
 use crate::config::{DisplayName, Shop};
 use crate::orders::OrderStatus;
 use crate::survey::Questionnaire;
@@ -117,7 +117,7 @@ pub fn admit(
         rating: said.rating,
         recommend: said.recommend.map(str::to_owned),
         comment,
-        display_name: display_name(house.names, candidate.author()),
+        display_name: display_name(agreed(house.names, candidate.agreed_names), candidate.author()),
         country: candidate.country.clone(),
         language: language(&candidate.locale),
         product_ids: candidate.items.clone(),
@@ -183,6 +183,7 @@ mod tests {
             answered_at: moment("2026-03-10T10:00:00Z"),
             received_at: moment("2026-03-10T10:00:00Z"),
             consent_version: some("2026-11"),
+            agreed_names: None,
             given_name: None,
             order: "A-1".to_owned(),
             order_status: OrderStatus::Fulfilled,

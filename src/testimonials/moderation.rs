@@ -11,7 +11,7 @@ use serde::Serialize;
 use sqlx::PgPool;
 
 use super::candidate::{self, Filter, Questionnaires};
-use super::display_name::display_name;
+use super::display_name::{agreed, display_name};
 use super::{RejectReason, TestimonialState};
 use crate::config::{DisplayName, Shop};
 use crate::types::{ResponseId, ShopId};
@@ -69,7 +69,7 @@ pub async fn list(
                 rating,
                 recommend,
                 text,
-                display_name: display_name(names, candidate.author()),
+                display_name: display_name(agreed(names, candidate.agreed_names), candidate.author()),
                 received_at: candidate.received_at,
                 order: candidate.order,
             });

@@ -96,6 +96,7 @@ pub(super) async fn send(
             submission: &submission,
             verdict: classify(traces, FASTEST),
             locale,
+            names: web.context.config.testimonials.display_name,
             edit_within: visit.survey.edit_within,
             now: visit.now,
         };

@@ -481,4 +481,5 @@ async fn the_enums_are_the_databases() {
     check!("skip_reason", SkipReason);
     check!("attempt_outcome", AttemptOutcome);
     check!("suppression_reason", SuppressionReason);
+    check!("display_name_rule", afterword::config::DisplayName);
 }

@@ -570,11 +570,12 @@ async fn consent_names_the_name_that_is_published() {
         let name = if asked { "la Parisienne" } else { &"x".repeat(100) };
         let fields = [("recommend", "yes"), ("comment", rule), ("consent", "yes"), ("consent.name", name)];
         assert_eq!(site.send(&fields).await.status, 303, "{rule}");
-        let kept: Option<String> = sqlx::query_scalar("select display_name from response where counted")
-            .fetch_one(&site.database.pool)
-            .await
-            .unwrap();
-        assert_eq!(kept.as_deref(), asked.then_some("la Parisienne"), "{rule}");
+        let kept: (Option<String>, String) =
+            sqlx::query_as("select display_name, display_name_rule::text from response where counted")
+                .fetch_one(&site.database.pool)
+                .await
+                .unwrap();
+        assert_eq!((kept.0.as_deref(), kept.1.as_str()), (asked.then_some("la Parisienne"), rule));
     }
 }
 

@@ -269,6 +269,17 @@ async fn whatever_is_missing_keeps_it_out_of_the_next_export() {
     }
 }
 
+/// Who agreed to appear without a name does so, whatever is configured later.
+#[tokio::test]
+async fn nobody_is_named_otherwise_than_agreed() {
+    let setting = Setting::new().await;
+    setting.approved(1, |r| r).await;
+    let named = setting.export(NOW).await.0[0][5].to_owned();
+    assert_eq!(named, "Claire D.");
+    setting.execute("update response set display_name_rule = 'anonymous'").await;
+    assert_eq!(&setting.export(NOW).await.0[0][5], "");
+}
+
 #[tokio::test]
 async fn a_changed_answer_has_to_be_approved_anew() {
     let setting = Setting::new().await;
