@@ -176,7 +176,7 @@ impl Holder {
 
 /// Not a test: the body of [`Holder`]. Uses the server in the directory `HOLD` until its standard input ends.
 #[test]
-#[ignore = "started by other tests"]
+#[ignore = "no test: started by tests"]
 #[expect(clippy::print_stdout, reason = "tells the test that started it")]
 fn holder() {
     let Some(root) = std::env::var_os("HOLD") else { return };
