@@ -270,10 +270,14 @@ fn answer(order: &Order, n: u64) -> Answer {
     };
     Answer {
         recommend: if happy { "yes" } else { "no" },
-        overall: if happy {
-            u8::try_from(4 + draw(24, n, 2)).unwrap_or(5)
-        } else {
-            u8::try_from(1 + draw(24, n, 3)).unwrap_or(1)
+        // Some recommend the shop and still were not delighted.
+        overall: match (happy, draw(24, n, 10)) {
+            (true, 0..=1) => 3,
+            (true, 2..=4) => 4,
+            (true, _) => 5,
+            (false, 0..=3) => 1,
+            (false, 4..=7) => 2,
+            (false, _) => 3,
         },
         topic: (!happy).then(|| pick(TOPICS, 25, n)),
         comment: has_words.then(|| pick(words, 26, n)),
