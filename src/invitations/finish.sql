@@ -17,7 +17,8 @@ ours as (
         sent_at = case when ended.outcome = 'sent' then ended.ended_at end
     from ended
     where i.shop_id = ended.shop_id and i.invitation_id = ended.invitation_id and i.fence = ended.fence
-        and i.state in ('claimed', 'in_data')
+        -- As text, so that the rows are found by their key: the index of the outbox fits too, and is as long as the queue.
+        and i.state::text in ('claimed', 'in_data')
     returning i.shop_id, i.invitation_id
 )
 insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, code, enhanced_code, text)

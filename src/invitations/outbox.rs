@@ -23,7 +23,7 @@ use crate::survey::Survey;
 use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
 
 /// How many rows a claim takes at most.
-pub const BATCH: i64 = 50;
+pub const BATCH: i64 = 200;
 
 /// A claimed row with what a mail needs.
 #[derive(Debug, Clone)]
@@ -301,7 +301,8 @@ pub async fn enter_data(
         r#"update invitation i set state = 'in_data', message_id = coalesce(i.message_id, entering.message_id)
            from unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[]) as entering (shop_id, invitation_id, fence, message_id)
            where i.shop_id = entering.shop_id and i.invitation_id = entering.invitation_id and i.fence = entering.fence
-             and i.state = 'claimed'
+             -- As text, so that the rows are found by their key: the index of the outbox fits too, and is as long as the queue.
+             and i.state::text = 'claimed'
            returning i.invitation_id as "id: InvitationId""#,
         &shops,
         &column(|row| row.invitation.0),
