@@ -16,3 +16,4 @@ mod testimonials;
 mod olist;
 mod journey;
 mod documents;
+mod demo;

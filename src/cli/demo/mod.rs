@@ -1,4 +1,4 @@
-//! `afterword demo`: the whole way with a made-up shop, on the real program: a private Postgres, an order file in the drop folder, the
+//! `afterword demo`: the whole way with a made-up shop, on the real program: a private Postgres, order files in the drop folder, the
 //! real jobs, mails into a local outbox, customers who follow the links in their mails over HTTP. Only the time is played: half a year
 //! passes in two-day steps.
 //!
@@ -141,19 +141,16 @@ async fn show(
     let today = context.clock.now().with_timezone(&shop.timezone);
     let orders = Arc::new(shop::orders(today));
 
-    output::say("1  Orders come in");
-    drop_orders(&folder.join("inbox/orders"), &orders)?;
-    output::say(&format!("   {}", job(context, "import-orders").await?));
-
-    output::say("2  Mails go out, and 3  customers answer: half a year in two-day steps");
-    half_a_year(context, &pages, &orders, &stop).await?;
+    output::say("1  Orders come in, 2  mails go out, 3  customers answer: half a year in two-day steps");
+    half_a_year(context, folder, &pages, &orders, &stop).await?;
     let told: i64 = sqlx::query_scalar!(r#"select count(*) as "n!" from invitation where state = 'sent'"#)
         .fetch_one(&context.pool)
         .await?;
     let answered: i64 = sqlx::query_scalar!(r#"select count(*) as "n!" from response where counted"#)
         .fetch_one(&context.pool)
         .await?;
-    output::say(&format!("   {told} mails written, {answered} answers that count"));
+    let n_orders = orders.len();
+    output::say(&format!("   {n_orders} orders, {told} mails written, {answered} answers that count"));
 
     output::say("4  Figures");
     let now = context.clock.now();
@@ -191,12 +188,23 @@ async fn show(
     Ok(())
 }
 
-/// Puts the shop's file into the drop folder, old enough to be taken.
-fn drop_orders(inbox: &Path, orders: &[Order]) -> anyhow::Result<()> {
-    fs::create_dir_all(inbox)?;
-    let file = File::create(inbox.join("orders.csv"))?;
-    shop::write_orders(orders, &file)?;
+/// Puts the shop's latest export into the drop folder, old enough to be taken, and has it taken.
+async fn import(
+    context: &Context,
+    folder: &Path,
+    orders: &[Order],
+    since: Option<DateTime<Utc>>,
+) -> anyhow::Result<()> {
+    let now = context.clock.now();
+    let inbox = folder.join("inbox/orders");
+    fs::create_dir_all(&inbox)?;
+    let path = inbox.join(format!("orders-{}.csv", now.format("%F")));
+    let file = File::create(&path)?;
+    if shop::write_orders(orders, since, now, &file)? == 0 {
+        return Ok(fs::remove_file(&path)?);
+    }
     file.set_modified(SystemTime::now() - Duration::from_secs(60))?;
+    job(context, "import-orders").await?;
     Ok(())
 }
 
@@ -218,6 +226,7 @@ async fn job(context: &Context, name: &str) -> anyhow::Result<String> {
 
 async fn half_a_year(
     context: &Context,
+    folder: &Path,
     pages: &StdListener,
     orders: &Arc<Vec<Order>>,
     stop: &CancellationToken,
@@ -227,6 +236,7 @@ async fn half_a_year(
     let bar = ProgressBar::new(u64::try_from(steps)?)
         .with_style(ProgressStyle::with_template("   {bar:40} {msg}")?);
     let mut seen = BTreeSet::new();
+    let mut imported = None;
     for step in (0..=steps).rev() {
         if stop.is_cancelled() {
             bail!("stopped");
@@ -236,6 +246,8 @@ async fn half_a_year(
         let moment =
             moment.date_naive().and_hms_opt(9, 30, 0).map_or(moment, |morning| morning.and_utc().min(moment));
         bar.set_message(moment.format("%e %B %Y").to_string());
+        import(&at(context, moment), folder, orders, imported).await?;
+        imported = Some(moment);
         job(&at(context, moment), "send-invitations").await?;
         let outbox = context.config.outbox_dir();
         let (forms, new_seen) = {
@@ -258,7 +270,8 @@ async fn half_a_year(
         bar.inc(1);
     }
     bar.finish_and_clear();
-    Ok(())
+    // What was ordered or delivered since this morning is there, too.
+    import(&at(context, today), folder, orders, imported).await
 }
 
 /// The same program at another moment.

@@ -1,7 +1,7 @@
 //! The made-up shop: its customers, their orders, and what each of them would answer. Everybody here is invented, every address lies
 //! under `example`, and the same seed gives the same shop every time; only the dates move with today.
 
-use chrono::{DateTime, Days, NaiveTime, TimeDelta};
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
 /// How far back the shop's orders go.
@@ -200,11 +200,19 @@ fn order(n: u64, today: DateTime<Tz>) -> Order {
     }
 }
 
-/// The orders as a file in the generic format.
+/// What the shop's export holds at a moment: the orders that were placed or delivered since the last one, as they stand then, in the
+/// generic format. Returns how many.
 ///
 /// # Errors
 /// When it cannot be written.
-pub fn write_orders(orders: &[Order], out: impl std::io::Write) -> csv::Result<()> {
+pub fn write_orders(
+    orders: &[Order],
+    since: Option<DateTime<Utc>>,
+    until: DateTime<Utc>,
+    out: impl std::io::Write,
+) -> csv::Result<usize> {
+    let happened = |at: DateTime<Tz>| since.is_none_or(|since| at > since) && at <= until;
+    let mut n = 0;
     let mut file = csv::Writer::from_writer(out);
     file.write_record([
         "order_id",
@@ -222,13 +230,20 @@ pub fn write_orders(orders: &[Order], out: impl std::io::Write) -> csv::Result<(
         "attributes.channel",
     ])?;
     for order in orders {
+        if !happened(order.ordered_at) && !order.fulfilled_at.is_some_and(happened) {
+            continue;
+        }
+        n += 1;
+        let fulfilled_at = order.fulfilled_at.filter(|at| *at <= until);
+        let is_settled = fulfilled_at.is_some() || order.status == "cancelled";
+        let status = if is_settled { order.status } else { "open" };
         let person = &order.customer;
         file.write_record([
             order.id.as_str(),
             &person.email,
             &order.ordered_at.to_rfc3339(),
-            &order.fulfilled_at.map(|at| at.to_rfc3339()).unwrap_or_default(),
-            order.status,
+            &fulfilled_at.map(|at| at.to_rfc3339()).unwrap_or_default(),
+            status,
             person.first_name,
             person.last_name,
             person.locale,
@@ -240,7 +255,7 @@ pub fn write_orders(orders: &[Order], out: impl std::io::Write) -> csv::Result<(
         ])?;
     }
     file.flush()?;
-    Ok(())
+    Ok(n)
 }
 
 /// What the person behind an order does with the mail.
@@ -297,8 +312,10 @@ mod tests {
             .with_timezone(&Tz::Europe__Paris);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let orders = orders(today);
-        write_orders(&orders, &mut first).unwrap();
-        write_orders(&super::orders(today), &mut second).unwrap();
+        let until = today.to_utc();
+        write_orders(&orders, None, until, &mut first).unwrap();
+        let n = write_orders(&super::orders(today), None, until, &mut second).unwrap();
+        assert_eq!(n, orders.len());
         assert_eq!(first, second);
         assert_eq!(orders.len(), usize::try_from(N_ORDERS).unwrap());
         assert!(orders.iter().all(|order| order.customer.email.ends_with(".example")));
