@@ -31,6 +31,7 @@ create table "order" (
     items         text[] not null, -- product ids
     locale        text, -- null: the shop's
     country       text, -- ISO 3166-1 alpha-2
+    consent       boolean, -- whether the customer agreed to be asked by mail; null: was not asked
     attributes    jsonb not null, -- for segments: names and values from the file, all text
     import_run_id bigint, -- the run that wrote the row last; not a foreign key: the run is recorded when it ends
     imported_at   timestamptz not null,

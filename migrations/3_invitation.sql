@@ -13,7 +13,7 @@ create table survey_version (
 );
 
 create type invitation_state as enum (
-    'skipped',    -- decided against; `skip_reason` says why
+    'skipped',    -- decided against; `reason` says why, as for the last three
     'queued',     -- to be mailed
     'claimed',    -- a sender holds it under a lease; no final dot was written
     'in_data',    -- committed before the final dot: from here on the relay may have it
@@ -26,11 +26,13 @@ create type invitation_state as enum (
     'suppressed'  -- the customer opted out while it waited
 );
 
-create type skip_reason as enum (
-    'cancelled', 'refunded', 'erased', 'unsubscribed', 'suppressed', 'too_late', 'not_sampled', 'throttled'
+-- Why an order is not asked, or not any more.
+create type decision_reason as enum (
+    'cancelled', 'refunded', 'no_address', 'bad_address', 'unsubscribed', 'suppressed', 'no_consent', 'too_late', 'answered',
+    'already_asked', 'not_sampled', 'throttled', 'over_cap', 'order_changed'
 );
 
--- One row per order, survey and wave (0 is the first mail): the decision and its fate.
+-- One row per order, survey and wave (0 is the first mail, 1 and more are reminders): the decision and its fate.
 create table invitation (
     shop_id           int not null,
     invitation_id     bigint generated always as identity,
@@ -40,7 +42,7 @@ create table invitation (
     wave              smallint not null,
     survey_version_id bigint not null,
     state             invitation_state not null,
-    skip_reason       skip_reason,
+    reason            decision_reason,
     due_at            timestamptz not null,
     decided_at        timestamptz not null,
     next_attempt_at   timestamptz not null,
@@ -50,30 +52,36 @@ create table invitation (
     fence             bigint not null default 0, -- grows with every claim; a sender whose fence is old cannot write
     lease_until       timestamptz, -- the database's clock
     sent_at           timestamptz,
+    remind_at         timestamptz, -- when the next wave is to be decided; null: there is none, or it is decided
     primary key (shop_id, invitation_id),
     -- No customer is asked twice for the same order and wave: the database refuses.
     constraint invitation_once_key unique (shop_id, order_id, survey, wave),
     foreign key (shop_id, order_id) references "order",
     foreign key (shop_id, customer_id) references customer,
     foreign key (shop_id, survey_version_id) references survey_version,
-    constraint invitation_skipped_has_reason check ((state = 'skipped') = (skip_reason is not null)),
+    constraint invitation_given_up_has_reason check (
+        (state in ('skipped', 'expired', 'cancelled', 'suppressed')) = (reason is not null)
+    ),
     constraint invitation_sent_has_time check ((state = 'sent') <= (sent_at is not null))
 );
 -- The outbox: what waits or is in a sender's hands.
 create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at, invitation_id)
     where state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown');
+-- The reminders that become due.
+create index invitation_remind_idx on invitation (shop_id, survey, remind_at) where remind_at is not null;
 -- The throttle asks when a customer was last asked.
 create index invitation_customer_idx on invitation (shop_id, customer_id, decided_at) where state <> 'skipped';
 
 -- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
--- and was written by an import up to `import_run_id` has its decision. Another trigger or delay starts from the beginning.
+-- and was written by an import up to `import_run_id` has its decision. Another rule starts from the beginning.
 create table decided_until (
     shop_id       int not null references shop,
     survey        text not null,
-    trigger       text not null,
-    delay         interval not null,
+    rule          text not null, -- trigger and delays, by which an order becomes due
     due_until     timestamptz not null,
     import_run_id bigint not null,
+    day           date not null, -- in the shop's zone: the day that `n_asked` counts
+    n_asked       int not null, -- first mails decided on that day, for the cap
     primary key (shop_id, survey)
 );
 
@@ -93,14 +101,65 @@ create table attempt (
     primary key (shop_id, invitation_id, attempt),
     foreign key (shop_id, invitation_id) references invitation
 );
+-- The brakes look at the latest tries.
+create index attempt_recent_idx on attempt (shop_id, started_at);
 
-create type suppression_reason as enum ('unsubscribed', 'bounced', 'manual');
+create type suppression_reason as enum ('unsubscribed', 'bounced', 'complained', 'manual');
 
 -- The do-not-contact list: SHA-256 of the address in lower case, so that it outlives an erasure without keeping the address.
+-- Shop 0 is every shop, those that come later too; therefore `shop_id` is no foreign key here.
 create table suppression (
-    shop_id      int not null references shop,
+    shop_id      int not null,
     address_hash bytea not null,
     reason       suppression_reason not null,
     created_at   timestamptz not null,
     primary key (shop_id, address_hash)
+);
+
+-- What came back by mail about a mail of ours.
+create type bounce_kind as enum (
+    'hard',       -- the address does not take mail; it is suppressed
+    'soft',       -- not now
+    'delayed',    -- still being tried; says nothing yet
+    'complaint',  -- the recipient called the mail spam; the address is suppressed
+    'auto_reply', -- a vacation note and the like
+    'other'
+);
+
+create table bounce (
+    shop_id       int not null,
+    bounce_id     bigint generated always as identity,
+    invitation_id bigint not null,
+    digest        bytea not null, -- SHA-256 of the message, so that a message that is read again counts once
+    kind          bounce_kind not null,
+    status        text, -- RFC 3463
+    reason        text not null, -- in the reporter's words, without addresses
+    received_at   timestamptz not null,
+    primary key (shop_id, bounce_id),
+    constraint bounce_digest_key unique (shop_id, digest),
+    foreign key (shop_id, invitation_id) references invitation
+);
+create index bounce_invitation_idx on bounce (shop_id, invitation_id);
+create index bounce_received_idx on bounce (shop_id, received_at);
+
+-- What is known of a relay, for all who send through it: the breaker and the rate.
+create table relay (
+    relay           text primary key, -- host:port
+    n_faults        int not null default 0, -- in a row
+    last_fault      text, -- without addresses
+    next_probe_at   timestamptz, -- the breaker is open until then, and one connection tries; null: it is closed
+    probe_after     interval, -- the pause before the next probe; doubles with each that fails
+    rate_per_minute float8, -- what the relay turned out to take when it said "too many"; null: what jobs.toml says
+    rate_changed_at timestamptz, -- the database's clock, as for the tokens
+    tokens          float8 not null default 0, -- mails that may leave now
+    refilled_at     timestamptz not null default now()
+);
+
+-- Which database this is. A restored or copied one does not send until somebody says that it is the one (`afterword adopt`).
+create table installation (
+    is_only     boolean primary key default true constraint installation_is_only check (is_only),
+    fingerprint text not null, -- server and database, as the server names them
+    mark        bigint not null, -- grows with every run that sends; a copy lies outside the database, and is never ahead of it
+    adopted_at  timestamptz not null,
+    asked_until timestamptz -- orders that were due by then may have been asked by a past that was lost with a restore
 );

@@ -31,3 +31,12 @@ create table job_schedule (
     timezone   text not null,
     since      timestamptz not null
 );
+
+-- A job that does not run until somebody says so: paused by hand, or by a brake of its own. The row stays when it is resumed, because
+-- the brakes look only at what happened since.
+create table job_pause (
+    job        text primary key,
+    reason     text not null,
+    paused_at  timestamptz not null,
+    resumed_at timestamptz -- null: it is paused
+);

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use crate::context::Context;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::suppression::SuppressionReason;
-use crate::invitations::{InvitationState, SkipReason};
+use crate::invitations::{InvitationState, Reason};
 use crate::orders::OrderStatus;
 use crate::responses::{ResponseVia, Verdict};
 use crate::survey::{Survey, Trigger};
@@ -49,7 +49,7 @@ pub struct Invitation {
     pub survey: String,
     pub wave: i16,
     pub state: InvitationState,
-    pub skip_reason: Option<SkipReason>,
+    pub reason: Option<Reason>,
     pub due_at: DateTime<Utc>,
     pub decided_at: DateTime<Utc>,
     pub next_attempt_at: DateTime<Utc>,
@@ -173,7 +173,7 @@ pub async fn of_order(
 async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Invitation>> {
     let rows = sqlx::query!(
         r#"select invitation_id as "invitation_id: InvitationId", survey, wave, state as "state: InvitationState",
-               skip_reason as "skip_reason: SkipReason", due_at, decided_at, next_attempt_at, sent_at, message_id
+               reason as "reason: Reason", due_at, decided_at, next_attempt_at, sent_at, message_id
            from invitation where shop_id = $1 and order_id = $2
            order by decided_at, invitation_id"#,
         shop.0,
@@ -197,7 +197,7 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
             survey: row.survey,
             wave: row.wave,
             state: row.state,
-            skip_reason: row.skip_reason,
+            reason: row.reason,
             due_at: row.due_at,
             decided_at: row.decided_at,
             next_attempt_at: row.next_attempt_at,

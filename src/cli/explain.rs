@@ -116,7 +116,7 @@ fn told(story: &Story, zone: Tz) -> String {
 
 fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, String)>) {
     let survey = &invitation.survey;
-    if let Some(reason) = invitation.skip_reason {
+    if let Some(reason) = invitation.reason {
         lines
             .push((invitation.decided_at, format!("survey {survey}: not asked, because {}", reason.words())));
         return;

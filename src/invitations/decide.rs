@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
-use super::SkipReason;
+use super::Reason;
 use crate::survey::{Survey, Trigger};
 use crate::types::{ShopId, SurveyVersionId};
 
@@ -21,7 +21,7 @@ const BEGINNING: DateTime<Utc> = DateTime::UNIX_EPOCH;
 #[derive(Debug, Default)]
 pub struct Decided {
     pub n_queued: u64,
-    pub n_skipped: BTreeMap<SkipReason, u64>,
+    pub n_skipped: BTreeMap<Reason, u64>,
     /// Order by order, when listed.
     pub decisions: Vec<Decision>,
 }
@@ -33,7 +33,7 @@ pub struct Decision {
     pub order_id: String,
     pub due_at: DateTime<Utc>,
     /// `None`: it is asked.
-    pub skip_reason: Option<SkipReason>,
+    pub reason: Option<Reason>,
 }
 
 /// Decides about every order that became due and has no decision yet. `list`: also tell them one by one.
@@ -96,7 +96,7 @@ pub async fn decide(
     if list {
         decided.decisions = sqlx::query_as!(
             Decision,
-            r#"select o.external_id as order_id, i.due_at, i.skip_reason as "skip_reason: SkipReason"
+            r#"select o.external_id as order_id, i.due_at, i.reason as "reason: Reason"
                from invitation i join "order" o using (shop_id, order_id)
                where i.shop_id = $1 and i.survey = $2 and i.invitation_id > $3
                order by i.invitation_id"#,
@@ -120,11 +120,10 @@ async fn progress(conn: &mut PgConnection, shop: ShopId, survey: &Survey) -> sql
     let known = sqlx::query_as!(
         Progress,
         "select due_until, import_run_id from decided_until
-         where shop_id = $1 and survey = $2 and trigger = $3 and delay = $4",
+         where shop_id = $1 and survey = $2 and rule = $3",
         shop.0,
         survey.key,
-        survey.trigger.as_str(),
-        interval(survey.delay),
+        rule(survey),
     )
     .fetch_optional(conn)
     .await?;
@@ -149,21 +148,23 @@ async fn note_progress(
     reached: &Progress,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into decided_until (shop_id, survey, trigger, delay, due_until, import_run_id)
-         values ($1, $2, $3, $4, $5, $6)
+        "insert into decided_until (shop_id, survey, rule, due_until, import_run_id, day, n_asked)
+         values ($1, $2, $3, $4, $5, current_date, 0)
          on conflict (shop_id, survey) do update
-         set trigger = excluded.trigger, delay = excluded.delay, due_until = excluded.due_until,
-             import_run_id = excluded.import_run_id",
+         set rule = excluded.rule, due_until = excluded.due_until, import_run_id = excluded.import_run_id",
         shop.0,
         survey.key,
-        survey.trigger.as_str(),
-        interval(survey.delay),
+        rule(survey),
         reached.due_until,
         reached.import_run_id,
     )
     .execute(conn)
     .await?;
     Ok(())
+}
+
+fn rule(survey: &Survey) -> String {
+    format!("{} {}s", survey.trigger.as_str(), survey.delay.num_seconds())
 }
 
 fn interval(delta: TimeDelta) -> PgInterval {

@@ -35,7 +35,7 @@ judged as (
         case
             when u.status = 'cancelled' then 'cancelled'
             when u.status = 'refunded' then 'refunded'
-            when c.erased_at is not null then 'erased'
+            when c.erased_at is not null then 'no_address'
             when s.reason = 'unsubscribed' then 'unsubscribed'
             when s.reason is not null then 'suppressed'
             when u.due_at < $4::timestamptz - $7::interval then 'too_late'
@@ -49,7 +49,7 @@ judged as (
                     and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
                     and i.decided_at > $4::timestamptz - $8::interval
             ) then 'throttled'
-        end::skip_reason as reason
+        end::decision_reason as reason
     from undecided u
     join customer c on c.shop_id = $1 and c.customer_id = u.customer_id
     left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
@@ -62,12 +62,12 @@ ranked as (
 ),
 decided as (
     select r.*,
-        coalesce(r.reason, case when r.nth > 1 and $8::interval > interval '0' then 'throttled'::skip_reason end) as final_reason
+        coalesce(r.reason, case when r.nth > 1 and $8::interval > interval '0' then 'throttled'::decision_reason end) as final_reason
     from ranked r
 ),
 inserted as (
     insert into invitation (
-        shop_id, order_id, customer_id, survey, wave, survey_version_id, state, skip_reason, due_at, decided_at, next_attempt_at
+        shop_id, order_id, customer_id, survey, wave, survey_version_id, state, reason, due_at, decided_at, next_attempt_at
     )
     select $1, order_id, customer_id, $2, 0, $3,
         (case when final_reason is null then 'queued' else 'skipped' end)::invitation_state,
@@ -75,6 +75,6 @@ inserted as (
     from decided
     order by due_at, order_id
     on conflict on constraint invitation_once_key do nothing
-    returning skip_reason
+    returning reason
 )
-select skip_reason as "reason: SkipReason", count(*) as "n!" from inserted group by skip_reason
+select reason as "reason: Reason", count(*) as "n!" from inserted group by reason

@@ -83,33 +83,45 @@ impl InvitationState {
     }
 }
 
-/// Why an order is not asked. The database's `skip_reason`.
+/// Why an order is not asked, or not any more. The database's `decision_reason`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, sqlx::Type)]
-#[sqlx(type_name = "skip_reason", rename_all = "snake_case")]
+#[sqlx(type_name = "decision_reason", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
-pub enum SkipReason {
+pub enum Reason {
     Cancelled,
     Refunded,
-    Erased,
+    NoAddress,
+    BadAddress,
     Unsubscribed,
     Suppressed,
+    NoConsent,
     TooLate,
+    Answered,
+    AlreadyAsked,
     NotSampled,
     Throttled,
+    OverCap,
+    OrderChanged,
 }
 
-impl SkipReason {
+impl Reason {
     /// What a person reads.
     pub fn words(self) -> &'static str {
         match self {
             Self::Cancelled => "the order was cancelled",
             Self::Refunded => "the order was refunded",
-            Self::Erased => "the customer was erased",
+            Self::NoAddress => "there is no address; the customer was erased",
+            Self::BadAddress => "the address cannot be mailed",
             Self::Unsubscribed => "the customer unsubscribed",
             Self::Suppressed => "the address is on the do-not-contact list",
+            Self::NoConsent => "the customer did not agree to be asked, which their country demands",
             Self::TooLate => "it was due too long ago",
+            Self::Answered => "the customer has answered",
+            Self::AlreadyAsked => "the customer was, or may have been, asked about this order before",
             Self::NotSampled => "it is not in the sample",
             Self::Throttled => "the customer was asked recently, or is asked about another order",
+            Self::OverCap => "as many as allowed were asked on that day",
+            Self::OrderChanged => "the order changed: it is another customer's now, or no longer delivered",
         }
     }
 }
@@ -127,7 +139,7 @@ pub struct ShopReport {
     /// Orders newly decided to be asked.
     pub n_queued: u64,
     /// Orders newly decided against, by reason.
-    pub n_skipped: BTreeMap<SkipReason, u64>,
+    pub n_skipped: BTreeMap<Reason, u64>,
     /// What became of the mails of this run.
     #[serde(flatten)]
     pub delivery: sender::Delivery,

@@ -125,7 +125,7 @@ pub async fn settle(
     .await?
     .rows_affected();
     let n_cancelled = sqlx::query!(
-        r#"update invitation i set state = 'cancelled'
+        r#"update invitation i set state = 'cancelled', reason = o.status::text::decision_reason
            from "order" o
            where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
              and o.shop_id = $1 and o.order_id = i.order_id and o.status in ('cancelled', 'refunded')"#,
@@ -136,7 +136,7 @@ pub async fn settle(
     .await?
     .rows_affected();
     let n_suppressed = sqlx::query!(
-        "update invitation i set state = 'suppressed'
+        "update invitation i set state = 'suppressed', reason = 'suppressed'
          from customer c
          where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
            and c.shop_id = $1 and c.customer_id = i.customer_id
@@ -151,7 +151,7 @@ pub async fn settle(
     .await?
     .rows_affected();
     let n_expired = sqlx::query!(
-        "update invitation set state = 'expired'
+        "update invitation set state = 'expired', reason = 'too_late'
          where shop_id = $1 and survey = $2 and state in ('queued', 'deferred') and due_at < $3",
         shop.0,
         survey.key,

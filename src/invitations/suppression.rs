@@ -15,6 +15,7 @@ use crate::types::{CustomerId, EmailAddress, ShopId};
 pub enum SuppressionReason {
     Unsubscribed,
     Bounced,
+    Complained,
     Manual,
 }
 
@@ -24,6 +25,7 @@ impl SuppressionReason {
         match self {
             Self::Unsubscribed => "the customer unsubscribed",
             Self::Bounced => "the address does not exist",
+            Self::Complained => "the customer called a mail spam",
             Self::Manual => "put on the do-not-contact list by hand",
         }
     }

@@ -56,7 +56,7 @@ fn listing(report: &SendReport) -> Vec<String> {
     decisions
         .map(|(shop, decision)| {
             let (order, due) = (&decision.order_id, decision.due_at.format("%F %R UTC"));
-            match decision.skip_reason {
+            match decision.reason {
                 None => format!("{shop} {order}: ask, due since {due}"),
                 Some(reason) => format!("{shop} {order}: skip, {}", reason.words()),
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use afterword::context::Context;
-use afterword::invitations::{self, InvitationState, SendReport, SkipReason};
+use afterword::invitations::{self, InvitationState, Reason, SendReport};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, PgPool};
@@ -36,10 +36,10 @@ async fn orders(pool: &PgPool, emails: &[&str]) {
 }
 
 /// The state of every invitation, by the order's number.
-async fn states(pool: &PgPool) -> BTreeMap<String, (InvitationState, Option<SkipReason>, i16)> {
-    let sql = r#"select o.external_id, i.state, i.skip_reason, i.attempts
+async fn states(pool: &PgPool) -> BTreeMap<String, (InvitationState, Option<Reason>, i16)> {
+    let sql = r#"select o.external_id, i.state, i.reason, i.attempts
                  from invitation i join "order" o using (shop_id, order_id)"#;
-    let rows: Vec<(String, InvitationState, Option<SkipReason>, i16)> =
+    let rows: Vec<(String, InvitationState, Option<Reason>, i16)> =
         sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     rows.into_iter().map(|(order, state, reason, attempts)| (order, (state, reason, attempts))).collect()
 }
@@ -107,23 +107,20 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
     let expected = BTreeMap::from(
         [
             ("asked", (InvitationState::Sent, None, 1)),
-            ("cancelled", skipped(SkipReason::Cancelled)),
-            ("refunded", skipped(SkipReason::Refunded)),
-            ("late", skipped(SkipReason::TooLate)),
+            ("cancelled", skipped(Reason::Cancelled)),
+            ("refunded", skipped(Reason::Refunded)),
+            ("late", skipped(Reason::TooLate)),
             ("twice", (InvitationState::Sent, None, 1)),
-            ("twice-later", skipped(SkipReason::Throttled)),
-            ("unsubscribed", skipped(SkipReason::Unsubscribed)),
-            ("bounced", skipped(SkipReason::Suppressed)),
-            ("erased", skipped(SkipReason::Erased)),
+            ("twice-later", skipped(Reason::Throttled)),
+            ("unsubscribed", skipped(Reason::Unsubscribed)),
+            ("bounced", skipped(Reason::Suppressed)),
+            ("erased", skipped(Reason::NoAddress)),
         ]
         .map(|(order, state)| (order.to_owned(), state)),
     );
     assert_eq!(states(pool).await, expected);
-    let listed: BTreeMap<_, _> = dry.shops[0]
-        .decisions
-        .iter()
-        .map(|decision| (decision.order_id.clone(), decision.skip_reason))
-        .collect();
+    let listed: BTreeMap<_, _> =
+        dry.shops[0].decisions.iter().map(|decision| (decision.order_id.clone(), decision.reason)).collect();
     assert_eq!(listed, expected.iter().map(|(order, (_, reason, _))| (order.clone(), *reason)).collect());
 
     // Again, the same day and the next: nobody is decided about or mailed twice.
@@ -138,7 +135,7 @@ async fn every_due_order_gets_one_decision_with_its_reason() {
     send(&at_moment(&program, at("2026-03-20T10:00:00Z")).await, false).await;
     let now = states(pool).await;
     assert_eq!(now["soon"].0, InvitationState::Sent);
-    assert_eq!(now["twice-again"], skipped(SkipReason::Throttled));
+    assert_eq!(now["twice-again"], skipped(Reason::Throttled));
 }
 
 #[tokio::test]
@@ -371,7 +368,7 @@ async fn whoever_asks_is_not_written_to_any_more() {
     orders(&program.db.pool, &["alice@customer.example", "bob@customer.example"]).await;
     send(&at_moment(&program, at(NOW)).await, false).await;
     let found = states(&program.db.pool).await;
-    assert_eq!(found["1"], (InvitationState::Skipped, Some(SkipReason::Suppressed), 0));
+    assert_eq!(found["1"], (InvitationState::Skipped, Some(Reason::Suppressed), 0));
     assert_eq!(found["2"].0, InvitationState::Sent);
     let list = program.run(&["suppress", "list", "--json"]).expect(0).json();
     assert_eq!(list[0]["email"], "alice@customer.example");
@@ -478,7 +475,7 @@ async fn the_enums_are_the_databases() {
         };
     }
     check!("invitation_state", InvitationState);
-    check!("skip_reason", SkipReason);
+    check!("decision_reason", Reason);
     check!("attempt_outcome", AttemptOutcome);
     check!("suppression_reason", SuppressionReason);
     check!("display_name_rule", afterword::config::DisplayName);
