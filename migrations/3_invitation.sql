@@ -70,7 +70,8 @@ create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at
 -- The reminders that become due.
 create index invitation_remind_idx on invitation (shop_id, survey, remind_at) where remind_at is not null;
 -- The throttle asks when a customer was last asked.
-create index invitation_customer_idx on invitation (shop_id, customer_id, decided_at) where state <> 'skipped';
+create index invitation_customer_idx on invitation (shop_id, customer_id, decided_at)
+    where state <> 'skipped' or reason = 'already_asked';
 
 -- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
 -- and was written by an import up to `import_run_id` has its decision. Another rule starts from the beginning.
@@ -101,6 +102,9 @@ create table attempt (
     primary key (shop_id, invitation_id, attempt),
     foreign key (shop_id, invitation_id) references invitation
 );
+-- Whether a relay's refusal says that the address does not take mail (RFC 3463); anything else is about us or the mail.
+create function is_address_fault(enhanced_code text) returns boolean language sql immutable
+return coalesce(enhanced_code in ('5.1.1', '5.1.2', '5.1.3', '5.1.6', '5.1.10', '5.2.1'), false);
 -- The brakes look at the latest tries.
 create index attempt_recent_idx on attempt (shop_id, started_at);
 

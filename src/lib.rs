@@ -23,6 +23,7 @@ pub mod config;
 pub mod db;
 pub mod mail;
 pub mod context;
+pub mod installation;
 pub mod import;
 pub mod orders;
 pub mod invitations;

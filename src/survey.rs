@@ -27,12 +27,22 @@ pub struct Survey {
     pub trigger: Trigger,
     /// From the trigger to the first mail.
     pub delay: TimeDelta,
+    /// The same for orders of these countries (ISO 3166-1 alpha-2, upper case).
+    pub delay_by_country: BTreeMap<String, TimeDelta>,
     /// Later than this after it was due, an order is not asked any more.
     pub max_lateness: TimeDelta,
     /// One first mail per customer in this time.
     pub throttle: TimeDelta,
     /// Share of the due orders that is asked, 0 to 1, chosen by a keyed hash.
     pub sample: f64,
+    /// First mails in a day of the shop's zone at most; who is beyond is not asked.
+    pub max_per_day: Option<u32>,
+    /// Mails in one run at most; those beyond wait for the next.
+    pub max_per_run: Option<u32>,
+    /// The waves after the first mail: from the sending of one to the next, while there is no answer.
+    pub reminders: Vec<TimeDelta>,
+    /// What a customer must have agreed to before being asked.
+    pub consent: ConsentRule,
     /// How long after the mail the link takes an answer.
     pub answer_within: TimeDelta,
     /// How long after the first answer it may be changed.
@@ -70,6 +80,25 @@ impl Trigger {
             Self::Ordered => "ordered",
         }
     }
+}
+
+/// What customers must have agreed to, country by country. Whoever said no is never asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsentRule {
+    /// Where no country is named, or the order's is none of them.
+    pub default: Demand,
+    /// By ISO 3166-1 alpha-2, upper case.
+    pub by_country: BTreeMap<String, Demand>,
+}
+
+/// What the law of a country demands before a customer is asked for an opinion by mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Demand {
+    /// Nothing: an existing customer may be asked until they object (Directive 2002/58/EC, article 13(2)).
+    SoftOptIn,
+    /// A yes, kept with the order.
+    Consent,
 }
 
 /// Weekdays and hours in which mails may leave.

@@ -1,5 +1,7 @@
 //! `afterword jobs`
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
@@ -7,7 +9,7 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
-use crate::jobs::ledger::{self, JobRun, JobRunState};
+use crate::jobs::ledger::{self, JobRun, JobRunState, Pause};
 use crate::nearest;
 
 /// What is scheduled, will run, did run
@@ -18,6 +20,8 @@ Examples:
   afterword jobs
   afterword jobs next -n 3
   afterword jobs history send-invitations -n 10
+  afterword jobs pause send-invitations
+  afterword jobs resume send-invitations
   afterword jobs --json
 
 Times are shown in the zone of the job, in JSON as UTC.")]
@@ -42,6 +46,19 @@ enum What {
         #[arg(short, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
         n: u16,
     },
+    /// Keep a job from running, on schedule and by hand, until it is resumed; a run that is under way goes on
+    Pause {
+        /// The job
+        job: String,
+        /// Why, for whoever looks next
+        #[arg(long, default_value = "by hand")]
+        reason: String,
+    },
+    /// Let a paused job run again: one that was paused by hand, or by a brake of its own
+    Resume {
+        /// The job
+        job: String,
+    },
 }
 
 /// Runs the command.
@@ -55,9 +72,44 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         None => overview(config, pool, now, global.json).await,
         Some(What::Next { n }) => next(config, now, usize::from(n), global.json),
         Some(What::History { job, n }) => history(config, pool, job.as_deref(), n.into(), global.json).await,
+        Some(What::Pause { job, reason }) => match known(config, &job) {
+            true => pause(pool, &job, &reason, now).await,
+            false => Ok(Exit::Usage),
+        },
+        Some(What::Resume { job }) => match known(config, &job) {
+            true => resume(pool, &job, now).await,
+            false => Ok(Exit::Usage),
+        },
     };
     opened.close().await;
     done
+}
+
+/// Whether there is such a job; otherwise the person is told.
+fn known(config: &Config, job: &str) -> bool {
+    let problem = nearest::unknown("job", job, config.jobs.iter().map(|job| job.name.as_str()));
+    if let Some(problem) = &problem {
+        output::say(&format!("error: {problem}"));
+    }
+    problem.is_none()
+}
+
+async fn pause(pool: &PgPool, job: &str, reason: &str, now: DateTime<Utc>) -> anyhow::Result<Exit> {
+    output::say(&if ledger::set_pause(pool, job, reason, now).await? {
+        format!("{job} is paused; `afterword jobs resume {job}` lets it run again.")
+    } else {
+        format!("{job} was paused already.")
+    });
+    Ok(Exit::Done)
+}
+
+async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> anyhow::Result<Exit> {
+    output::say(&if ledger::resume(pool, job, now).await? {
+        format!("{job} runs again.")
+    } else {
+        format!("{job} was not paused.")
+    });
+    Ok(Exit::Done)
 }
 
 /// A job as it stands.
@@ -68,12 +120,19 @@ struct Standing<'a> {
     schedule: Option<&'a str>,
     timezone: Option<&'a str>,
     enabled: bool,
+    /// Why it does not run, since when.
+    paused: Option<Pause>,
     last: Option<&'a JobRun>,
     next: Option<DateTime<Utc>>,
 }
 
 async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
     let last_runs = ledger::last_runs(pool).await?;
+    let mut pauses = HashMap::new();
+    for job in &config.jobs {
+        let pause = ledger::pause(pool, &job.name).await?.filter(|pause| pause.resumed_at.is_none());
+        pauses.extend(pause.map(|pause| (job.name.as_str(), pause)));
+    }
     let standings: Vec<Standing<'_>> = config
         .jobs
         .iter()
@@ -83,6 +142,7 @@ async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: b
             schedule: job.schedule.as_ref().map(|schedule| schedule.expression()),
             timezone: job.schedule.as_ref().map(|schedule| schedule.timezone().name()),
             enabled: job.enabled,
+            paused: pauses.remove(job.name.as_str()),
             last: last_runs.iter().find(|run| run.job == job.name),
             next: job.schedule.as_ref().filter(|_| job.enabled).and_then(|schedule| schedule.next_after(now)),
         })
@@ -100,7 +160,10 @@ async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: b
             standing.kind.to_owned(),
             standing.schedule.unwrap_or("by hand").to_owned(),
             standing.timezone.unwrap_or_default().to_owned(),
-            if standing.enabled { "yes" } else { "no" }.to_owned(),
+            match &standing.paused {
+                Some(pause) => format!("paused: {}", pause.reason),
+                None => if standing.enabled { "yes" } else { "no" }.to_owned(),
+            },
             last.unwrap_or_else(|| "never ran".to_owned()),
             standing.next.map(|next| shown(next, zone)).unwrap_or_default(),
         ]

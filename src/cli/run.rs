@@ -20,7 +20,7 @@ Examples:
 
 The job is one of [jobs.<name>] in jobs.toml, with its parameters; whether it is enabled or has a schedule does not matter.
 It takes the same way as the schedule's runs, and is written into the same ledger; a dry run is not.
-Exit code: 0 done, 1 failed, 2 no such job, 3 done in part, 4 it is running already.")]
+Exit code: 0 done, 1 failed, 2 no such job, 3 done in part, 4 it is running already, is paused, or\nmay not send from this database.")]
 pub struct Args {
     /// The job's name in jobs.toml
     job: String,
@@ -62,10 +62,17 @@ fn tell(job: &str, outcome: &Outcome, as_json: bool) -> anyhow::Result<Exit> {
             (exit, word, report.text.clone(), Some(report))
         }
         Outcome::Failed { reason } => (Exit::Failed, "failed", reason.clone(), None),
+        Outcome::Declined { reason } => (Exit::Refused, "refused", reason.clone(), None),
         Outcome::Interrupted { reason } => (Exit::Failed, "interrupted", reason.clone(), None),
         Outcome::Refused(Refusal::Running { since, owner }) => {
             let since = since.format("%F %T UTC");
             let text = format!("it is running already, since {since}, in {owner}; nothing was done");
+            (Exit::Refused, "refused", text, None)
+        }
+        Outcome::Refused(Refusal::Paused { since, reason }) => {
+            let since = since.format("%F %R UTC");
+            let text =
+                format!("it is paused since {since}: {reason}; `afterword jobs resume {job}` lets it run");
             (Exit::Refused, "refused", text, None)
         }
         Outcome::Refused(Refusal::Taken) => {

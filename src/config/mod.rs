@@ -99,6 +99,26 @@ pub struct Mail {
     pub rate_per_minute: Option<NonZeroU32>,
     /// The envelope sender, where bounces go; `None`: the shop's `from`.
     pub return_path: Option<String>,
+    /// Above which shares of the mails a job that sends stops by itself.
+    pub brakes: Brakes,
+}
+
+/// The shares of mails, 0 to 1, above which a job that sends is paused until somebody has looked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Brakes {
+    /// To addresses that do not take mail, of the mails of the last 7 days.
+    pub max_bounce_rate: f64,
+    /// Called spam by their recipients, of the mails of the last 7 days.
+    pub max_complaint_rate: f64,
+    /// Refused by the relay for other reasons than the address, of the last 100 mails.
+    pub max_refusal_rate: f64,
+}
+
+impl Default for Brakes {
+    /// A bounce rate of 5 % and a complaint rate of 0.3 % are where large mail providers begin to block a sender.
+    fn default() -> Self {
+        Self { max_bounce_rate: 0.05, max_complaint_rate: 0.003, max_refusal_rate: 0.05 }
+    }
 }
 
 /// How mails leave.

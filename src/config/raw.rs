@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{CatchUp, DisplayName, LogFormat, Tls};
 use crate::orders::OrderStatus;
-use crate::survey::Trigger;
+use crate::survey::{Demand, Trigger};
 use crate::types::Locale;
 
 /// A string, `${NAME}` replaced.
@@ -103,6 +103,9 @@ pub struct Mail {
     pub max_connections: Option<Spanned<usize>>,
     pub max_per_connection: Option<Spanned<u32>>,
     pub rate_per_minute: Option<u32>,
+    pub max_bounce_rate: Option<Spanned<f64>>,
+    pub max_complaint_rate: Option<Spanned<f64>>,
+    pub max_refusal_rate: Option<Spanned<f64>>,
     pub return_path: Option<Word>,
 }
 
@@ -152,9 +155,17 @@ pub struct Survey {
     pub mailed: Option<bool>,
     pub trigger: Option<Trigger>,
     pub delay: Option<Word>,
+    #[serde(default)]
+    pub delay_by_country: BTreeMap<Spanned<String>, Word>,
     pub max_lateness: Option<Word>,
     pub throttle: Option<Word>,
     pub sample: Option<Spanned<f64>>,
+    pub max_per_day: Option<Spanned<u32>>,
+    pub max_per_run: Option<Spanned<u32>>,
+    #[serde(default)]
+    pub reminders: Vec<Word>,
+    #[serde(default)]
+    pub consent: BTreeMap<Spanned<String>, Demand>,
     pub answer_within: Option<Word>,
     pub edit_within: Option<Word>,
     pub send_window: Option<SendWindow>,

@@ -14,8 +14,8 @@ use toml::Spanned;
 use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
-    App, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping, ResponseMapping,
-    ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
+    App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
+    ResponseMapping, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
 };
 use crate::jobs;
 use crate::mail::templates::check_wording;
@@ -24,13 +24,15 @@ use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
 use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
 use crate::scheduler::Schedule;
 use crate::survey::{
-    Choice, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey, Texts, Trigger, When,
-    Yes,
+    Choice, ConsentRule, Demand, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey,
+    Texts, Trigger, When, Yes,
 };
 
 const DEFAULT_CONNECTIONS: usize = 4;
 const DEFAULT_PER_CONNECTION: u32 = 500;
 const DEFAULT_COLOR: &str = "#1f5d4c";
+/// More would be a nuisance, whatever the answers are worth.
+const MAX_REMINDERS: usize = 3;
 const DAY: TimeDelta = TimeDelta::days(1);
 
 /// Validates the whole file. `None` when something was wrong; the problems say what.
@@ -165,6 +167,7 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
             max_per_connection: DEFAULT_PER_CONNECTION,
             rate_per_minute: None,
             return_path: None,
+            brakes: Brakes::default(),
         });
     };
     let password = secret("password", base, mail.password.as_ref(), mail.password_file.as_ref(), problems);
@@ -222,13 +225,37 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
                 .map_err(|_| "is not a mail address".to_owned())
         })
     });
+    let usual = Brakes::default();
+    let mut share_or = |typed: &Option<Spanned<f64>>, usual: f64| match typed {
+        Some(typed) => share(typed, problems),
+        None => usual,
+    };
+    let brakes = Brakes {
+        max_bounce_rate: share_or(&mail.max_bounce_rate, usual.max_bounce_rate),
+        max_complaint_rate: share_or(&mail.max_complaint_rate, usual.max_complaint_rate),
+        max_refusal_rate: share_or(&mail.max_refusal_rate, usual.max_refusal_rate),
+    };
     Some(Mail {
         transport: transport?,
         max_connections,
         max_per_connection,
         rate_per_minute: mail.rate_per_minute.and_then(NonZeroU32::new),
         return_path,
+        brakes,
     })
+}
+
+/// A share of a whole.
+fn share(typed: &Spanned<f64>, problems: &mut Problems<'_>) -> f64 {
+    let share = *typed.get_ref();
+    if !(0.0..=1.0).contains(&share) {
+        problems.add(
+            typed.span(),
+            format!("{share} is not a share"),
+            Some("write a number between 0 and 1".to_owned()),
+        );
+    }
+    share
 }
 
 /// A secret is written in the file, or in a file of its own; not in both.
@@ -350,15 +377,38 @@ fn survey(
         _ => None,
     };
     let mailed = survey.mailed.unwrap_or(true);
-    let sample = survey.sample.as_ref().map_or(1.0, |sample| *sample.get_ref());
-    if !(0.0..=1.0).contains(&sample) {
-        let span = survey.sample.as_ref().map_or(span, Spanned::span);
-        problems.add(
-            span,
-            format!("{sample} is not a share"),
-            Some("write a number between 0 and 1".to_owned()),
-        );
+    let sample = survey.sample.as_ref().map_or(1.0, |sample| share(sample, problems));
+    for cap in [&survey.max_per_day, &survey.max_per_run].into_iter().flatten() {
+        if *cap.get_ref() == 0 {
+            problems.add(
+                cap.span(),
+                "a cap of 0 asks nobody",
+                Some("leave it out for no cap; `enabled = false` stops the job".to_owned()),
+            );
+        }
     }
+    let delay_by_country = survey
+        .delay_by_country
+        .iter()
+        .filter_map(|(code, word)| {
+            Some((country(code, problems)?, duration(Some(word), TimeDelta::zero(), problems)?))
+        })
+        .collect();
+    let reminders: Vec<TimeDelta> = survey
+        .reminders
+        .iter()
+        .filter_map(|word| {
+            let wait = duration(Some(word), TimeDelta::zero(), problems)?;
+            if wait < DAY {
+                problems.add(word.span(), "a reminder needs a day or more after the mail before it", None);
+            }
+            Some(wait)
+        })
+        .collect();
+    if let Some(word) = survey.reminders.get(MAX_REMINDERS) {
+        problems.add(word.span(), format!("a customer is reminded {MAX_REMINDERS} times at most"), None);
+    }
+    let consent = consent(&survey.consent, problems);
     let delay = duration(survey.delay.as_ref(), DAY * 7, problems);
     let max_lateness = duration(survey.max_lateness.as_ref(), DAY * 30, problems);
     let throttle = duration(survey.throttle.as_ref(), DAY * 90, problems);
@@ -375,15 +425,46 @@ fn survey(
         mailed,
         trigger: survey.trigger.unwrap_or(Trigger::Fulfilled),
         delay: delay?,
+        delay_by_country,
         max_lateness: max_lateness?,
         throttle: throttle?,
         sample,
+        max_per_day: survey.max_per_day.as_ref().map(|cap| *cap.get_ref()),
+        max_per_run: survey.max_per_run.as_ref().map(|cap| *cap.get_ref()),
+        reminders,
+        consent,
         answer_within: answer_within?,
         edit_within: edit_within?,
         send_window: send_window.flatten(),
         recommendation,
         questionnaire,
     })
+}
+
+fn consent(typed: &BTreeMap<Spanned<String>, Demand>, problems: &mut Problems<'_>) -> ConsentRule {
+    let mut rule = ConsentRule { default: Demand::SoftOptIn, by_country: BTreeMap::new() };
+    for (code, demand) in typed {
+        if code.get_ref() == "default" {
+            rule.default = *demand;
+        } else if let Some(code) = country(code, problems) {
+            rule.by_country.insert(code, *demand);
+        }
+    }
+    rule
+}
+
+/// ISO 3166-1 alpha-2, as orders have it.
+fn country(code: &Spanned<String>, problems: &mut Problems<'_>) -> Option<String> {
+    let typed = code.get_ref();
+    if typed.len() == 2 && typed.bytes().all(|byte| byte.is_ascii_alphabetic()) {
+        return Some(typed.to_ascii_uppercase());
+    }
+    problems.add(
+        code.span(),
+        format!("{typed:?} is not a country"),
+        Some("write two letters such as DE".to_owned()),
+    );
+    None
 }
 
 fn question(question: &raw::Question, earlier: &[Question], problems: &mut Problems<'_>) -> Option<Question> {

@@ -47,6 +47,14 @@ impl CopyBuffer {
         }
     }
 
+    /// Adds a `boolean` or null.
+    pub fn boolean_or_null(&mut self, value: Option<bool>) {
+        match value {
+            Some(value) => self.value(&[u8::from(value)]),
+            None => self.null(),
+        }
+    }
+
     /// Adds an `int`.
     pub fn int(&mut self, value: i32) {
         self.value(&value.to_be_bytes());

@@ -1,69 +1,110 @@
--- One decision for every order that became due and has none yet.
--- $1 shop, $2 survey, $3 survey version, $4 now, $5 trigger is the order's date, $6 delay, $7 max lateness, $8 throttle,
--- $9 sampling threshold (2^32 takes all), $10 sampling key, $11 decided until, $12 the last import run that was decided about
-with due as (
-    -- What became due since the last decision, and what an import has brought since then. Branches instead of a case, so that each can
-    -- use its index; those of the other trigger are never executed.
-    select o.order_id, o.external_id, o.customer_id, o.status, o.fulfilled_at + $6::interval as due_at
+-- One decision about the first mail for every order that became due and has none yet.
+-- $1 shop, $2 survey, $3 survey version, $4 now, $5 trigger is the order's date, $6 delay, $7 countries with another delay, $8 their
+-- delays, $9 max lateness, $10 throttle, $11 sampling threshold (2^32 takes all), $12 sampling key, $13 decided until, $14 the last
+-- import run that was decided about, $15 shortest and $16 longest delay, $17 a yes is demanded, $18 countries where the opposite holds,
+-- $19 how many more may be asked today (null: any number), $20 orders due by then may have been asked before a restore
+with found as (
+    -- What became due since the last decision, and what an import has brought since then that was due before. Branches instead of a
+    -- case, so that each can use its index; those of the other trigger are never executed.
+    select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.fulfilled_at as start
     from "order" o
-    where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $6::interval
-        and o.fulfilled_at > $11::timestamptz - $6::interval
-    union
-    select o.order_id, o.external_id, o.customer_id, o.status, o.fulfilled_at + $6::interval
+    where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $15::interval
+        and o.fulfilled_at > $13::timestamptz - $16::interval
+    union all
+    select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.fulfilled_at
     from "order" o
-    where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $6::interval and o.import_run_id > $12
-    union
-    select o.order_id, o.external_id, o.customer_id, o.status, o.ordered_at + $6::interval
+    where not $5 and o.shop_id = $1 and o.import_run_id > $14 and o.fulfilled_at <= $13::timestamptz - $16::interval
+    union all
+    select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.ordered_at
     from "order" o
-    where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $6::interval
-        and o.ordered_at > $11::timestamptz - $6::interval
-    union
-    select o.order_id, o.external_id, o.customer_id, o.status, o.ordered_at + $6::interval
+    where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $15::interval
+        and o.ordered_at > $13::timestamptz - $16::interval
+    union all
+    select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.ordered_at
     from "order" o
-    where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $6::interval and o.import_run_id > $12
+    where $5 and o.shop_id = $1 and o.import_run_id > $14 and o.ordered_at <= $13::timestamptz - $16::interval
+),
+due as (
+    select found.*, start + coalesce(($8::interval[])[array_position($7::text[], country)], $6::interval) as due_at
+    from found
 ),
 undecided as (
     select due.* from due
-    where not exists (
-        select from invitation i
-        where i.shop_id = $1 and i.order_id = due.order_id and i.survey = $2 and i.wave = 0
-    )
+    where due_at <= $4 and (due_at > $13 or import_run_id > $14)
+        and not exists (
+            select from invitation i
+            where i.shop_id = $1 and i.order_id = due.order_id and i.survey = $2 and i.wave = 0
+        )
 ),
 judged as (
     -- The first reason that applies is the one that is written: facts about the order, then about the person, then our own rules.
-    select u.*,
+    select u.order_id, u.customer_id, u.due_at, hash,
         case
             when u.status = 'cancelled' then 'cancelled'
             when u.status = 'refunded' then 'refunded'
-            when c.erased_at is not null then 'no_address'
-            when s.reason = 'unsubscribed' then 'unsubscribed'
-            when s.reason is not null then 'suppressed'
-            when u.due_at < $4::timestamptz - $7::interval then 'too_late'
-            -- The first 32 bits of SHA-256(key || order) against the threshold: the same order, the same verdict, in every rerun.
-            when $9 < 4294967296
-                and ('x' || encode(substr(sha256($10 || convert_to(u.external_id, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint >= $9
-                then 'not_sampled'
+            when c.email is null then 'no_address'
+            when c.email not like '_%@_%._%' or octet_length(c.email) > 254 then 'bad_address'
+            when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
+            when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
+            when not coalesce(u.consent, $17 = coalesce(u.country = any($18::text[]), false)) then 'no_consent'
+            when exists (
+                select from response r
+                where r.shop_id = $1 and r.order_id = u.order_id and r.survey = $2 and r.counted
+            ) then 'answered'
+            when u.due_at <= $20 or exists (
+                select from invitation i
+                where i.shop_id = $1 and i.order_id = u.order_id and i.wave = 0
+                    and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
+            ) then 'already_asked'
+            when u.due_at < $4::timestamptz - $9::interval then 'too_late'
+            when hash >= $11 then 'not_sampled'
             when exists (
                 select from invitation i
                 where i.shop_id = $1 and i.customer_id = u.customer_id and i.wave = 0
-                    and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
-                    and i.decided_at > $4::timestamptz - $8::interval
+                    and (
+                        i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or i.reason = 'already_asked'
+                    )
+                    and i.decided_at > $4::timestamptz - $10::interval
             ) then 'throttled'
         end::decision_reason as reason
     from undecided u
     join customer c on c.shop_id = $1 and c.customer_id = u.customer_id
     left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    left join suppression everywhere
+        on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    -- The first 32 bits of SHA-256(key || order): the same order, the same verdict, in every rerun.
+    cross join lateral (
+        select case
+            when $11 < 4294967296 or $19::bigint is not null
+            then ('x' || encode(substr(sha256($12 || convert_to(u.external_id, 'UTF8')), 1, 4), 'hex'))::bit(32)::bigint
+        end as hash
+    ) drawn
 ),
-ranked as (
+one_each as (
     -- Of several orders of one customer that are due together, the one that was due first is asked about.
     select j.*,
-        row_number() over (partition by j.customer_id, j.reason is null order by j.due_at, j.order_id) as nth
+        coalesce(
+            j.reason,
+            case
+                when $10::interval > interval '0'
+                    and row_number() over (partition by j.customer_id, j.reason is null order by j.due_at, j.order_id) > 1
+                then 'throttled'::decision_reason
+            end
+        ) as reason_so_far
     from judged j
 ),
 decided as (
-    select r.*,
-        coalesce(r.reason, case when r.nth > 1 and $8::interval > interval '0' then 'throttled'::decision_reason end) as final_reason
-    from ranked r
+    -- Who is beyond the day's cap is drawn by lot, not by the hour of the day.
+    select o.*,
+        coalesce(
+            o.reason_so_far,
+            case
+                when $19::bigint is not null
+                    and row_number() over (partition by o.reason_so_far is null order by o.hash, o.order_id) > $19
+                then 'over_cap'::decision_reason
+            end
+        ) as final_reason
+    from one_each o
 ),
 inserted as (
     insert into invitation (

@@ -5,21 +5,27 @@
 //! gathers them into few commits. If we die, the rows say where: a claimed row goes back to the queue,
 //! because no final dot was written; a row in `in_data` becomes `unknown`, is listed, and is never sent again by itself.
 
-pub mod compose;
 pub mod decide;
+pub mod plan;
 pub mod outbox;
+pub mod brakes;
+pub mod compose;
 mod recorder;
 pub mod sender;
 pub mod suppression;
 
-use std::collections::BTreeMap;
-
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use self::decide::{Decided, Terms};
+use self::plan::{Left, Planned};
+use crate::config::Shop;
 use crate::context::Context;
 use crate::db::{self, Table};
+use crate::installation;
 use crate::survey::{self, Survey};
+use crate::types::ShopId;
 
 /// Where an invitation stands. The database's `invitation_state`.
 #[derive(
@@ -136,16 +142,17 @@ pub struct SendReport {
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct ShopReport {
     pub shop: String,
-    /// Orders newly decided to be asked.
-    pub n_queued: u64,
-    /// Orders newly decided against, by reason.
-    pub n_skipped: BTreeMap<Reason, u64>,
+    /// Orders newly decided to be asked about, and those decided against, by reason.
+    #[serde(flatten)]
+    pub first: Decided,
+    /// The same for reminders.
+    pub reminders: Decided,
     /// What became of the mails of this run.
     #[serde(flatten)]
     pub delivery: sender::Delivery,
-    /// The decisions, where they were asked for (a dry run).
+    /// Order by order, what would be done (a dry run).
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub decisions: Vec<decide::Decision>,
+    pub plan: Vec<Planned>,
 }
 
 impl SendReport {
@@ -157,44 +164,99 @@ impl SendReport {
                 || delivery.relay_fault.is_some()
         })
     }
+
+    /// Why the job is not to run again until somebody has looked; `None`: it may.
+    pub fn brake(&self) -> Option<String> {
+        let pulled = |shop: &ShopReport| Some(format!("{}: {}", shop.shop, shop.delivery.brake.as_ref()?));
+        self.shops.iter().find_map(pulled)
+    }
 }
 
-/// Decides about every due order of the survey, then delivers what is queued. A dry run writes and mails nothing, and reports the
-/// decisions that a run at the same moment would make.
+/// How a run is to go about it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// Write and mail nothing; say what a run at the same moment would do.
+    pub dry_run: bool,
+    /// The brakes look only at what happened since.
+    pub resumed_at: Option<DateTime<Utc>>,
+}
+
+/// Decides about every due order and reminder of the survey, then delivers what is queued.
 ///
 /// # Errors
-/// When the database does not answer. What goes wrong with a mail is counted, not an error.
+/// [`Foreign`](crate::installation::Foreign) (inside) when nothing may be sent from this database; or when the database does not answer.
+/// What goes wrong with a mail is counted, not an error.
 pub async fn send(
     context: &Context,
     survey: &Survey,
-    dry_run: bool,
+    manner: Manner,
     stop: &CancellationToken,
 ) -> anyhow::Result<SendReport> {
     let mut report = SendReport::default();
-    for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
-        let now = context.clock.now();
-        let mut shop_report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
-        let mut transaction = context.pool.begin().await?;
-        // The first decision of a shop goes through its whole history.
-        db::lift_statement_timeout(&mut transaction).await?;
-        let version = survey::version(&mut transaction, shop_id, survey, now).await?;
-        let sampling_key = context.tokens.derived_key(&format!("sample {}", survey.key));
-        let decided =
-            decide::decide(&mut transaction, shop_id, survey, version, &sampling_key, now, dry_run).await?;
-        shop_report.n_queued = decided.n_queued;
-        shop_report.n_skipped = decided.n_skipped;
-        shop_report.decisions = decided.decisions;
-        if dry_run {
-            let window = survey.send_window.as_ref();
-            shop_report.delivery.window_closed = !sender::is_open(window, now, shop.timezone);
-            transaction.rollback().await?;
-        } else {
-            let n_decided = decided.n_queued + shop_report.n_skipped.values().sum::<u64>();
-            db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
-            transaction.commit().await?;
-            shop_report.delivery = sender::deliver(context, shop_id, shop, survey, stop).await?;
+    let asked_until = {
+        let mut conn = context.pool.acquire().await?;
+        let asked_until = installation::check(&mut conn, &context.config, context.clock.now()).await?;
+        if !manner.dry_run {
+            installation::leave_mark(&mut conn, &context.config).await?;
         }
-        report.shops.push(shop_report);
+        asked_until
+    };
+    for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
+        if stop.is_cancelled() {
+            break;
+        }
+        let mut of_shop =
+            decide_and_settle(context, shop_id, shop, survey, asked_until, manner.dry_run).await?;
+        if !manner.dry_run {
+            let settled = std::mem::take(&mut of_shop.delivery.settled);
+            of_shop.delivery =
+                sender::deliver(context, shop_id, shop, survey, manner.resumed_at, stop).await?;
+            of_shop.delivery.settled = settled;
+        }
+        report.shops.push(of_shop);
+    }
+    Ok(report)
+}
+
+/// One transaction: the decisions, and what became of those who waited. A dry run reads what it would do from it, and rolls it back.
+async fn decide_and_settle(
+    context: &Context,
+    shop_id: ShopId,
+    shop: &Shop,
+    survey: &Survey,
+    asked_until: Option<DateTime<Utc>>,
+    dry_run: bool,
+) -> anyhow::Result<ShopReport> {
+    let mut report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
+    let mut transaction = context.pool.begin().await?;
+    // The first decision of a shop goes through its whole history.
+    db::lift_statement_timeout(&mut transaction).await?;
+    decide::take_turn(&mut transaction, shop_id).await?;
+    let now = context.clock.now();
+    let terms = Terms {
+        shop: shop_id,
+        timezone: shop.timezone,
+        survey,
+        version: survey::version(&mut transaction, shop_id, survey, now).await?,
+        sampling_key: &context.tokens.derived_key(&format!("sample {}", survey.key)),
+        asked_until,
+        now,
+    };
+    let before = plan::last_invitation(&mut transaction, shop_id).await?;
+    report.first = decide::decide(&mut transaction, &terms).await?;
+    report.reminders = decide::remind(&mut transaction, &terms).await?;
+    report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
+    if dry_run {
+        let is_open = sender::is_open(survey.send_window.as_ref(), now, shop.timezone);
+        report.delivery.window_closed = !is_open;
+        let given_up = &report.delivery.settled.given_up;
+        let left = Left { shop: shop_id, survey, before, given_up, is_open, now };
+        report.plan = plan::plan(&mut transaction, left).await?;
+        transaction.rollback().await?;
+    } else {
+        let n_decided = report.first.n() + report.reminders.n();
+        db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
+        transaction.commit().await?;
     }
     Ok(report)
 }

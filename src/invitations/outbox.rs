@@ -15,11 +15,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::InvitationState;
 use super::suppression::{self, SuppressionReason};
+use super::{InvitationState, decide};
 use crate::mail::transport::{Fault, Phase};
 use crate::process;
-use crate::survey::Survey;
+use crate::survey::{Survey, Trigger};
 use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
 
 /// How many rows a claim takes at most.
@@ -31,6 +31,7 @@ pub struct Claimed {
     pub shop: ShopId,
     pub invitation: InvitationId,
     pub fence: i64,
+    pub wave: i16,
     pub attempts: i16,
     pub message_id: Option<String>,
     pub survey_version: SurveyVersionId,
@@ -67,37 +68,72 @@ impl AttemptOutcome {
 }
 
 /// What was tidied up before a claim.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Settled {
     /// Left in `in_data` by a sender that died.
     pub n_unknown: u64,
     pub n_expired: u64,
     pub n_cancelled: u64,
     pub n_suppressed: u64,
+    /// The last three, one by one.
+    #[serde(skip)]
+    pub given_up: Vec<InvitationId>,
 }
 
-/// Tidies up what changed while rows waited: leases that ran out or whose holder is known to be gone, orders that were cancelled, people who opted out, mails that are
-/// too late.
+/// Tidies up what changed while rows waited: leases that ran out or whose holder is known to be gone, orders that were cancelled or
+/// have become another customer's, people who answered or opted out, mails that are too late.
 ///
 /// # Errors
 /// When the database does not answer.
 pub async fn settle(
-    pool: &PgPool,
+    conn: &mut PgConnection,
     shop: ShopId,
     survey: &Survey,
     now: DateTime<Utc>,
 ) -> anyhow::Result<Settled> {
+    let n_unknown = reclaim(conn, shop, survey, now).await?;
+    let (countries, delays) = decide::delays(survey);
+    let rows = sqlx::query_file!(
+        "src/invitations/settle.sql",
+        shop.0,
+        survey.key,
+        now,
+        survey.trigger == Trigger::Ordered,
+        decide::interval(survey.delay),
+        &countries,
+        &delays,
+        decide::interval(survey.max_lateness),
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut settled = Settled { n_unknown, ..Settled::default() };
+    for row in rows {
+        match row.state {
+            InvitationState::Expired => settled.n_expired += 1,
+            InvitationState::Suppressed => settled.n_suppressed += 1,
+            _ => settled.n_cancelled += 1,
+        }
+        settled.given_up.push(row.invitation);
+    }
+    Ok(settled)
+}
+
+/// Takes rows back from senders that are gone: what was claimed waits again, what was in data is unknown. How many are unknown.
+async fn reclaim(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    survey: &Survey,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
     let owners = sqlx::query_scalar!(
         r#"select distinct claimed_by as "claimed_by!" from invitation
            where shop_id = $1 and survey = $2 and state in ('claimed', 'in_data') and claimed_by is not null"#,
         shop.0,
         survey.key,
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *conn)
     .await?;
     let gone: Vec<String> = owners.into_iter().filter(|owner| process::is_gone(owner)).collect();
-    let mut transaction = pool.begin().await?;
-    let conn = &mut *transaction;
     sqlx::query!(
         "update invitation set state = 'queued', claimed_by = null, lease_until = null
          where shop_id = $1 and survey = $2 and state = 'claimed' and (lease_until < now() or claimed_by = any($3))",
@@ -107,7 +143,7 @@ pub async fn settle(
     )
     .execute(&mut *conn)
     .await?;
-    let n_unknown = sqlx::query!(
+    let lost = sqlx::query!(
         "with lost as (
              update invitation set state = 'unknown', attempts = attempts + 1, claimed_by = null, lease_until = null
              where shop_id = $1 and survey = $2 and state = 'in_data' and (lease_until < now() or claimed_by = any($5))
@@ -121,47 +157,32 @@ pub async fn settle(
         Phase::Final.as_str(),
         &gone,
     )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    let n_cancelled = sqlx::query!(
-        r#"update invitation i set state = 'cancelled', reason = o.status::text::decision_reason
-           from "order" o
-           where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
-             and o.shop_id = $1 and o.order_id = i.order_id and o.status in ('cancelled', 'refunded')"#,
-        shop.0,
-        survey.key,
+    .execute(conn)
+    .await?;
+    Ok(lost.rows_affected())
+}
+
+/// Of everything that waits, nobody can know any more whether it was mailed: the database was restored. How many mails that are.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn doubt_all(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let doubted = sqlx::query!(
+        "with doubted as (
+             update invitation set state = 'unknown', attempts = attempts + 1, claimed_by = null, lease_until = null
+             where state in ('queued', 'deferred', 'claimed', 'in_data')
+             returning shop_id, invitation_id, attempts
+         )
+         insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, text)
+         select shop_id, invitation_id, attempts, $1, $2, 'unknown',
+             'the database was restored; it may have been mailed in the time that was lost'
+         from doubted",
+        now,
+        Phase::Final.as_str(),
     )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    let n_suppressed = sqlx::query!(
-        "update invitation i set state = 'suppressed', reason = 'suppressed'
-         from customer c
-         where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
-           and c.shop_id = $1 and c.customer_id = i.customer_id
-           and (c.erased_at is not null or exists (
-               select from suppression s
-               where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-           ))",
-        shop.0,
-        survey.key,
-    )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    let n_expired = sqlx::query!(
-        "update invitation set state = 'expired', reason = 'too_late'
-         where shop_id = $1 and survey = $2 and state in ('queued', 'deferred') and due_at < $3",
-        shop.0,
-        survey.key,
-        now - survey.max_lateness,
-    )
-    .execute(&mut *conn)
-    .await?
-    .rows_affected();
-    transaction.commit().await?;
-    Ok(Settled { n_unknown, n_expired, n_cancelled, n_suppressed })
+    .execute(conn)
+    .await?;
+    Ok(doubted.rows_affected())
 }
 
 /// Takes up to `limit` due rows under a lease. The order's and the customer's state are looked at once more, in the statement that
@@ -184,10 +205,14 @@ pub async fn claim(
                join "order" o using (shop_id, order_id)
                join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
                where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
-                 and o.status not in ('cancelled', 'refunded') and c.erased_at is null
+                 and o.status not in ('cancelled', 'refunded') and o.customer_id = i.customer_id and c.erased_at is null
+                 and not exists (
+                     select from response r
+                     where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
+                 )
                  and not exists (
                      select from suppression s
-                     where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+                     where s.shop_id in (0, $1) and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
                  )
                order by i.next_attempt_at, i.invitation_id
                limit $4
@@ -199,7 +224,7 @@ pub async fn claim(
            where i.shop_id = due.shop_id and i.invitation_id = due.invitation_id
              and o.shop_id = i.shop_id and o.order_id = i.order_id
              and c.shop_id = i.shop_id and c.customer_id = i.customer_id
-           returning i.invitation_id as "invitation: InvitationId", i.fence, i.attempts, i.message_id,
+           returning i.invitation_id as "invitation: InvitationId", i.fence, i.wave, i.attempts, i.message_id,
                i.survey_version_id as "survey_version: SurveyVersionId", i.order_id as "order: OrderId",
                i.customer_id as "customer: CustomerId", o.external_id, o.ordered_at, o.locale, c.first_name,
                c.email as "email!""#,
@@ -217,6 +242,7 @@ pub async fn claim(
             shop,
             invitation: row.invitation,
             fence: row.fence,
+            wave: row.wave,
             attempts: row.attempts,
             message_id: row.message_id,
             survey_version: row.survey_version,
@@ -283,6 +309,8 @@ pub struct Try {
     pub outcome: Outcome,
     pub started_at: DateTime<Utc>,
     pub ended_at: DateTime<Utc>,
+    /// When the next wave is to be decided, should the relay have taken this one.
+    pub remind_at: Option<DateTime<Utc>>,
 }
 
 /// Says that the final dots of these rows are about to be written, with the Message-ID of each. Comes back with those that are still
@@ -332,6 +360,7 @@ pub async fn finish(
     let ended: Vec<DateTime<Utc>> = rows.iter().map(|(_, tried)| tried.ended_at).collect();
     let due: Vec<DateTime<Utc>> =
         rows.iter().map(|(row, tried)| tried.ended_at + backoff(row.attempts + 1)).collect();
+    let remind: Vec<Option<DateTime<Utc>>> = rows.iter().map(|(_, tried)| tried.remind_at).collect();
     let faults = || rows.iter().map(|(_, tried)| tried.outcome.fault.as_ref());
     let replies = || faults().map(|fault| fault.and_then(|fault| fault.reply.as_ref()));
     let phases: Vec<String> =
@@ -357,6 +386,7 @@ pub async fn finish(
         &codes as &[Option<i16>],
         &enhanced as &[Option<String>],
         &texts,
+        &remind as &[Option<DateTime<Utc>>],
     )
     .fetch_all(&mut *conn)
     .await?;

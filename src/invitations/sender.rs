@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::brakes;
 use super::compose::{self, ComposeError, Composed, Facts};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
 use super::recorder::Recorder;
@@ -50,6 +51,8 @@ pub struct Delivery {
     pub settled: Settled,
     /// Whether the run ended because the send window is closed.
     pub window_closed: bool,
+    /// Why the job is not to go on until somebody has looked.
+    pub brake: Option<String>,
     /// What the relay did wrong last; the mails in hand went back to the queue.
     pub relay_fault: Option<String>,
 }
@@ -76,16 +79,16 @@ pub async fn deliver(
     shop_id: ShopId,
     shop: &Shop,
     survey: &Survey,
+    resumed_at: Option<DateTime<Utc>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Delivery> {
-    let settled = outbox::settle(&context.pool, shop_id, survey, context.clock.now()).await?;
     let round = Arc::new(Round {
         context: context.clone(),
         shop_id,
         shop: shop.clone(),
         survey: survey.clone(),
         questionnaires: tokio::sync::Mutex::default(),
-        delivery: Mutex::new(Delivery { settled, ..Delivery::default() }),
+        delivery: Mutex::default(),
         relay_faults: AtomicU32::new(0),
         recorder: Recorder::start(context.pool.clone()),
         // A child: the relay's fault ends this round, not the caller.
@@ -100,7 +103,7 @@ pub async fn deliver(
     }
     // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
     drop(received);
-    let claimed = claim_rows(&round, rows).await;
+    let claimed = claim_rows(&round, resumed_at, rows).await;
     // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
     let mut failed = None;
     while let Some(ended) = senders.join_next().await {
@@ -119,7 +122,11 @@ pub async fn deliver(
 }
 
 /// Claims batch after batch and hands the rows out.
-async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Result<()> {
+async fn claim_rows(
+    round: &Round,
+    resumed_at: Option<DateTime<Utc>>,
+    rows: mpsc::Sender<Claimed>,
+) -> anyhow::Result<()> {
     let rate = round.context.config.mail.rate_per_minute;
     let mut pace = pace(rate);
     // Not more than a minute's work, so that no lease runs out while its row waits for its turn.
@@ -130,6 +137,11 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>) -> anyhow::Resul
         let now = round.context.clock.now();
         if !is_open(round.survey.send_window.as_ref(), now, round.shop.timezone) {
             round.count(|delivery| delivery.window_closed = true);
+            break;
+        }
+        let limits = &round.context.config.mail.brakes;
+        if let Some(brake) = brakes::check(pool, round.shop_id, limits, resumed_at, now).await? {
+            round.count(|delivery| delivery.brake = Some(brake.to_string()));
             break;
         }
         let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, at_once).await?;
@@ -285,7 +297,9 @@ async fn record(
 ) -> anyhow::Result<()> {
     let mut waits = [1, 2, 4, 8, 15, 30].into_iter();
     let kind = outcome.outcome;
-    let tried = Try { outcome, started_at, ended_at: round.context.clock.now() };
+    let ended_at = round.context.clock.now();
+    let reminder = usize::try_from(row.wave).ok().and_then(|wave| round.survey.reminders.get(wave));
+    let tried = Try { outcome, started_at, ended_at, remind_at: reminder.map(|wait| ended_at + *wait) };
     let ours = loop {
         match round.recorder.finish(row, &tried).await {
             Ok(ours) => break ours,

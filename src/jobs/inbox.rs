@@ -239,6 +239,7 @@ impl Report {
             }),
             // What a person sees at once; a run by the schedule has nobody to show it to.
             listing: self.listing,
+            pause: None,
         }
     }
 }

@@ -78,6 +78,8 @@ pub enum Refusal {
     Running { since: DateTime<Utc>, owner: String },
     /// Somebody else had this occurrence before us.
     Taken,
+    /// Somebody, or a brake of its own, has paused it.
+    Paused { since: DateTime<Utc>, reason: String },
 }
 
 /// A row of the ledger.
@@ -104,6 +106,8 @@ pub struct Standing {
     pub last: Option<DateTime<Utc>>,
     /// When the run began that has a living lease.
     pub running_since: Option<DateTime<Utc>>,
+    /// Why it is paused.
+    pub paused: Option<String>,
 }
 
 /// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one.
@@ -116,6 +120,9 @@ pub async fn claim(
     occurrence: Occurrence,
     lease: Duration,
 ) -> sqlx::Result<Result<JobRunId, Refusal>> {
+    if let Some(Pause { reason, paused_at, resumed_at: None }) = pause(pool, job).await? {
+        return Ok(Err(Refusal::Paused { since: paused_at, reason }));
+    }
     close_abandoned(pool, job).await?;
     let (trigger, scheduled_for) = match occurrence {
         Occurrence::Scheduled(at) => (JobTrigger::Schedule, Some(at)),
@@ -283,13 +290,63 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
                (select max(scheduled_for) from job_run
                 where job = $1 and trigger = 'schedule' and scheduled_for <= $2) as last,
                (select started_at from job_run
-                where job = $1 and state = 'running' and lease_until >= now()) as running_since
+                where job = $1 and state = 'running' and lease_until >= now()) as running_since,
+               (select reason from job_pause where job = $1 and resumed_at is null) as paused
            from job_schedule where job = $1"#,
         job,
         now,
     )
     .fetch_optional(pool)
     .await
+}
+
+/// That a job was paused, and perhaps resumed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Pause {
+    pub reason: String,
+    pub paused_at: DateTime<Utc>,
+    /// `None`: it is still paused.
+    pub resumed_at: Option<DateTime<Utc>>,
+}
+
+/// The last pause of a job.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn pause(pool: &PgPool, job: &str) -> sqlx::Result<Option<Pause>> {
+    sqlx::query_as!(Pause, "select reason, paused_at, resumed_at from job_pause where job = $1", job)
+        .fetch_optional(pool)
+        .await
+}
+
+/// Pauses a job: it does not begin any more until it is resumed. `false`: it was paused already, and the first reason stays.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn set_pause(pool: &PgPool, job: &str, reason: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let paused = sqlx::query!(
+        "insert into job_pause (job, reason, paused_at) values ($1, $2, $3)
+         on conflict (job) do update set reason = excluded.reason, paused_at = excluded.paused_at, resumed_at = null
+         where job_pause.resumed_at is not null",
+        job,
+        reason,
+        now,
+    )
+    .execute(pool)
+    .await?;
+    Ok(paused.rows_affected() == 1)
+}
+
+/// Lets a paused job run again. `false`: it was not paused.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    let resumed =
+        sqlx::query!("update job_pause set resumed_at = $2 where job = $1 and resumed_at is null", job, now)
+            .execute(pool)
+            .await?;
+    Ok(resumed.rows_affected() == 1)
 }
 
 /// The last runs, the latest first; of one job or of all. A run whose lease has run out shows as interrupted.

@@ -11,6 +11,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
@@ -59,6 +60,8 @@ pub struct Run<'a> {
     pub stop: CancellationToken,
     /// Say what would be done, change nothing.
     pub dry_run: bool,
+    /// When the job was last resumed after a pause.
+    pub resumed_at: Option<DateTime<Utc>>,
 }
 
 /// What a run did. None of it may contain personal data: it is kept in the ledger and logged.
@@ -72,12 +75,14 @@ pub struct RunReport {
     /// What a dry run would do, a line each; it is shown and not kept.
     #[serde(skip)]
     pub listing: Vec<String>,
+    /// Why the job is not to run again until somebody has looked and resumes it. `None`: it may.
+    pub pause: Option<String>,
 }
 
 impl RunReport {
     /// All went well.
     pub fn done(text: String, details: serde_json::Value) -> Self {
-        Self { outcome: RunOutcome::Done, text, details, listing: Vec::new() }
+        Self { outcome: RunOutcome::Done, text, details, listing: Vec::new(), pause: None }
     }
 }
 
@@ -92,6 +97,11 @@ pub enum RunOutcome {
 
 /// A job that could not do its work. What it says is kept in the ledger, after [`masked`](crate::masked) has taken out what may be personal.
 pub type JobError = anyhow::Error;
+
+/// As things stand, the job may not do its work, and has done nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub String);
 
 /// A line of [`JOB_KINDS`].
 #[derive(Debug)]

@@ -11,6 +11,7 @@
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tokio::sync::watch;
@@ -19,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{self, JobRunState, Occurrence, Refusal};
-use super::{JobError, Run, RunOutcome, RunReport};
+use super::{JobError, Refused, Run, RunOutcome, RunReport};
 use crate::config::ScheduledJob;
 use crate::context::Context;
 use crate::masked;
@@ -32,6 +33,8 @@ pub enum Outcome {
     Ended(RunReport),
     /// It could not do its work, panicked, or did not stop when its time was over.
     Failed { reason: String },
+    /// It found that it may not do its work.
+    Declined { reason: String },
     /// The program was stopped, or lost the database, before the job ended.
     Interrupted { reason: String },
     /// It did not begin.
@@ -90,9 +93,10 @@ pub async fn run_at_pace(
     stop: &CancellationToken,
     pace: Pace,
 ) -> sqlx::Result<Outcome> {
+    let resumed_at = ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at);
     if dry_run {
         let (_alive, renewed) = watch::channel(Instant::now());
-        return Ok(supervise(context, job, true, stop, pace, Lease { renewed, lost: None }).await);
+        return Ok(supervise(context, job, resumed_at, true, stop, pace, Lease { renewed, lost: None }).await);
     }
     let name = job.name.as_str();
     let id = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
@@ -101,11 +105,31 @@ pub async fn run_at_pace(
     };
     tracing::debug!(job = name, job_run.id = %id, "job {name}: run {id} begins");
     let heart = Heart::start(context.pool.clone(), id, pace);
-    let outcome = supervise(context, job, false, stop, pace, heart.lease()).await;
+    let outcome = supervise(context, job, resumed_at, false, stop, pace, heart.lease()).await;
     let outcome = settle(context, name, id, outcome).await;
     heart.stop().await;
+    if let Outcome::Ended(RunReport { pause: Some(reason), .. }) = &outcome {
+        pause(context, name, reason).await;
+    }
     log(name, id, occurrence, &outcome);
     Ok(outcome)
+}
+
+/// Keeps a job from running until somebody has looked.
+async fn pause(context: &Context, job: &str, reason: &str) {
+    match ledger::set_pause(&context.pool, job, reason, context.clock.now()).await {
+        Ok(_) => {
+            tracing::error!(
+                job,
+                "job {job} is paused: {reason}; `afterword jobs resume {job}` lets it go on"
+            );
+        }
+        // The next run finds the same, and tries again.
+        Err(error) => {
+            let error = masked::reason(&error.into());
+            tracing::error!(job, error, "job {job} was to be paused ({reason}), which could not be recorded");
+        }
+    }
 }
 
 /// Why a job was told to stop.
@@ -123,13 +147,14 @@ enum Cause {
 async fn supervise(
     context: &Context,
     job: &ScheduledJob,
+    resumed_at: Option<DateTime<Utc>>,
     dry_run: bool,
     stop: &CancellationToken,
     pace: Pace,
     mut lease: Lease,
 ) -> Outcome {
     let body_stop = CancellationToken::new();
-    let mut body = Body::spawn(context, job, dry_run, body_stop.clone());
+    let mut body = Body::spawn(context, job, resumed_at, dry_run, body_stop.clone());
     let deadline = Instant::now() + job.timeout;
     let mut told: Option<(Cause, Instant)> = None;
     let result = loop {
@@ -158,8 +183,12 @@ async fn supervise(
                     .push_str(&format!("; stopped because it took longer than its timeout of {timeout}"));
             }
             report.text = masked::words(&report.text);
+            report.pause = report.pause.as_deref().map(masked::words);
             masked::json(&mut report.details);
             Outcome::Ended(report)
+        }
+        (Some(Ok(Err(error))), _) if error.is::<Refused>() => {
+            Outcome::Declined { reason: masked::reason(&error) }
         }
         (Some(Ok(Err(error))), _) => Outcome::Failed { reason: masked::reason(&error) },
         (Some(Err(error)), _) => Outcome::Failed { reason: body.post_mortem(&error) },
@@ -190,12 +219,18 @@ tokio::task_local! {
 }
 
 impl Body {
-    fn spawn(context: &Context, job: &ScheduledJob, dry_run: bool, stop: CancellationToken) -> Self {
+    fn spawn(
+        context: &Context,
+        job: &ScheduledJob,
+        resumed_at: Option<DateTime<Utc>>,
+        dry_run: bool,
+        stop: CancellationToken,
+    ) -> Self {
         keep_panics_quiet();
         let panicked_at = Arc::new(Mutex::new(None));
         let (context, job) = (context.clone(), job.job.clone());
         let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
-            job.run(&Run { context: &context, stop, dry_run }).await
+            job.run(&Run { context: &context, stop, dry_run, resumed_at }).await
         }));
         Self { task, panicked_at }
     }
@@ -334,7 +369,9 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
             }
             (state, None, Some(row))
         }
-        Outcome::Failed { reason } => (JobRunState::Failed, Some(reason.as_str()), None),
+        Outcome::Failed { reason } | Outcome::Declined { reason } => {
+            (JobRunState::Failed, Some(reason.as_str()), None)
+        }
         Outcome::Interrupted { reason } => (JobRunState::Interrupted, Some(reason.as_str()), None),
         Outcome::Refused(_) => return outcome,
     };
@@ -363,7 +400,7 @@ fn log(job: &str, id: JobRunId, occurrence: Occurrence, outcome: &Outcome) {
             RunOutcome::Done => ("done", report.text.as_str()),
             RunOutcome::Partial => ("partial", report.text.as_str()),
         },
-        Outcome::Failed { reason } => ("failed", reason.as_str()),
+        Outcome::Failed { reason } | Outcome::Declined { reason } => ("failed", reason.as_str()),
         Outcome::Interrupted { reason } => ("interrupted", reason.as_str()),
         Outcome::Refused(_) => return,
     };

@@ -6,9 +6,11 @@
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport, counted};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
-use crate::invitations::{self, SendReport};
+use crate::installation::Foreign;
+use crate::invitations::plan::{Action, Planned};
+use crate::invitations::{self, Manner, SendReport};
 use crate::nearest::unknown;
 
 /// `[jobs.<name>.params]`
@@ -40,44 +42,69 @@ impl Job for SendInvitations {
             .config
             .survey(&self.survey)
             .ok_or_else(|| anyhow::anyhow!("there is no survey {:?} in jobs.toml", self.survey))?;
-        let report = invitations::send(context, survey, run.dry_run, &run.stop).await?;
-        let is_partial = report.is_partial() || run.stop.is_cancelled();
+        let manner = Manner { dry_run: run.dry_run, resumed_at: run.resumed_at };
+        let report = invitations::send(context, survey, manner, &run.stop).await.map_err(refused)?;
+        let is_partial = report.is_partial() || report.brake().is_some() || run.stop.is_cancelled();
         Ok(RunReport {
             outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
             text: text(&report, run.dry_run),
             details: serde_json::to_value(&report)?,
             listing: listing(&report),
+            pause: report.brake(),
         })
     }
 }
 
+/// A database that mails may not leave from is a refusal, not a failure.
+fn refused(error: anyhow::Error) -> JobError {
+    match error.downcast::<Foreign>() {
+        Ok(foreign) => Refused(foreign.to_string()).into(),
+        Err(error) => error,
+    }
+}
+
 fn listing(report: &SendReport) -> Vec<String> {
-    let decisions = report.shops.iter().flat_map(|shop| shop.decisions.iter().map(move |d| (&shop.shop, d)));
-    decisions
-        .map(|(shop, decision)| {
-            let (order, due) = (&decision.order_id, decision.due_at.format("%F %R UTC"));
-            match decision.reason {
-                None => format!("{shop} {order}: ask, due since {due}"),
-                Some(reason) => format!("{shop} {order}: skip, {}", reason.words()),
-            }
+    let planned =
+        report.shops.iter().flat_map(|shop| shop.plan.iter().map(move |planned| (&shop.shop, planned)));
+    planned
+        .map(|(shop, planned)| {
+            let Planned { order_id, wave, due_at, action } = planned;
+            let due = due_at.format("%F %R UTC");
+            let which = if *wave == 0 { String::new() } else { format!(", reminder {wave}") };
+            format!("{shop} {order_id}{which}, due {due}: {}", action.words())
         })
         .collect()
 }
 
 fn text(report: &SendReport, dry_run: bool) -> String {
     let sum = |count: fn(&invitations::ShopReport) -> u64| report.shops.iter().map(count).sum::<u64>();
-    let n_asked = sum(|shop| shop.n_queued);
-    let n_skipped = sum(|shop| shop.n_skipped.values().sum());
+    let n_asked = sum(|shop| shop.first.n_queued);
+    let n_skipped = sum(|shop| shop.first.n() - shop.first.n_queued);
+    let n_reminders = sum(|shop| shop.reminders.n_queued);
+    let reminders = match n_reminders {
+        0 => String::new(),
+        n => format!(", {}", counted(n, "reminder")),
+    };
     if dry_run {
+        let n_now = report
+            .shops
+            .iter()
+            .flat_map(|shop| &shop.plan)
+            .filter(|planned| planned.action == Action::Mail)
+            .count();
         let closed = if report.shops.iter().any(|shop| shop.delivery.window_closed) {
             "; no mail would leave now, outside the send window"
         } else {
             ""
         };
-        return format!("would ask about {} and skip {n_skipped}{closed}", counted(n_asked, "order"));
+        let n_now = counted(n_now as u64, "mail");
+        return format!(
+            "would ask about {}{reminders} and skip {n_skipped}; {n_now} would leave{closed}",
+            counted(n_asked, "order")
+        );
     }
     let mut text = format!(
-        "{} to be asked about, {n_skipped} skipped; {} sent",
+        "{} to be asked about{reminders}, {n_skipped} skipped; {} sent",
         counted(n_asked, "order"),
         counted(sum(|shop| shop.delivery.n_sent), "mail")
     );
@@ -92,7 +119,9 @@ fn text(report: &SendReport, dry_run: bool) -> String {
         }
     }
     for shop in &report.shops {
-        if shop.delivery.stopped {
+        if let Some(brake) = &shop.delivery.brake {
+            text.push_str(&format!("; {}: stopped, because {brake}", shop.shop));
+        } else if shop.delivery.stopped {
             text.push_str(&format!("; {}: stopped when asked to", shop.shop));
         } else if let Some(fault) = &shop.delivery.relay_fault {
             text.push_str(&format!("; {}: the relay was at fault: {fault}", shop.shop));

@@ -143,4 +143,5 @@ fn stage_row<'a>(
     rows.text_or_null(order.locale.as_ref().map(|locale| locale.as_str()));
     rows.text_or_null(order.country.as_ref().and_then(|country| std::str::from_utf8(country).ok()));
     rows.json_object(attributes);
+    rows.boolean_or_null(order.consent);
 }

@@ -31,6 +31,8 @@ pub struct NewOrder<'r> {
     pub total: Option<i64>,
     /// Product ids joined with `|`.
     pub items: &'r str,
+    /// Whether the customer agreed to be asked by mail.
+    pub consent: Option<bool>,
 }
 
 impl NewOrder<'_> {
@@ -104,6 +106,7 @@ impl OrderReader {
         let country = given(columns.country, record, country)?;
         let currency = given(columns.currency, record, Currency::parse)?;
         let total = given(columns.total, record, |text| amount(text, currency))?;
+        let consent = given(columns.consent, record, consent)?;
         Ok(NewOrder {
             external_id,
             email,
@@ -117,6 +120,7 @@ impl OrderReader {
             currency: currency.or(total.and_then(|(_, named)| named)),
             total: total.map(|(units, _)| units),
             items: columns.items.map_or("", |column| text(record, column)),
+            consent,
         })
     }
 
@@ -148,6 +152,15 @@ fn country(text: &str) -> Result<[u8; 2], Cow<'static, str>> {
     }
 }
 
+/// Yes or no, as shops write it.
+fn consent(text: &str) -> Result<bool, Cow<'static, str>> {
+    match text.to_lowercase().as_str() {
+        "yes" | "true" | "1" | "oui" => Ok(true),
+        "no" | "false" | "0" | "non" => Ok(false),
+        _ => Err("is neither yes nor no".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -157,5 +170,11 @@ mod tests {
         assert_eq!(country("fr"), Ok(*b"FR"));
         assert!(country("FRA").is_err());
         assert!(country("é").is_err());
+    }
+
+    #[test]
+    fn consents() {
+        assert_eq!((consent("Yes"), consent("non")), (Ok(true), Ok(false)));
+        assert!(consent("maybe").is_err());
     }
 }

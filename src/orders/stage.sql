@@ -13,7 +13,8 @@ create temporary table staged_order (
     items        text[] not null,
     locale       text,
     country      text,
-    attributes   jsonb not null
+    attributes   jsonb not null,
+    consent      boolean
 ) on commit drop;
 
 create temporary table known_order (

@@ -16,7 +16,7 @@ use crate::types::{ImportRunId, ShopId};
 /// The COPY that fills the staging table.
 pub const STAGE: &str = "copy staged_order from stdin (format binary)";
 /// How many columns the staging table has.
-pub const STAGED_COLUMNS: i16 = 15;
+pub const STAGED_COLUMNS: i16 = 16;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +101,7 @@ fn present(columns: &OrderColumns) -> Vec<&'static str> {
         ("total", columns.total.is_some()),
         ("currency", columns.currency.is_some() || columns.total.is_some()),
         ("items", columns.items.is_some()),
+        ("consent", columns.consent.is_some()),
         ("locale", columns.locale.is_some()),
         ("country", columns.country.is_some()),
         ("attributes", !columns.attributes.is_empty()),

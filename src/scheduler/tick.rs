@@ -178,7 +178,11 @@ async fn look_at(
             Duration::ZERO
         }
     };
-    let Plan { skip, run } = give_way(plan, &standing, job.catch_up, waited);
+    let Plan { mut skip, mut run } = give_way(plan, &standing, job.catch_up, waited);
+    if let (Some(reason), Some(_)) = (&standing.paused, run) {
+        let reason = format!("it is paused: {reason}");
+        skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason }));
+    }
     for Skip { scheduled_for, reason } in &skip {
         if ledger::skip(&context.pool, &job.name, *scheduled_for, reason).await? {
             let name = &job.name;
@@ -220,6 +224,9 @@ fn start(
             Ok(Outcome::Refused(Refusal::Running { owner, .. })) => {
                 tracing::debug!(job = name, owner, "job {name} is running already");
             }
+            Ok(Outcome::Refused(Refusal::Paused { reason, .. })) => {
+                tracing::debug!(job = name, "job {name} is paused: {reason}");
+            }
             Ok(_) => {}
             Err(error) => {
                 let error = masked::reason(&error.into());
@@ -244,7 +251,8 @@ mod tests {
     #[test]
     fn an_occurrence_waits_for_the_run_before_it_and_is_then_skipped() {
         let due = Plan { run: Some(utc("2026-03-01T09:00:00Z")), ..Plan::default() };
-        let mut standing = Standing { since: utc("2026-01-01T00:00:00Z"), last: None, running_since: None };
+        let mut standing =
+            Standing { since: utc("2026-01-01T00:00:00Z"), last: None, running_since: None, paused: None };
         assert_eq!(give_way(due.clone(), &standing, CatchUp::Once, PATIENCE), due);
         standing.running_since = Some(utc("2026-03-01T08:00:00Z"));
         assert_eq!(give_way(due.clone(), &standing, CatchUp::Once, Duration::ZERO), due);

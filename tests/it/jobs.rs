@@ -69,7 +69,7 @@ where
 
 pub fn done(text: &str) -> RunReport {
     let details = serde_json::json!({ "n_things": 3 });
-    RunReport { outcome: RunOutcome::Done, text: text.to_owned(), details, listing: Vec::new() }
+    RunReport { outcome: RunOutcome::Done, text: text.to_owned(), details, listing: Vec::new(), pause: None }
 }
 
 /// A job that counts its runs.

@@ -25,6 +25,7 @@ pub const ORDER_COLUMNS: &[&str] = &[
     "currency",
     "total",
     "items",
+    "consent",
 ];
 /// Those without which an order is none.
 pub const REQUIRED_ORDER_COLUMNS: &[&str] = &["order_id", "email", "ordered_at"];
@@ -127,6 +128,7 @@ impl OrderFormat {
             currency: find("currency"),
             total: find("total"),
             items: find("items"),
+            consent: find("consent"),
             attributes: Vec::new(),
         };
         for (name, theirs) in &self.attributes {
@@ -163,6 +165,7 @@ pub struct OrderColumns {
     pub currency: Option<usize>,
     pub total: Option<usize>,
     pub items: Option<usize>,
+    pub consent: Option<usize>,
     /// Name and place.
     pub attributes: Vec<(String, usize)>,
 }

@@ -1,0 +1,58 @@
+//! `afterword adopt`: what happened to a database that refuses to send.
+
+use super::{Exit, Global, output};
+use crate::installation::{self, Happened};
+use crate::invitations::outbox;
+
+/// Let mails leave from a database that was moved or restored
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("how").required(true))]
+#[command(after_help = "Examples:\n  afterword adopt --moved\n  afterword adopt --restored\n\n\
+    A database that was copied to another place, or set back to a backup, sends nothing until you say what happened to it: it holds\n\
+    mails that wait, and does not know which of them have left since the copy was made.\n\
+    A copy for tests is not to be adopted: give it `transport = \"file\"` in a jobs.toml and a data_dir of its own, and then adopt it there.")]
+pub struct Args {
+    /// It is in another place now, and nothing was sent from the old one since it was copied: what waits is mailed
+    #[arg(long, group = "how")]
+    moved: bool,
+    /// It was restored from a backup: what waits becomes `unknown`, and orders that were due until now are not asked about
+    #[arg(long, group = "how")]
+    restored: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the database does not answer, or the mark under `data_dir` cannot be written.
+pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
+    let opened = super::open(global).await?;
+    let adopted = adopt(&opened, if args.moved { Happened::Moved } else { Happened::Restored }).await;
+    opened.close().await;
+    let n_doubted = adopted?;
+    output::say(if args.moved {
+        "This database is the one now; the next run mails what waits."
+    } else {
+        "This database is the one now; the next run asks only about orders that become due from now on."
+    });
+    if n_doubted > 0 {
+        output::say(&format!(
+            "Mails that waited when the backup was made: {n_doubted}. Nobody can know whether they left since; \
+             `afterword outbox --state unknown` lists them, and `afterword outbox resolve` settles them."
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+async fn adopt(opened: &super::Opened, happened: Happened) -> anyhow::Result<u64> {
+    let context = &opened.context;
+    let now = context.clock.now();
+    let mut transaction = context.pool.begin().await?;
+    installation::adopt(&mut transaction, happened, now).await?;
+    let n_doubted = match happened {
+        Happened::Moved => 0,
+        Happened::Restored => outbox::doubt_all(&mut transaction, now).await?,
+    };
+    transaction.commit().await?;
+    installation::leave_mark(&mut *context.pool.acquire().await?, &context.config).await?;
+    Ok(n_doubted)
+}

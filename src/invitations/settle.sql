@@ -1,0 +1,48 @@
+-- What happened to those who wait to be mailed: gave up on them, with the reason, or moved them with their order's delivery date.
+-- $1 shop, $2 survey, $3 now, $4 trigger is the order's date, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness
+with waiting as (
+    select i.invitation_id, i.due_at,
+        -- A delivery that turned out to be later moves the first mail; one that turned out to be earlier does not.
+        case when i.wave = 0 and i.attempts = 0 then greatest(
+            i.due_at,
+            case when $4 then o.ordered_at else o.fulfilled_at end
+                + coalesce(($7::interval[])[array_position($6::text[], o.country)], $5::interval)
+        ) else i.due_at end as now_due_at,
+        case
+            when o.status = 'cancelled' then 'cancelled'
+            when o.status = 'refunded' then 'refunded'
+            when o.customer_id <> i.customer_id or (not $4 and o.fulfilled_at is null) then 'order_changed'
+            when c.email is null then 'no_address'
+            when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
+            when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
+            when not o.consent then 'no_consent'
+            when exists (
+                select from response r
+                where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
+            ) then 'answered'
+            when i.due_at < $3::timestamptz - $8::interval then 'too_late'
+        end::decision_reason as reason
+    from invitation i
+    join "order" o on o.shop_id = $1 and o.order_id = i.order_id
+    join customer c on c.shop_id = $1 and c.customer_id = i.customer_id
+    left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    left join suppression everywhere
+        on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
+),
+moved as (
+    update invitation i set due_at = w.now_due_at, next_attempt_at = w.now_due_at
+    from waiting w
+    where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is null and w.now_due_at > w.due_at
+        and i.state in ('queued', 'deferred')
+)
+update invitation i
+set reason = w.reason,
+    state = (case
+        when w.reason in ('unsubscribed', 'suppressed', 'no_address') then 'suppressed'
+        when w.reason = 'too_late' then 'expired'
+        else 'cancelled'
+    end)::invitation_state
+from waiting w
+where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is not null and i.state in ('queued', 'deferred')
+returning i.invitation_id as "invitation: InvitationId", i.state as "state: InvitationState"
