@@ -267,6 +267,8 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
         ("statement_timeout", "30s"),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "60s"),
+        // Compiling a query costs more than it saves on statements that take a second or less.
+        ("jit", "off"),
         // Otherwise every `rollback` outside a transaction is a warning in our log.
         ("client_min_messages", "error"),
     ])

@@ -6,6 +6,7 @@ mod database;
 mod configuration;
 mod orders;
 mod response_files;
+mod decisions;
 mod invitations;
 mod kill;
 mod pages;

@@ -133,7 +133,11 @@ async fn five_instances_run_each_occurrence_once() {
             }
         });
         futures_util::future::join_all(looks).await;
-        while rows(&db.pool).await.last().is_none_or(|(_, state)| *state == JobRunState::Running) {
+        // Whoever took the minute may not have written its row yet.
+        let this_minute = format!("09:{:02}", minute + 1);
+        let has_ended =
+            |(at, state): &(String, JobRunState)| *at == this_minute && *state != JobRunState::Running;
+        while !rows(&db.pool).await.last().is_some_and(has_ended) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
