@@ -115,6 +115,8 @@ pub async fn deliver(
     if let Some(error) = failed {
         return Err(error);
     }
+    // The last mails of the round count, too.
+    look_at_brakes(&round, resumed_at).await?;
     let mut delivery = round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone();
     delivery.n_waiting = outbox::n_waiting(&context.pool, shop_id, survey).await?;
     delivery.stopped = stop.is_cancelled();
@@ -139,9 +141,7 @@ async fn claim_rows(
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        let limits = &round.context.config.mail.brakes;
-        if let Some(brake) = brakes::check(pool, round.shop_id, limits, resumed_at, now).await? {
-            round.count(|delivery| delivery.brake = Some(brake.to_string()));
+        if look_at_brakes(round, resumed_at).await? {
             break;
         }
         let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, at_once).await?;
@@ -163,6 +163,15 @@ async fn claim_rows(
         }
     }
     Ok(())
+}
+
+/// Whether the job is to stop until somebody has looked.
+async fn look_at_brakes(round: &Round, resumed_at: Option<DateTime<Utc>>) -> sqlx::Result<bool> {
+    let Context { config, pool, clock, .. } = &round.context;
+    let brake = brakes::check(pool, round.shop_id, &config.mail.brakes, resumed_at, clock.now()).await?;
+    let is_pulled = brake.is_some();
+    round.count(|delivery| delivery.brake = brake.map(|brake| brake.to_string()));
+    Ok(is_pulled)
 }
 
 /// The turns of the mails when there is a limit. A turn that was missed is not made up for: a relay counts bursts, too.

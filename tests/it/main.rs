@@ -8,6 +8,8 @@ mod orders;
 mod response_files;
 mod decisions;
 mod invitations;
+mod brakes;
+mod installation;
 mod kill;
 mod pages;
 mod jobs;

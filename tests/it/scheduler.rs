@@ -115,6 +115,26 @@ async fn a_new_a_changed_and_a_disabled_schedule_invent_no_past() {
 }
 
 #[tokio::test]
+async fn what_comes_due_while_a_job_is_paused_is_recorded_as_skipped() {
+    let db = TestDb::new().await;
+    let (job, count) = counting();
+    let context = context(&db.pool, vec![on(job.clone(), "0 * * * *", CatchUp::All)]).await;
+    let mut agenda = agenda(&context, at("2026-03-01T09:30:00Z")).await;
+    let (pool, name) = (&db.pool, job.name.as_str());
+    ledger::set_pause(pool, name, "somebody looks", at("2026-03-01T09:40:00Z")).await.unwrap();
+    settle(&mut agenda, at("2026-03-01T10:00:00Z")).await;
+    ledger::resume(pool, name, at("2026-03-01T10:30:00Z")).await.unwrap();
+    settle(&mut agenda, at("2026-03-01T11:00:00Z")).await;
+    assert_eq!(rows(pool).await, expected(&[("10:00", JobRunState::Skipped), ("11:00", JobRunState::Done)]));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    let reason: String = sqlx::query_scalar("select reason from job_run where state = 'skipped'")
+        .fetch_one(pool)
+        .await
+        .unwrap();
+    assert_eq!(reason, "it is paused: somebody looks");
+}
+
+#[tokio::test]
 async fn five_instances_run_each_occurrence_once() {
     let db = TestDb::new().await;
     let (job, count) = counting();

@@ -69,11 +69,13 @@ impl Order {
         Self { ordered_at, fulfilled_at: Some(ordered_at + TimeDelta::days(2)), ..self }
     }
 
-    /// Writes it.
+    /// Writes it, as an import of its own.
     pub async fn insert(self, pool: &PgPool) -> OrderId {
         let sql = r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, fulfilled_at, status, total, currency,
-                       items, locale, country, attributes, imported_at, updated_at)
-                   values ($1, $2, $3, $4, $5, $6::order_status, $7, $8, $9, $10, $11, $12, $4, $4) returning order_id"#;
+                       items, locale, country, attributes, import_run_id, imported_at, updated_at)
+                   select $1, $2, $3, $4, $5, $6::order_status, $7, $8, $9, $10, $11, $12,
+                       (select coalesce(max(import_run_id), 0) + 1 from "order" where shop_id = $1), $4, $4
+                   returning order_id"#;
         sqlx::query_scalar(sql)
             .bind(self.shop)
             .bind(self.external_id)

@@ -38,6 +38,14 @@ impl TestDb {
         Self::copy_of(None).await
     }
 
+    /// A copy under another name, as somebody makes one to try something. The connections of this one are closed.
+    pub async fn copy(&self) -> Self {
+        self.pool.close().await;
+        let mut copy = Self::copy_of(Some(self.name.clone())).await;
+        copy.pool = db::pool(copy.options(), 10);
+        copy
+    }
+
     async fn copy_of(template: Option<String>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("test_{}_{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
