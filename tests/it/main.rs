@@ -8,6 +8,7 @@ mod orders;
 mod response_files;
 mod decisions;
 mod invitations;
+mod rules;
 mod brakes;
 mod installation;
 mod kill;
