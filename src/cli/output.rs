@@ -25,6 +25,62 @@ pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     data(&format!("{}\n", serde_json::to_string_pretty(value)?))
 }
 
+/// A JSON array that is written element by element, so that a long one needs no memory.
+pub struct Array {
+    out: io::BufWriter<io::Stdout>,
+    is_empty: bool,
+    /// Nobody reads any more (`| head`), which is no error.
+    is_closed: bool,
+}
+
+impl Array {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// As [`data`].
+    pub fn begin() -> anyhow::Result<Self> {
+        let mut array = Self { out: io::BufWriter::new(io::stdout()), is_empty: true, is_closed: false };
+        array.write("[")?;
+        Ok(array)
+    }
+
+    /// Writes an element. `false`: nobody reads any more.
+    ///
+    /// # Errors
+    /// As [`data`].
+    pub fn push(&mut self, value: &impl Serialize) -> anyhow::Result<bool> {
+        let separator = if std::mem::take(&mut self.is_empty) { "" } else { "," };
+        self.write(&format!("{separator}\n  {}", serde_json::to_string(value)?))?;
+        Ok(!self.is_closed)
+    }
+
+    /// Closes it.
+    ///
+    /// # Errors
+    /// As [`data`].
+    pub fn end(mut self) -> anyhow::Result<()> {
+        self.write(if self.is_empty { "]\n" } else { "\n]\n" })?;
+        let flushed = self.out.flush();
+        self.judge(flushed)
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let written = self.out.write_all(text.as_bytes());
+        self.judge(written)
+    }
+
+    fn judge(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
+            other => other?,
+        }
+        Ok(())
+    }
+}
+
 /// Says something to the person, on standard error.
 #[expect(clippy::print_stderr, reason = "this is the one place that speaks to the person")]
 pub fn say(text: &str) {

@@ -136,14 +136,24 @@ pub async fn settle(
     .await?
     .rows_affected();
     let n_suppressed = sqlx::query!(
-        "update invitation i set state = 'suppressed', reason = 'suppressed'
-         from customer c
-         where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
-           and c.shop_id = $1 and c.customer_id = i.customer_id
-           and (c.erased_at is not null or exists (
-               select from suppression s
-               where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-           ))",
+        "with gone as (
+             select i.shop_id, i.invitation_id,
+                 case
+                     when c.erased_at is not null then 'no_address'
+                     when bool_or(s.reason = 'unsubscribed') then 'unsubscribed'
+                     else 'suppressed'
+                 end::decision_reason as reason
+             from invitation i
+             join customer c using (shop_id, customer_id)
+             left join suppression s
+                 on s.shop_id in (0, $1) and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+             where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
+                 and (c.erased_at is not null or s.shop_id is not null)
+             group by i.shop_id, i.invitation_id, c.erased_at
+         )
+         update invitation i set state = 'suppressed', reason = gone.reason
+         from gone
+         where i.shop_id = gone.shop_id and i.invitation_id = gone.invitation_id and i.state in ('queued', 'deferred')",
         shop.0,
         survey.key,
     )
@@ -187,7 +197,7 @@ pub async fn claim(
                  and o.status not in ('cancelled', 'refunded') and c.erased_at is null
                  and not exists (
                      select from suppression s
-                     where s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+                     where s.shop_id in (0, $1) and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
                  )
                order by i.next_attempt_at, i.invitation_id
                limit $4
