@@ -173,22 +173,10 @@ async fn list(
     let shown = n.or((!global.json).then_some(SHOWN));
     let mut transaction = context.pool.begin().await?;
     db::lift_statement_timeout(&mut transaction).await?;
-    let mut entries =
-        pin!(suppression::list(&mut transaction, shop, shown.map(|shown| shown.saturating_add(1))));
+    let limit = shown.map(|shown| shown.saturating_add(1));
+    let entries = pin!(suppression::list(&mut *transaction, shop, limit));
     if global.json {
-        let mut array = output::Array::begin()?;
-        let mut left = shown.unwrap_or(i64::MAX);
-        while let Some(entry) = entries.try_next().await? {
-            if left == 0 {
-                output::say("There are more; -n shows more.");
-                break;
-            }
-            left -= 1;
-            if !array.push(&entry)? {
-                break;
-            }
-        }
-        array.end()?;
+        output::json_array(entries, shown).await?;
         return Ok(Exit::Done);
     }
     let mut rows: Vec<Entry> = entries.try_collect().await?;

@@ -163,11 +163,11 @@ pub struct Entry {
 
 /// Who is on the lists, the latest first: on all of them, or on those that a shop minds, its own and that of every shop. One after the
 /// other, because a list taken over from another tool can be long.
-pub fn list(
-    conn: &mut PgConnection,
+pub fn list<'c>(
+    db: impl PgExecutor<'c> + 'c,
     of: Option<ShopId>,
     limit: Option<i64>,
-) -> impl Stream<Item = sqlx::Result<Entry>> {
+) -> impl Stream<Item = sqlx::Result<Entry>> + 'c {
     // Addresses are found by one hash join; under every shop's list an address may be that of a customer of several.
     sqlx::query_as!(
         Entry,
@@ -192,5 +192,5 @@ pub fn list(
         of.map(|shop| shop.0),
         limit,
     )
-    .fetch(conn)
+    .fetch(db)
 }
