@@ -64,7 +64,9 @@ impl EmailAddress {
             .without_domain_literal();
         match email_address::EmailAddress::parse_with_options(text, options) {
             // The mail library is the second judge: what it cannot put into an envelope is no address for us.
-            Ok(_) if text.parse::<lettre::Address>().is_ok_and(|address| for_envelope(&address).is_some()) => {
+            Ok(_)
+                if text.parse::<lettre::Address>().is_ok_and(|address| for_envelope(&address).is_some()) =>
+            {
                 Ok(Self(text.to_owned()))
             }
             _ => Err(BadAddress("is not a mail address")),
@@ -162,7 +164,11 @@ impl Locale {
         const SCRIPTS: [&str; 7] = ["adlm", "arab", "hebr", "nkoo", "rohg", "syrc", "thaa"];
         const LANGUAGES: [&str; 12] =
             ["ar", "arc", "ckb", "dv", "fa", "he", "ps", "sd", "syr", "ug", "ur", "yi"];
-        let script = self.0.split('-').skip(1).find(|part| part.len() == 4 && !part.starts_with(|c: char| c.is_ascii_digit()));
+        let script = self
+            .0
+            .split('-')
+            .skip(1)
+            .find(|part| part.len() == 4 && !part.starts_with(|c: char| c.is_ascii_digit()));
         match script {
             Some(script) => SCRIPTS.contains(&script.to_ascii_lowercase().as_str()),
             None => LANGUAGES.contains(&self.language()),

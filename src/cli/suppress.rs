@@ -35,7 +35,7 @@ enum Action {
     /// Do not write to this address any more
     Add {
         /// The address
-        #[arg(value_parser = address)]
+        #[arg(value_parser = super::address)]
         email: EmailAddress,
         /// Only by this shop; absent: by every shop, those that come later too
         #[arg(long, value_name = "KEY")]
@@ -44,7 +44,7 @@ enum Action {
     /// This address may be written to again
     Remove {
         /// The address
-        #[arg(value_parser = address)]
+        #[arg(value_parser = super::address)]
         email: EmailAddress,
         /// Only by this shop; absent: by every shop
         #[arg(long, value_name = "KEY")]
@@ -99,10 +99,6 @@ struct Import {
     /// Write the rejected rows to this file, to be corrected and imported
     #[arg(long, value_name = "FILE")]
     rejects: Option<PathBuf>,
-}
-
-fn address(text: &str) -> Result<EmailAddress, String> {
-    EmailAddress::parse(text).map_err(|wrong| format!("it {wrong}"))
 }
 
 /// Runs the command.
@@ -235,15 +231,8 @@ fn print(report: &ImportReport) -> anyhow::Result<()> {
     let counts = [report.n_read, report.n_inserted, report.n_unchanged, report.n_rejected];
     let [read, inserted, unchanged, rejected] = counts.map(|n| n.to_string());
     let column = report.column.clone().unwrap_or_else(|| "one a line".to_owned());
-    let row = [
-        report.file_name.clone(),
-        column,
-        report.encoding.to_owned(),
-        read,
-        inserted,
-        unchanged,
-        rejected,
-    ];
+    let row =
+        [report.file_name.clone(), column, report.encoding.to_owned(), read, inserted, unchanged, rejected];
     let header = ["file", "addresses in", "encoding", "read", "new", "there already", "rejected"];
     output::data(&output::table(header, [row]))?;
     if report.encoding_guessed {

@@ -16,8 +16,8 @@ use futures_util::Stream;
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::{InvitationState, Reason};
 use super::suppression::{self, SuppressionReason};
+use super::{InvitationState, Reason};
 use crate::mail::transport::{Fault, Phase};
 use crate::process;
 use crate::survey::Survey;
@@ -276,6 +276,39 @@ pub async fn release(pool: &PgPool, row: &Claimed, due: DateTime<Utc>) -> anyhow
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The mails of a shop that are not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// Nobody knows whether they arrived; a person has to settle them.
+    pub unknown: i64,
+    /// Queued, deferred, or in a sender's hands.
+    pub waiting: i64,
+}
+
+/// What of a shop is not settled, of what was tried (unknown) or decided (waiting) by a moment. When something was settled is not kept,
+/// so what has been settled since is not counted.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn open_by(conn: &mut PgConnection, shop: ShopId, moment: DateTime<Utc>) -> sqlx::Result<Open> {
+    sqlx::query_as!(
+        Open,
+        r#"select
+               count(*) filter (where i.state = 'unknown' and exists (
+                   select from attempt a
+                   where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id
+                     and a.outcome = 'unknown' and a.started_at <= $2
+               )) as "unknown!",
+               count(*) filter (where i.state <> 'unknown') as "waiting!"
+           from invitation i
+           where i.shop_id = $1 and i.state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown') and i.decided_at <= $2"#,
+        shop.0,
+        moment,
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// What became of a try.

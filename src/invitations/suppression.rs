@@ -146,6 +146,30 @@ pub async fn of_address(db: impl PgExecutor<'_>, address: &EmailAddress) -> sqlx
     .await
 }
 
+/// The lines a customer is on, of those that the shop minds.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_customer(
+    db: impl PgExecutor<'_>,
+    shop: ShopId,
+    customer: CustomerId,
+) -> sqlx::Result<Vec<Suppressed>> {
+    sqlx::query_as!(
+        Suppressed,
+        r#"select shop.key as "shop?", s.reason as "reason: SuppressionReason", s.created_at
+           from customer c
+           join suppression s on s.shop_id in (0, c.shop_id) and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+           left join shop on shop.shop_id = s.shop_id
+           where c.shop_id = $1 and c.customer_id = $2
+           order by s.shop_id"#,
+        shop.0,
+        customer.0,
+    )
+    .fetch_all(db)
+    .await
+}
+
 /// A line of a list.
 #[derive(Debug, Serialize)]
 pub struct Entry {
