@@ -18,6 +18,7 @@ use chrono_tz::Tz;
 
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
+use crate::mail::dkim::Signer;
 use crate::survey::Survey;
 use crate::types::Locale;
 
@@ -99,6 +100,8 @@ pub struct Mail {
     pub rate_per_minute: Option<NonZeroU32>,
     /// The envelope sender, where bounces go; `None`: the shop's `from`.
     pub return_path: Option<String>,
+    /// `[mail.dkim]`: who signs here; `None`: the relay does.
+    pub signer: Option<Signer>,
 }
 
 /// How mails leave.
@@ -166,6 +169,12 @@ pub struct Shop {
     pub url: String,
     /// The colour of buttons and links, as `#rrggbb`.
     pub color: String,
+    /// The web address of its picture, for the mails.
+    pub logo: Option<String>,
+    /// Its postal address, on one line.
+    pub address: Option<String>,
+    /// Where it says what it does with people's data.
+    pub privacy_url: Option<String>,
 }
 
 /// `[order_format.<name>]`: which of a file's columns is what.
