@@ -1,18 +1,20 @@
-//! The whole story of an order, across all stages: from the file it came in to the testimonial it became. It only reads.
+//! The whole story of an order, or of all orders of a customer, across all stages: from the file it came in to the testimonial it became.
+//! It only reads.
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
+use crate::config::Shop;
 use crate::context::Context;
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::suppression::SuppressionReason;
+use crate::invitations::suppression::{self, Suppressed};
 use crate::invitations::{InvitationState, Reason};
 use crate::orders::OrderStatus;
 use crate::responses::{ResponseVia, Verdict};
 use crate::survey::{Survey, Trigger};
 use crate::testimonials::{RejectReason, TestimonialState};
-use crate::types::{CustomerId, InvitationId, OrderId, ResponseId, ShopId};
+use crate::types::{CustomerId, EmailAddress, InvitationId, OrderId, ResponseId, ShopId};
 
 /// The story of one order.
 #[derive(Debug, Serialize)]
@@ -26,20 +28,13 @@ pub struct Story {
     pub updated_at: DateTime<Utc>,
     /// The file it was last read from, while that is remembered.
     pub file: Option<String>,
-    /// Whether, when and why the customer may not be written to.
-    pub suppressed: Option<Suppressed>,
+    /// Why and since when the customer may not be written to, by this shop and by every shop.
+    pub suppressed: Vec<Suppressed>,
     pub erased_at: Option<DateTime<Utc>>,
     pub invitations: Vec<Invitation>,
     /// Surveys that have decided nothing about it yet, and why.
     pub undecided: Vec<Undecided>,
     pub responses: Vec<Response>,
-}
-
-/// Why and since when the customer may not be written to.
-#[derive(Debug, Serialize)]
-pub struct Suppressed {
-    pub reason: SuppressionReason,
-    pub created_at: DateTime<Utc>,
 }
 
 /// What one survey decided, and what became of its mail.
@@ -54,6 +49,8 @@ pub struct Invitation {
     pub decided_at: DateTime<Utc>,
     pub next_attempt_at: DateTime<Utc>,
     pub sent_at: Option<DateTime<Utc>>,
+    /// When the next wave is decided about, if there is to be one.
+    pub remind_at: Option<DateTime<Utc>>,
     pub message_id: Option<String>,
     pub attempts: Vec<Attempt>,
 }
@@ -122,12 +119,10 @@ pub async fn of_order(
     let pool = &context.pool;
     let Some(order) = sqlx::query!(
         r#"select o.order_id as "order_id: OrderId", o.customer_id as "customer_id: CustomerId", o.ordered_at, o.fulfilled_at,
-               o.status as "status: OrderStatus", o.imported_at, o.updated_at, c.erased_at, r.file_name as "file_name?",
-               s.reason as "reason?: SuppressionReason", s.created_at as "suppressed_at?"
+               o.status as "status: OrderStatus", o.imported_at, o.updated_at, c.erased_at, r.file_name as "file_name?"
            from "order" o
            join customer c using (shop_id, customer_id)
            left join import_run r on r.shop_id = o.shop_id and r.import_run_id = o.import_run_id
-           left join suppression s on s.shop_id = o.shop_id and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
            where o.shop_id = $1 and o.external_id = $2"#,
         shop_id.0,
         id,
@@ -159,10 +154,7 @@ pub async fn of_order(
         imported_at: order.imported_at,
         updated_at: order.updated_at,
         file: order.file_name,
-        suppressed: order
-            .reason
-            .zip(order.suppressed_at)
-            .map(|(reason, created_at)| Suppressed { reason, created_at }),
+        suppressed: suppression::of_customer(pool, shop_id, order.customer_id).await?,
         erased_at: order.erased_at,
         invitations,
         undecided,
@@ -170,10 +162,92 @@ pub async fn of_order(
     }))
 }
 
+/// What is known of an address.
+#[derive(Debug, Serialize)]
+pub struct CustomerStory {
+    /// Why and since when it may not be written to: by every shop, and shop by shop.
+    pub suppressed: Vec<Suppressed>,
+    /// The shops it is a customer of.
+    pub shops: Vec<AtShop>,
+}
+
+/// What a shop has had to do with a customer.
+#[derive(Debug, Serialize)]
+pub struct AtShop {
+    pub shop: String,
+    /// Surveys that do not ask the customer yet, because they, or another survey of the shop, were asked about lately.
+    pub throttled: Vec<Throttled>,
+    /// By when they were placed.
+    pub orders: Vec<Story>,
+}
+
+/// A survey that waits.
+#[derive(Debug, Serialize)]
+pub struct Throttled {
+    pub survey: String,
+    /// From when on the customer may be asked about another order.
+    pub until: DateTime<Utc>,
+}
+
+/// The story of the customer with this address in these shops. Empty when nobody has it; erased customers have none.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn of_customer(
+    context: &Context,
+    shops: &[(ShopId, &Shop)],
+    address: &EmailAddress,
+) -> sqlx::Result<CustomerStory> {
+    let pool = &context.pool;
+    let mut suppressed = suppression::of_address(pool, address).await?;
+    suppressed
+        .retain(|line| line.shop.as_ref().is_none_or(|key| shops.iter().any(|(_, shop)| shop.key == *key)));
+    let mut story = CustomerStory { suppressed, shops: Vec::new() };
+    for (shop_id, shop) in shops {
+        let customer = sqlx::query!(
+            r#"select c.customer_id as "customer_id: CustomerId", (
+                   select max(i.decided_at) from invitation i
+                   where i.shop_id = c.shop_id and i.customer_id = c.customer_id and i.wave = 0
+                     and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
+               ) as asked_at
+               from customer c where c.shop_id = $1 and c.email_key = $2"#,
+            shop_id.0,
+            address.key(),
+        )
+        .fetch_optional(pool)
+        .await?;
+        let Some(customer) = customer else { continue };
+        let now = context.clock.now();
+        let surveys =
+            context.config.surveys.iter().filter(|survey| survey.mailed && survey.is_for(&shop.key));
+        let throttled = surveys
+            .filter_map(|survey| {
+                let until = customer.asked_at? + survey.throttle;
+                (until > now).then(|| Throttled { survey: survey.key.clone(), until })
+            })
+            .collect();
+        let ids = sqlx::query_scalar!(
+            r#"select external_id from "order" where shop_id = $1 and customer_id = $2 order by ordered_at, order_id"#,
+            shop_id.0,
+            customer.customer_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
+        let mut orders = Vec::with_capacity(ids.len());
+        for id in ids {
+            // One that went to another customer meanwhile is no longer this customer's.
+            orders.extend(of_order(context, *shop_id, &shop.key, &id).await?);
+        }
+        story.shops.push(AtShop { shop: shop.key.clone(), throttled, orders });
+    }
+    Ok(story)
+}
+
 async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Invitation>> {
     let rows = sqlx::query!(
         r#"select invitation_id as "invitation_id: InvitationId", survey, wave, state as "state: InvitationState",
-               reason as "reason: Reason", due_at, decided_at, next_attempt_at, sent_at, message_id
+               reason as "reason: Reason", due_at, decided_at, next_attempt_at, sent_at, remind_at,
+               message_id
            from invitation where shop_id = $1 and order_id = $2
            order by decided_at, invitation_id"#,
         shop.0,
@@ -202,6 +276,7 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
             decided_at: row.decided_at,
             next_attempt_at: row.next_attempt_at,
             sent_at: row.sent_at,
+            remind_at: row.remind_at,
             message_id: row.message_id,
             attempts,
         });

@@ -4,6 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 /// Declares a typed id, so that an order's number cannot be passed where a customer's is wanted.
 macro_rules! decl_id {
@@ -63,7 +64,11 @@ impl EmailAddress {
             .without_domain_literal();
         match email_address::EmailAddress::parse_with_options(text, options) {
             // The mail library is the second judge: what it cannot put into an envelope is no address for us.
-            Ok(_) if text.parse::<lettre::Address>().is_ok() => Ok(Self(text.to_owned())),
+            Ok(_)
+                if text.parse::<lettre::Address>().is_ok_and(|address| for_envelope(&address).is_some()) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
             _ => Err(BadAddress("is not a mail address")),
         }
     }
@@ -73,10 +78,34 @@ impl EmailAddress {
         &self.0
     }
 
-    /// The form under which addresses are compared: lower case.
+    /// The form under which addresses are compared: lower case, the domain as DNS writes it, so that `jörg@bücher.example` and
+    /// `jörg@xn--bcher-kva.example` are one customer.
     pub fn key(&self) -> String {
-        self.0.to_lowercase()
+        let lower = self.0.to_lowercase();
+        match lower.rsplit_once('@') {
+            Some((user, domain)) if !domain.is_ascii() => {
+                // It was judged when it was parsed.
+                let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_owned());
+                format!("{user}@{domain}")
+            }
+            _ => lower,
+        }
     }
+
+    /// SHA-256 of [`EmailAddress::key`], under which the do-not-contact list knows the address.
+    pub fn hash(&self) -> [u8; 32] {
+        Sha256::digest(self.key().as_bytes()).into()
+    }
+}
+
+/// An address with its domain as DNS writes it (RFC 5891's A-labels): any relay takes that, while a domain in other characters
+/// would need SMTPUTF8. `None`: it is no domain.
+pub fn for_envelope(address: &lettre::Address) -> Option<lettre::Address> {
+    if address.domain().is_ascii() {
+        return Some(address.clone());
+    }
+    let domain = idna::domain_to_ascii(address.domain()).ok()?;
+    lettre::Address::new(address.user(), domain).ok()
 }
 
 impl fmt::Debug for EmailAddress {
@@ -128,6 +157,22 @@ impl Locale {
     /// The tag's language alone: `pt` of `pt-BR`.
     pub fn language(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
+    }
+
+    /// Whether it is written from right to left: by its script where the tag names one (`az-Arab`), else by its language.
+    pub fn is_right_to_left(&self) -> bool {
+        const SCRIPTS: [&str; 7] = ["adlm", "arab", "hebr", "nkoo", "rohg", "syrc", "thaa"];
+        const LANGUAGES: [&str; 12] =
+            ["ar", "arc", "ckb", "dv", "fa", "he", "ps", "sd", "syr", "ug", "ur", "yi"];
+        let script = self
+            .0
+            .split('-')
+            .skip(1)
+            .find(|part| part.len() == 4 && !part.starts_with(|c: char| c.is_ascii_digit()));
+        match script {
+            Some(script) => SCRIPTS.contains(&script.to_ascii_lowercase().as_str()),
+            None => LANGUAGES.contains(&self.language()),
+        }
     }
 }
 
@@ -196,6 +241,32 @@ mod tests {
         let address = EmailAddress::parse("Canary@shop.example").unwrap();
         assert_eq!(address.key(), "canary@shop.example");
         assert!(!format!("{address:?}").to_lowercase().contains("canary"));
+    }
+
+    #[test]
+    fn a_domain_is_the_same_in_any_characters() {
+        let key = |text: &str| EmailAddress::parse(text).unwrap().key();
+        assert_eq!(key("Jörg@Bücher.example"), "jörg@xn--bcher-kva.example");
+        assert_eq!(key("Jörg@Bücher.example"), key("jörg@XN--BCHER-KVA.example"));
+        assert_eq!(key("a@ΒΙΒΛΊΟ.example"), key("a@βιβλίο.example"));
+        let address = |text: &str| text.parse::<lettre::Address>().unwrap();
+        let mailed = for_envelope(&address("Jörg@Bücher.example")).unwrap();
+        assert_eq!(mailed.to_string(), "Jörg@xn--bcher-kva.example");
+        assert_eq!(for_envelope(&address("A@Shop.example")).unwrap().to_string(), "A@Shop.example");
+        // A space that nobody sees, a label that DNS does not have.
+        for bad in ["a@b\u{200b}.example\u{3000}", "a@xn--\u{e9}.example"] {
+            assert!(EmailAddress::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_direction_of_a_language() {
+        for tag in ["ar", "he-IL", "fa", "az-Arab", "ur-PK"] {
+            assert!(Locale::parse(tag).unwrap().is_right_to_left(), "{tag}");
+        }
+        for tag in ["fr", "en-GB", "az", "ar-Latn", "pt-BR", "de-1996"] {
+            assert!(!Locale::parse(tag).unwrap().is_right_to_left(), "{tag}");
+        }
     }
 
     #[test]

@@ -8,12 +8,15 @@ use serde::Serialize;
 
 use super::logging::Attendance;
 use super::{Exit, Global, logging, output};
-use crate::config::{Config, Transport, secret};
+use crate::config::{Config, Shop, Transport, secret};
 use crate::db;
+use crate::invitations::compose::{self, ComposeError, Facts, Letterhead};
 use crate::mail::templates::Templates;
 use crate::mail::transport::Connection;
 use crate::scheduler::Schedule;
-use crate::types::Clock;
+use crate::survey::Survey;
+use crate::token::Tokens;
+use crate::types::{Clock, InvitationId, Locale, ShopId};
 
 /// How many firings of each job are shown.
 const FIRINGS: usize = 5;
@@ -29,7 +32,7 @@ pub struct Args {
     /// Also greet the mail relay
     #[arg(long)]
     online: bool,
-    /// Write every mail and page, rendered with samples in each language, into this folder
+    /// Write every mail and page in each language into this folder: with samples, and each survey's mail with its own questions
     #[arg(long, value_name = "DIR")]
     render: Option<PathBuf>,
 }
@@ -39,7 +42,12 @@ struct Report {
     configuration: String,
     shops: Vec<String>,
     surveys: Vec<String>,
+    /// Mails and pages rendered with samples.
     rendered: usize,
+    /// Mails written with the shops' own questions: for each shop, survey and language.
+    mails: usize,
+    /// What works, and may not work well.
+    warnings: Vec<String>,
     jobs: Vec<Job>,
     database: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -78,10 +86,28 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     let mut wrong = false;
     for render in templates.check() {
         match render.result {
-            Ok(text) => renders.push((render.name, text)),
+            Ok(text) => renders.push((render.name, text.into_bytes())),
             Err(error) => {
                 output::say(&format!("error: {error}"));
                 wrong = true;
+            }
+        }
+    }
+    let n_samples = renders.len();
+    for (shop, survey) in config.shops.iter().flat_map(|shop| config.surveys.iter().map(move |s| (shop, s))) {
+        if wrong || !survey.mailed || !survey.is_for(&shop.key) {
+            continue;
+        }
+        for locale in templates.locales() {
+            match mail(&config, &templates, shop, survey, locale, now) {
+                Ok(files) => renders.extend(files),
+                Err(error) => {
+                    let (survey, shop) = (&survey.key, &shop.key);
+                    output::say(&format!(
+                        "error: the mail of the survey {survey} for {shop} in {locale}: {error}"
+                    ));
+                    wrong = true;
+                }
             }
         }
     }
@@ -98,7 +124,9 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         configuration: config.path.display().to_string(),
         shops: config.shops.iter().map(|shop| shop.key.clone()).collect(),
         surveys: config.surveys.iter().map(|survey| survey.key.clone()).collect(),
-        rendered: renders.len(),
+        rendered: n_samples,
+        mails: renders[n_samples..].iter().filter(|(name, _)| name.ends_with(".eml")).count(),
+        warnings: warnings(&config),
         jobs: jobs(&config, now),
         database,
         relay,
@@ -111,7 +139,7 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn write(folder: &Path, renders: &[(String, String)]) -> anyhow::Result<()> {
+fn write(folder: &Path, renders: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
     for (name, text) in renders {
         let path = folder.join(name);
         let parent = path.parent().unwrap_or(folder);
@@ -119,6 +147,84 @@ fn write(folder: &Path, renders: &[(String, String)]) -> anyhow::Result<()> {
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+/// The mail that a survey of a shop sends in a language, about a made-up order: its texts, and the message itself.
+fn mail(
+    config: &Config,
+    templates: &Templates,
+    shop: &Shop,
+    survey: &Survey,
+    locale: &Locale,
+    now: DateTime<Utc>,
+) -> Result<Vec<(String, Vec<u8>)>, ComposeError> {
+    let tokens = Tokens::new(b"a sample");
+    let letterhead = Letterhead {
+        shop,
+        base_url: &config.app.base_url,
+        return_path: config.mail.return_path.as_deref(),
+        signer: config.mail.signer.as_ref(),
+    };
+    let facts = Facts {
+        shop_id: ShopId(1),
+        invitation_id: InvitationId(1),
+        questionnaire: &survey.questionnaire,
+        order: "A-1001",
+        ordered_at: now - survey.delay,
+        first_name: Some("Claire"),
+        locale: Some(locale.as_str()),
+        email: "claire@customer.example",
+    };
+    let texts = compose::texts(templates, &tokens, &letterhead, &facts)?;
+    let message = compose::compose(templates, &tokens, &letterhead, &facts, now)?;
+    let name = |part: &str| format!("mails/{}/{}.{locale}.{part}", shop.key, survey.key);
+    Ok(vec![
+        (name("subject.txt"), format!("{}\n", texts.subject).into_bytes()),
+        (name("txt"), texts.text.into_bytes()),
+        (name("html"), texts.html.into_bytes()),
+        (name("eml"), message.bytes),
+    ])
+}
+
+/// What a relay or a large mail provider may take offence at.
+fn warnings(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if matches!(config.mail.transport, Transport::File) {
+        return warnings;
+    }
+    if !config.app.base_url.starts_with("https://") {
+        warnings.push(
+            "[app] base_url is not https: mail providers want the one-click unsubscription of RFC 8058 behind https, and do not show it \
+             otherwise"
+                .to_owned(),
+        );
+    }
+    let return_path = config.mail.return_path.as_deref().and_then(|path| path.rsplit_once('@'));
+    if let Some((_, bounces)) = return_path {
+        for shop in &config.shops {
+            let from = shop.from.email.domain();
+            if organisation(bounces) != organisation(from) {
+                warnings.push(format!(
+                    "[mail] return_path is at {bounces}, and the shop {} writes from {from}: SPF then speaks for another domain than \
+                     the one customers see, so that DMARC rests on the DKIM signature alone",
+                    shop.key
+                ));
+            }
+        }
+    }
+    warnings
+}
+
+/// The part of a domain that somebody registered, as far as its shape tells: `shop.example` of `mail.shop.example`, `shop.co.uk` of
+/// `mail.shop.co.uk`. (The list of public suffixes would know better, and changes weekly.)
+fn organisation(domain: &str) -> String {
+    let domain = domain.to_lowercase();
+    let labels: Vec<&str> = domain.trim_end_matches('.').split('.').collect();
+    let n = match labels[..] {
+        [.., second, top] if top.len() == 2 && second.len() <= 3 => 3,
+        _ => 2,
+    };
+    labels[labels.len().saturating_sub(n)..].join(".")
 }
 
 fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
@@ -173,14 +279,18 @@ async fn relay(config: &Config) -> anyhow::Result<String> {
 }
 
 fn show(report: &Report) -> anyhow::Result<()> {
+    for warning in &report.warnings {
+        output::say(&format!("warning: {warning}"));
+    }
     let mut text = format!(
         "configuration  {}: valid; shops: {}; surveys: {}\n\
-         templates      {} mails and pages rendered\n\
+         templates      {} mails and pages rendered; {} mails with the questions of the surveys\n\
          database       {}\n",
         report.configuration,
         report.shops.join(", "),
         report.surveys.join(", "),
         report.rendered,
+        report.mails,
         report.database,
     );
     if let Some(relay) = &report.relay {
@@ -197,4 +307,23 @@ fn show(report: &Report) -> anyhow::Result<()> {
     });
     text.push_str(&output::table(["job", "kind", "schedule", "next runs"], rows));
     output::data(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_organisation_of_a_domain() {
+        for (domain, expected) in [
+            ("shop.example", "shop.example"),
+            ("mail.Shop.example", "shop.example"),
+            ("mail.shop.co.uk", "shop.co.uk"),
+            ("shop.fr", "shop.fr"),
+            ("a.b.shop.fr", "shop.fr"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(organisation(domain), expected, "{domain}");
+        }
+    }
 }

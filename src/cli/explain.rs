@@ -1,4 +1,4 @@
-//! `afterword explain`: the [`story`] of an order, in words.
+//! `afterword explain`: the [`story`] of an order or of a customer, in words.
 
 use std::fmt::Write as _;
 
@@ -12,14 +12,15 @@ use crate::context::Context;
 use crate::invitations::InvitationState;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::responses::{ResponseVia, Verdict};
-use crate::story::{self, Invitation, Response, Story};
+use crate::story::{self, CustomerStory, Invitation, Response, Story};
 use crate::testimonials::{RejectReason, TestimonialState};
-use crate::types::ShopId;
+use crate::types::{EmailAddress, ShopId};
 
-/// Everything that was decided about an order, and why
+/// Everything that was decided about an order or a customer, and why
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  afterword explain order 100017\n  afterword explain order 100017 --shop maison --json"
+    after_help = "Examples:\n  afterword explain order 100017\n  afterword explain order 100017 --shop maison --json\n  \
+    afterword explain customer claire@customer.example"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -36,6 +37,15 @@ enum What {
         #[arg(long)]
         shop: Option<String>,
     },
+    /// All orders of a customer, whether they may be written to, and when they may be asked again
+    Customer {
+        /// The address
+        #[arg(value_parser = super::address)]
+        email: EmailAddress,
+        /// The shop; absent: every shop
+        #[arg(long)]
+        shop: Option<String>,
+    },
 }
 
 /// Runs the command.
@@ -43,14 +53,28 @@ enum What {
 /// # Errors
 /// When the database does not answer.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let What::Order { id, shop } = args.what;
     let opened = super::open(global).await?;
-    let stories = match super::shops(&opened.context, shop.as_deref()) {
-        Some(shops) => Some(stories(&opened.context, &shops, &id).await),
-        None => None,
-    };
+    let exit = explain(args.what, global, &opened.context).await;
     opened.close().await;
-    let Some(stories) = stories.transpose()? else { return Ok(Exit::Usage) };
+    exit
+}
+
+async fn explain(what: What, global: &Global, context: &Context) -> anyhow::Result<Exit> {
+    let (What::Order { shop, .. } | What::Customer { shop, .. }) = &what;
+    let Some(shops) = super::shops(context, shop.as_deref()) else { return Ok(Exit::Usage) };
+    match &what {
+        What::Order { id, .. } => order(id, &shops, global, context).await,
+        What::Customer { email, .. } => customer(email, &shops, global, context).await,
+    }
+}
+
+async fn order(
+    id: &str,
+    shops: &[(ShopId, &Shop)],
+    global: &Global,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let stories = stories(context, shops, id).await?;
     if stories.is_empty() {
         if global.json {
             output::json(&[(); 0])?;
@@ -68,6 +92,69 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         }
     }
     Ok(Exit::Done)
+}
+
+/// The address is not repeated: whoever asks has it, and what is printed may be passed on.
+async fn customer(
+    email: &EmailAddress,
+    shops: &[(ShopId, &Shop)],
+    global: &Global,
+    context: &Context,
+) -> anyhow::Result<Exit> {
+    let story = story::of_customer(context, shops, email).await?;
+    let is_known = !story.shops.is_empty() || !story.suppressed.is_empty();
+    if global.json {
+        output::json(&story)?;
+    }
+    if !is_known {
+        output::say(
+            "No customer has this address, and it is on no do-not-contact list. A customer who was erased is not found by it any more.",
+        );
+        return Ok(Exit::Failed);
+    }
+    if !global.json {
+        output::data(&customer_told(&story, shops))?;
+    }
+    Ok(Exit::Done)
+}
+
+fn customer_told(story: &CustomerStory, shops: &[(ShopId, &Shop)]) -> String {
+    let mut text = String::new();
+    for line in &story.suppressed {
+        let whose =
+            line.shop.as_ref().map_or_else(|| "every shop".to_owned(), |shop| format!("the shop {shop}"));
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            text,
+            "On the do-not-contact list of {whose} since {}: {}.",
+            line.created_at.format("%F %R UTC"),
+            line.reason.words()
+        );
+    }
+    if story.shops.is_empty() {
+        text.push_str("No customer has this address.\n");
+    }
+    for at_shop in &story.shops {
+        let zone = shops
+            .iter()
+            .find(|(_, shop)| shop.key == at_shop.shop)
+            .map_or(Tz::UTC, |(_, shop)| shop.timezone);
+        let n = at_shop.orders.len();
+        let orders = if n == 1 { "order" } else { "orders" };
+        let _ = writeln!(text, "Customer of {} with {n} {orders}", at_shop.shop);
+        for throttled in &at_shop.throttled {
+            let until = throttled.until.with_timezone(&zone).format("%F %R");
+            let _ = writeln!(
+                text,
+                "  survey {}: may be asked about another order from {until} on",
+                throttled.survey
+            );
+        }
+        for order in &at_shop.orders {
+            let _ = write!(text, "\n{}", told(order, zone));
+        }
+    }
+    text
 }
 
 async fn stories(context: &Context, shops: &[(ShopId, &Shop)], id: &str) -> anyhow::Result<Vec<(Story, Tz)>> {
@@ -90,8 +177,9 @@ fn told(story: &Story, zone: Tz) -> String {
     }
     let file = story.file.as_deref().map(|file| format!(" from {file}")).unwrap_or_default();
     lines.push((story.imported_at, format!("imported{file}; status now: {}", story.status.as_str())));
-    if let Some(suppressed) = &story.suppressed {
-        lines.push((suppressed.created_at, suppressed.reason.words().to_owned()));
+    for suppressed in &story.suppressed {
+        let whose = if suppressed.shop.is_some() { "" } else { " (on the list of every shop)" };
+        lines.push((suppressed.created_at, format!("{}{whose}", suppressed.reason.words())));
     }
     if let Some(erased_at) = story.erased_at {
         lines.push((erased_at, "the customer was erased".to_owned()));
@@ -114,17 +202,28 @@ fn told(story: &Story, zone: Tz) -> String {
     text
 }
 
+/// What a wave is called.
+fn wave_words(wave: i16) -> String {
+    match wave {
+        0 => "first mail".to_owned(),
+        1 => "first reminder".to_owned(),
+        2 => "second reminder".to_owned(),
+        3 => "third reminder".to_owned(),
+        n => format!("reminder {n}"),
+    }
+}
+
 fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, String)>) {
-    let survey = &invitation.survey;
-    if let Some(reason) = invitation.reason {
-        lines
-            .push((invitation.decided_at, format!("survey {survey}: not asked, because {}", reason.words())));
+    let survey = format!("survey {}, {}", invitation.survey, wave_words(invitation.wave));
+    let because = invitation.reason.map(|reason| format!(", because {}", reason.words())).unwrap_or_default();
+    if invitation.state == InvitationState::Skipped {
+        let what = if invitation.wave == 0 { "not asked" } else { "not sent" };
+        lines.push((invitation.decided_at, format!("{survey}: {what}{because}")));
         return;
     }
-    lines.push((
-        invitation.decided_at,
-        format!("survey {survey}: to be asked (invitation {})", invitation.invitation_id),
-    ));
+    let what = if invitation.wave == 0 { "to be asked" } else { "to be sent" };
+    lines
+        .push((invitation.decided_at, format!("{survey}: {what} (invitation {})", invitation.invitation_id)));
     for attempt in &invitation.attempts {
         let code = attempt.code.map(|code| format!(" {code}")).unwrap_or_default();
         let what = match attempt.outcome {
@@ -133,22 +232,28 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
             AttemptOutcome::Failed => format!("refused at {}{code}: {}", attempt.phase, attempt.text),
             AttemptOutcome::Unknown => format!("unknown whether the relay has it: {}", attempt.text),
         };
-        lines.push((attempt.started_at, format!("survey {survey}: try {}: {what}", attempt.attempt)));
+        lines.push((attempt.started_at, format!("{survey}: try {}: {what}", attempt.attempt)));
+    }
+    if let Some(remind_at) = invitation.remind_at {
+        let next = wave_words(invitation.wave + 1);
+        lines.push((remind_at, format!("survey {}, {next}: is decided about", invitation.survey)));
     }
     let now = match invitation.state {
-        InvitationState::Queued => "waits to be mailed",
-        InvitationState::Claimed | InvitationState::InData => "is being mailed",
-        InvitationState::Deferred => "waits for its next try",
-        InvitationState::Unknown => "is not sent again by itself",
-        InvitationState::Expired => "waited too long and will not be mailed",
-        InvitationState::Cancelled => "will not be mailed: the order was cancelled or refunded meanwhile",
-        InvitationState::Suppressed => "will not be mailed: the customer opted out meanwhile",
+        InvitationState::Queued => "waits to be mailed".to_owned(),
+        InvitationState::Claimed | InvitationState::InData => "is being mailed".to_owned(),
+        InvitationState::Deferred => "waits for its next try".to_owned(),
+        InvitationState::Unknown => {
+            "is not sent again by itself; `afterword outbox resolve` settles it".to_owned()
+        }
+        InvitationState::Expired | InvitationState::Cancelled | InvitationState::Suppressed => {
+            format!("will not be mailed any more{because}")
+        }
         InvitationState::Sent | InvitationState::Failed | InvitationState::Skipped => return,
     };
     // What waits is told at the time it waits for, everything else after what was tried last.
     let last = invitation.attempts.last().map_or(invitation.decided_at, |attempt| attempt.started_at);
     let waits = matches!(invitation.state, InvitationState::Queued | InvitationState::Deferred);
-    lines.push((if waits { invitation.next_attempt_at } else { last }, format!("survey {survey}: {now}")));
+    lines.push((if waits { invitation.next_attempt_at } else { last }, format!("{survey}: {now}")));
 }
 
 fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>) {

@@ -12,6 +12,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::{Exit, Global, output};
 use crate::config::TextFormat;
 use crate::import::ImportError;
+use crate::import::rejects::Reject;
 use crate::import::run::{Destination, ImportOptions, ImportReport};
 use crate::orders::import::import_orders;
 use crate::responses::import::{Asked, import_responses};
@@ -188,7 +189,8 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     })
 }
 
-fn sentence(path: &Path, error: &ImportError) -> String {
+/// Why a file was not taken, as a sentence that names it.
+pub(super) fn sentence(path: &Path, error: &ImportError) -> String {
     match error {
         ImportError::Unusable(reason) => format!("{}: {reason}", path.display()),
         ImportError::Io(error) => format!("{}: cannot be imported: {error}", path.display()),
@@ -199,7 +201,7 @@ fn sentence(path: &Path, error: &ImportError) -> String {
 }
 
 /// Shown only on a terminal, and only while there is something to see.
-fn progress_bar(path: &Path) -> ProgressBar {
+pub(super) fn progress_bar(path: &Path) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -237,19 +239,24 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
                 earlier.n_read
             ));
         }
-        for reject in &report.rejects {
-            let column = reject.column.as_ref().map(|column| format!(", {column}")).unwrap_or_default();
-            output::say(&format!("{}: line {}{column}: {}", report.file_name, reject.line, reject.reason));
-        }
-        let more = report.n_rejected - report.rejects.len() as u64;
-        if more > 0 {
-            output::say(&format!("{}: and {more} more rejected rows", report.file_name));
-        }
+        say_rejects(&report.file_name, &report.rejects, report.n_rejected);
         if report.dry_run {
             output::say(&format!("{}: dry run: nothing was taken", report.file_name));
         }
     }
     Ok(())
+}
+
+/// Says the first rejects of a file, and how many more there are.
+pub(super) fn say_rejects(file_name: &str, rejects: &[Reject], n_rejected: u64) {
+    for reject in rejects {
+        let column = reject.column.as_ref().map(|column| format!(", {column}")).unwrap_or_default();
+        output::say(&format!("{file_name}: line {}{column}: {}", reject.line, reject.reason));
+    }
+    let more = n_rejected - rejects.len() as u64;
+    if more > 0 {
+        output::say(&format!("{file_name}: and {more} more rejected rows"));
+    }
 }
 
 fn parse_map(text: &str) -> Result<(String, String), String> {

@@ -37,7 +37,7 @@ use crate::db::{self, Database};
 use crate::mail::templates::Templates;
 use crate::metrics::window::Bound;
 use crate::token::Tokens;
-use crate::types::{Clock, ShopId};
+use crate::types::{Clock, EmailAddress, ShopId};
 
 /// Asks a shop's customers whether they would recommend it, and keeps, counts and publishes what they answer.
 #[derive(Debug, Parser)]
@@ -86,7 +86,7 @@ pub enum Command {
     Export(export::Args),
     /// The figures, with their intervals
     Report(report::Args),
-    /// Everything that was decided about an order, and why
+    /// Everything that was decided about an order or a customer, and why
     Explain(explain::Args),
     /// What is queued, deferred or unknown
     Outbox(outbox::Args),
@@ -242,6 +242,11 @@ impl From<Exit> for ExitCode {
 /// The shops of `--shop`, or all; `None` when there is none of this name, which the person has then been told.
 fn shops<'a>(context: &'a Context, key: Option<&str>) -> Option<Vec<(ShopId, &'a Shop)>> {
     context.shops.named(key).inspect_err(|unknown| output::say(&format!("error: {unknown}"))).ok()
+}
+
+/// Reads a mail address.
+fn address(text: &str) -> Result<EmailAddress, String> {
+    EmailAddress::parse(text).map_err(|wrong| format!("it {wrong}"))
 }
 
 /// Reads a moment as RFC 3339, or a date as its first moment in UTC.

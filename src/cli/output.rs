@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets};
+use futures_util::{Stream, TryStreamExt as _};
 use serde::Serialize;
 
 /// Writes data to standard output. A reader that went away (`| head`) is no error.
@@ -23,6 +24,75 @@ pub fn data(text: &str) -> anyhow::Result<()> {
 /// As [`data`].
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     data(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+/// Writes what comes to standard output as a JSON array, element by element, so that a long one needs no memory. With a limit, what comes
+/// after it is left out, and the person is told so.
+///
+/// # Errors
+/// As [`data`], or when no more can be had.
+pub async fn json_array<T: Serialize, E: Into<anyhow::Error>>(
+    mut values: impl Stream<Item = Result<T, E>> + Unpin,
+    limit: Option<i64>,
+) -> anyhow::Result<()> {
+    let mut array = Array::begin()?;
+    let mut left = limit.unwrap_or(i64::MAX);
+    while let Some(value) = values.try_next().await.map_err(Into::into)? {
+        if left == 0 {
+            say("There are more; -n shows more.");
+            break;
+        }
+        left -= 1;
+        if !array.push(&value)? {
+            break;
+        }
+    }
+    array.end()
+}
+
+/// A JSON array that is written element by element.
+struct Array {
+    out: io::BufWriter<io::Stdout>,
+    is_empty: bool,
+    /// Nobody reads any more (`| head`), which is no error.
+    is_closed: bool,
+}
+
+impl Array {
+    fn begin() -> anyhow::Result<Self> {
+        let mut array = Self { out: io::BufWriter::new(io::stdout()), is_empty: true, is_closed: false };
+        array.write("[")?;
+        Ok(array)
+    }
+
+    /// `false`: nobody reads any more.
+    fn push(&mut self, value: &impl Serialize) -> anyhow::Result<bool> {
+        let separator = if std::mem::take(&mut self.is_empty) { "" } else { "," };
+        self.write(&format!("{separator}\n  {}", serde_json::to_string(value)?))?;
+        Ok(!self.is_closed)
+    }
+
+    fn end(mut self) -> anyhow::Result<()> {
+        self.write(if self.is_empty { "]\n" } else { "\n]\n" })?;
+        let flushed = self.out.flush();
+        self.judge(flushed)
+    }
+
+    fn write(&mut self, text: &str) -> anyhow::Result<()> {
+        if self.is_closed {
+            return Ok(());
+        }
+        let written = self.out.write_all(text.as_bytes());
+        self.judge(written)
+    }
+
+    fn judge(&mut self, written: io::Result<()>) -> anyhow::Result<()> {
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.is_closed = true,
+            other => other?,
+        }
+        Ok(())
+    }
 }
 
 /// Says something to the person, on standard error.

@@ -86,7 +86,11 @@ fn in_tables(report: &Report) -> String {
             [metric.name.to_owned(), figure.value_text(), figure.counted_text(), figure.verdict.clone()]
         });
         let table = output::table(["Indicator", "Value", "Counted", "In words"], rows);
-        text.push_str(&format!("{} ({}), {window}, as of {as_of}\n\n{table}\n", shop.name, shop.shop));
+        let outbox = shop.outbox_in_words();
+        text.push_str(&format!(
+            "{} ({}), {window}, as of {as_of}\n\n{table}{outbox}\n\n",
+            shop.name, shop.shop
+        ));
     }
     text
 }

@@ -18,6 +18,7 @@ use chrono_tz::Tz;
 
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
+use crate::mail::dkim::Signer;
 use crate::survey::Survey;
 use crate::types::Locale;
 
@@ -101,6 +102,8 @@ pub struct Mail {
     pub return_path: Option<String>,
     /// Above which shares of the mails a job that sends stops by itself.
     pub brakes: Brakes,
+    /// `[mail.dkim]`: who signs here; `None`: the relay does.
+    pub signer: Option<Signer>,
 }
 
 /// The shares of mails, 0 to 1, above which a job that sends is paused until somebody has looked.
@@ -186,6 +189,12 @@ pub struct Shop {
     pub url: String,
     /// The colour of buttons and links, as `#rrggbb`.
     pub color: String,
+    /// The web address of its picture, for the mails.
+    pub logo: Option<String>,
+    /// Its postal address, on one line.
+    pub address: Option<String>,
+    /// Where it says what it does with people's data.
+    pub privacy_url: Option<String>,
 }
 
 /// `[order_format.<name>]`: which of a file's columns is what.

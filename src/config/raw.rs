@@ -107,6 +107,16 @@ pub struct Mail {
     pub max_complaint_rate: Option<Spanned<f64>>,
     pub max_refusal_rate: Option<Spanned<f64>>,
     pub return_path: Option<Word>,
+    pub dkim: Option<Spanned<Dkim>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dkim {
+    pub domain: Word,
+    pub selector: Word,
+    pub key: Option<Word>,
+    pub key_file: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -120,6 +130,9 @@ pub struct Shop {
     pub reply_to: Option<Word>,
     pub url: Word,
     pub color: Option<Word>,
+    pub logo: Option<Word>,
+    pub address: Option<Text>,
+    pub privacy_url: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

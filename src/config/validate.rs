@@ -18,6 +18,7 @@ use super::{
     ResponseMapping, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
 };
 use crate::jobs;
+use crate::mail::dkim::Signer;
 use crate::mail::templates::check_wording;
 use crate::nearest::{self, did_you_mean};
 use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
@@ -168,6 +169,7 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
             rate_per_minute: None,
             return_path: None,
             brakes: Brakes::default(),
+            signer: None,
         });
     };
     let password = secret("password", base, mail.password.as_ref(), mail.password_file.as_ref(), problems);
@@ -242,6 +244,7 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
         rate_per_minute: mail.rate_per_minute.and_then(NonZeroU32::new),
         return_path,
         brakes,
+        signer: mail.dkim.as_ref().and_then(|dkim| signer(base, dkim, problems)),
     })
 }
 
@@ -256,6 +259,27 @@ fn share(typed: &Spanned<f64>, problems: &mut Problems<'_>) -> f64 {
         );
     }
     share
+}
+
+fn signer(base: &Path, dkim: &Spanned<raw::Dkim>, problems: &mut Problems<'_>) -> Option<Signer> {
+    let raw::Dkim { domain, selector, key, key_file } = dkim.get_ref();
+    let Some(place) = key_file.as_ref().or(key.as_ref()) else {
+        problems.add(domain.span(), "[mail.dkim] needs the `key_file` to sign with", None);
+        return None;
+    };
+    let secret = secret("key", base, key.as_ref(), key_file.as_ref(), problems)?;
+    let labels = |text: &str| {
+        text.split('.').all(|label| {
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+    };
+    for word in [domain, selector].into_iter().filter(|word| !labels(text(word))) {
+        problems.add(word.span(), format!("{:?} cannot stand in DNS", text(word)), None);
+    }
+    Signer::new(text(domain), text(selector), &secret)
+        .inspect_err(|problem| problems.add(place.span(), format!("[mail.dkim] {problem}"), None))
+        .ok()
 }
 
 /// A secret is written in the file, or in a file of its own; not in both.
@@ -304,14 +328,11 @@ fn shops(shops: &[raw::Shop], problems: &mut Problems<'_>) -> Option<Vec<Shop>> 
         let timezone = timezone(&shop.timezone, problems);
         let from = mailbox(&shop.from, problems);
         let reply_to = shop.reply_to.as_ref().map(|word| mailbox(word, problems));
-        let url = text(&shop.url);
-        if !(url.starts_with("https://") || url.starts_with("http://")) {
-            problems.add(
-                shop.url.span(),
-                format!("{url:?} is not a web address"),
-                Some("write it as https://shop.example".to_owned()),
-            );
-        }
+        web_address(&shop.url, "https://shop.example", problems);
+        let logo =
+            shop.logo.as_ref().map(|word| web_address(word, "https://shop.example/logo.png", problems));
+        let privacy_url =
+            shop.privacy_url.as_ref().map(|word| web_address(word, "https://shop.example/privacy", problems));
         let color = shop.color.as_ref().map_or(Some(DEFAULT_COLOR.to_owned()), |word| {
             parsed(word, problems, |text| {
                 let hex = text.strip_prefix('#').unwrap_or_default();
@@ -330,12 +351,36 @@ fn shops(shops: &[raw::Shop], problems: &mut Problems<'_>) -> Option<Vec<Shop>> 
                 timezone,
                 from,
                 reply_to: reply_to.flatten(),
-                url: url.to_owned(),
+                url: text(&shop.url).to_owned(),
                 color,
+                logo,
+                address: shop.address.as_ref().map(|address| on_one_line(&address.0)),
+                privacy_url,
             });
         }
     }
     (valid.len() == shops.len()).then_some(valid)
+}
+
+/// Notes what is no address of the web, and gives it back as it was typed.
+fn web_address(word: &Word, example: &str, problems: &mut Problems<'_>) -> String {
+    let typed = text(word);
+    let host = typed.strip_prefix("https://").or_else(|| typed.strip_prefix("http://"));
+    if host.is_none_or(|host| host.is_empty() || host.contains(|c: char| c.is_whitespace() || c.is_control()))
+    {
+        problems.add(
+            word.span(),
+            format!("{typed:?} is not a web address"),
+            Some(format!("write it as {example}")),
+        );
+    }
+    typed.to_owned()
+}
+
+/// Lines, joined by commas.
+fn on_one_line(text: &str) -> String {
+    let lines = text.lines().map(|line| line.trim().trim_end_matches(',')).filter(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(", ")
 }
 
 fn mailbox(word: &Word, problems: &mut Problems<'_>) -> Option<lettre::message::Mailbox> {

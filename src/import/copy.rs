@@ -65,6 +65,11 @@ impl CopyBuffer {
         self.value(&value.to_be_bytes());
     }
 
+    /// Adds a `bytea`.
+    pub fn bytes(&mut self, bytes: &[u8]) {
+        self.value(bytes);
+    }
+
     /// Adds a `timestamptz`.
     pub fn time(&mut self, time: DateTime<Utc>) {
         let since = time.signed_duration_since(DateTime::UNIX_EPOCH) - TimeDelta::seconds(POSTGRES_EPOCH);

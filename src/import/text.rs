@@ -223,8 +223,23 @@ impl Source {
     /// The names of the columns, white space around them dropped.
     ///
     /// # Errors
-    /// When the header line is too long, has too many columns or cannot be decoded.
+    /// When the header line is too long, has too many columns or cannot be decoded, or holds values where names are expected.
     pub fn header(&mut self, written: Written) -> Result<Vec<String>, ImportError> {
+        let names = self.first_line(written)?;
+        if names.iter().any(|name| is_a_value(name)) {
+            // What stands there is not repeated: these would be people's addresses.
+            return unusable(
+                "has no header line: its first line holds an address or a date where the names of the columns are expected",
+            );
+        }
+        Ok(names)
+    }
+
+    /// The fields of the first line, whatever they are, white space around them dropped.
+    ///
+    /// # Errors
+    /// When the line is too long, has too many columns or cannot be decoded.
+    pub fn first_line(&mut self, written: Written) -> Result<Vec<String>, ImportError> {
         // The copy shares the position in the file with the original; every reader starts by seeking.
         let copy = self.file.try_clone()?;
         let skip = self.mark.map_or(0, |(_, length)| length);
@@ -248,12 +263,6 @@ impl Source {
         while names.len() > 1 && names.last().is_some_and(String::is_empty) {
             names.pop();
         }
-        if names.iter().any(|name| is_a_value(name)) {
-            // What stands there is not repeated: these would be people's addresses.
-            return unusable(
-                "has no header line: its first line holds an address or a date where the names of the columns are expected",
-            );
-        }
         Ok(names)
     }
 
@@ -267,6 +276,17 @@ impl Source {
         records.next()?;
         let named = records.record.iter().rposition(|name| !name.trim_ascii().is_empty());
         records.columns = Some(named.map_or(1, |last| last + 1));
+        Ok(records)
+    }
+
+    /// All rows of a file without a header line, each of one field.
+    ///
+    /// # Errors
+    /// When the file cannot be read from its start again.
+    pub fn lines(self, written: Written) -> Result<Records, ImportError> {
+        let skip = self.mark.map_or(0, |(_, length)| length);
+        let mut records = Records::start(self.file, skip, written)?;
+        records.columns = Some(1);
         Ok(records)
     }
 }

@@ -12,13 +12,14 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 
 use crate::config::Shop;
+use crate::mail::dkim::Signer;
 use crate::mail::templates::palette::Palette;
-use crate::mail::templates::views::{MailAnswer, MailQuestion, ShopView, SurveyInvitation};
+use crate::mail::templates::views::{Direction, MailAnswer, MailQuestion, ShopView, SurveyInvitation};
 use crate::mail::templates::words::Words;
-use crate::mail::templates::{TemplateError, Templates, render_wording};
+use crate::mail::templates::{MailTexts, TemplateError, Templates, render_wording};
 use crate::survey::{Choice, Question, QuestionKind, Questionnaire};
 use crate::token::{Purpose, Tokens};
-use crate::types::{InvitationId, Locale, ShopId};
+use crate::types::{InvitationId, Locale, ShopId, for_envelope};
 
 /// What is asked, of whom, about which order.
 pub struct Facts<'a> {
@@ -50,7 +51,7 @@ pub enum ComposeError {
     #[error("the customer's address cannot be put into an envelope")]
     Recipient,
     /// No mail of this shop can be sent.
-    #[error("the return path {0:?} is not a mail address")]
+    #[error("{0:?}, the return path or an address of the shop, cannot be put into an envelope")]
     ReturnPath(String),
     /// No mail in this language can be sent.
     #[error(transparent)]
@@ -63,6 +64,17 @@ pub enum ComposeError {
     Build(#[from] lettre::error::Error),
 }
 
+/// How the mails of a shop leave: what is the same for all of them.
+pub struct Letterhead<'a> {
+    pub shop: &'a Shop,
+    /// Where customers reach the pages.
+    pub base_url: &'a str,
+    /// The envelope sender; `None`: the shop's `from`.
+    pub return_path: Option<&'a str>,
+    /// Who signs; `None`: the relay, or nobody.
+    pub signer: Option<&'a Signer>,
+}
+
 /// The mail that asks for an opinion on one order.
 ///
 /// # Errors
@@ -70,54 +82,38 @@ pub enum ComposeError {
 pub fn compose(
     templates: &Templates,
     tokens: &Tokens,
-    base_url: &str,
-    shop: &Shop,
+    letterhead: &Letterhead<'_>,
     facts: &Facts<'_>,
-    return_path: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<Composed, ComposeError> {
-    let wanted = facts.locale.and_then(|locale| Locale::parse(locale).ok());
-    let (locale, words) = templates.language(wanted.as_ref(), &shop.locale);
+    let shop = letterhead.shop;
     let token = |purpose| tokens.issue(purpose, facts.shop_id, facts.invitation_id);
-    let survey_url = format!("{base_url}/s/{}", token(Purpose::Survey));
-    let unsubscribe_url = format!("{base_url}/u/{}", token(Purpose::Unsubscribe));
-    let first_name = facts.first_name.and_then(SafeName::new).filter(|name| !name.leads_somewhere());
-    let question = match facts.questionnaire.in_mail() {
-        Some(question) => mail_question(question, shop, locale, words, &survey_url)?,
-        None => None,
-    };
-    let texts = templates.mail(
-        locale,
-        &SurveyInvitation {
-            locale: locale.to_string(),
-            shop: ShopView::of(shop),
-            palette: Palette::of(&shop.color),
-            first_name: first_name.clone().map(|name| name.0),
-            order: clean(facts.order, 60),
-            date: words.date(facts.ordered_at, shop.timezone),
-            question,
-            survey_url,
-            unsubscribe_url: unsubscribe_url.clone(),
-        },
-    )?;
+    let unsubscribe_url = format!("{}/u/{}", letterhead.base_url, token(Purpose::Unsubscribe));
+    let texts = texts(templates, tokens, letterhead, facts)?;
 
     let to: Address = facts.email.parse().map_err(|_| ComposeError::Recipient)?;
-    let envelope_from = match return_path {
-        Some(path) => path.parse().map_err(|_| ComposeError::ReturnPath(path.to_owned()))?,
-        None => shop.from.email.clone(),
+    let to = for_envelope(&to).ok_or(ComposeError::Recipient)?;
+    let from = in_envelope(&shop.from)?;
+    let envelope_from = match letterhead.return_path {
+        Some(path) => path
+            .parse()
+            .ok()
+            .and_then(|path| for_envelope(&path))
+            .ok_or_else(|| ComposeError::ReturnPath(path.to_owned()))?,
+        None => from.email.clone(),
     };
     let id = token(Purpose::MessageId);
-    let message_id = format!("{id}@{}", shop.from.email.domain());
+    let message_id = format!("{id}@{}", from.email.domain());
     let mut builder = Message::builder()
         .date(SystemTime::from(now))
-        .from(safe_mailbox(&shop.from))
-        .to(Mailbox::new(first_name.map(|name| name.0), to.clone()))
+        .from(from)
+        .to(Mailbox::new(first_name(facts), to.clone()))
         .subject(clean(&texts.subject, 200))
         .message_id(Some(format!("<{message_id}>")));
     if let Some(reply_to) = &shop.reply_to {
-        builder = builder.reply_to(safe_mailbox(reply_to));
+        builder = builder.reply_to(in_envelope(reply_to)?);
     }
-    let message = builder
+    let mut message = builder
         .raw_header(verbatim("List-Unsubscribe", format!("<{unsubscribe_url}>")))
         .raw_header(verbatim("List-Unsubscribe-Post", "List-Unsubscribe=One-Click".to_owned()))
         .raw_header(verbatim("Auto-Submitted", "auto-generated".to_owned()))
@@ -127,19 +123,66 @@ pub fn compose(
                 .singlepart(SinglePart::plain(texts.text))
                 .singlepart(SinglePart::html(texts.html)),
         )?;
+    if let Some(signer) = letterhead.signer {
+        signer.sign(&mut message);
+    }
     Ok(Composed { message_id, envelope_from, envelope_to: to, bytes: message.formatted() })
+}
+
+/// What the mail says, in the customer's language.
+///
+/// # Errors
+/// When a template or a wording cannot be used.
+pub fn texts(
+    templates: &Templates,
+    tokens: &Tokens,
+    letterhead: &Letterhead<'_>,
+    facts: &Facts<'_>,
+) -> Result<MailTexts, ComposeError> {
+    let Letterhead { shop, base_url, .. } = letterhead;
+    let wanted = facts.locale.and_then(|locale| Locale::parse(locale).ok());
+    let (locale, words) = templates.language(wanted.as_ref(), &shop.locale);
+    let token = |purpose| tokens.issue(purpose, facts.shop_id, facts.invitation_id);
+    let survey_url = format!("{base_url}/s/{}", token(Purpose::Survey));
+    let shop_view = ShopView { name: clean(&shop.name, 100), ..ShopView::of(shop) };
+    let question = match facts.questionnaire.in_mail() {
+        Some(question) => mail_question(question, shop, &shop_view.name, locale, words, &survey_url)?,
+        None => None,
+    };
+    let view = SurveyInvitation {
+        locale: locale.to_string(),
+        direction: Direction::of(locale),
+        shop: shop_view,
+        palette: Palette::of(&shop.color),
+        first_name: first_name(facts),
+        order: clean(facts.order, 60),
+        date: words.date(facts.ordered_at, shop.timezone),
+        question,
+        survey_url,
+        unsubscribe_url: format!("{base_url}/u/{}", token(Purpose::Unsubscribe)),
+    };
+    Ok(templates.mail(locale, &view)?)
+}
+
+/// The name to greet by, if it is one.
+fn first_name(facts: &Facts<'_>) -> Option<String> {
+    let name = facts.first_name.and_then(SafeName::new).filter(|name| !name.leads_somewhere());
+    name.map(|name| name.0)
 }
 
 /// The answers of a question that can be given with one touch; `None` for a question that needs typing.
 fn mail_question(
     question: &Question,
     shop: &Shop,
+    shop_name: &str,
     locale: &Locale,
     words: &Words,
     survey_url: &str,
 ) -> Result<Option<MailQuestion>, ComposeError> {
     let Some(options) = options(question, locale, &shop.locale, words) else { return Ok(None) };
-    let text = render_wording(question.text.get(locale, &shop.locale), &shop.name)
+    // On one line: it is also the subject.
+    let text = render_wording(question.text.get(locale, &shop.locale), shop_name)
+        .map(|text| clean(&text, 500))
         .map_err(|problem| ComposeError::Wording { question: question.key.clone(), problem })?;
     // Far from the numbers they stand for, the words at the ends need these numbers.
     let numbered = |option: Option<&(String, String)>, word: String| match option {
@@ -151,7 +194,8 @@ fn mail_question(
     let answers = options
         .into_iter()
         .map(|(value, label)| MailAnswer { label, url: format!("{survey_url}?{}={value}", question.key) });
-    Ok(Some(MailQuestion { text, answers: answers.collect(), scale: !low.is_empty(), low, high }))
+    let list = matches!(question.kind, QuestionKind::Choice { .. });
+    Ok(Some(MailQuestion { text, answers: answers.collect(), scale: !low.is_empty(), list, low, high }))
 }
 
 /// What can be chosen, as value and label; `None` when the answer is typed or ticked.
@@ -194,9 +238,12 @@ fn verbatim(name: &'static str, value: String) -> HeaderValue {
     HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(name), value.clone(), value)
 }
 
-fn safe_mailbox(mailbox: &Mailbox) -> Mailbox {
+/// A mailbox of the shop as any relay takes it.
+fn in_envelope(mailbox: &Mailbox) -> Result<Mailbox, ComposeError> {
     let name = mailbox.name.as_deref().and_then(SafeName::new);
-    Mailbox::new(name.map(|name| name.0), mailbox.email.clone())
+    let email =
+        for_envelope(&mailbox.email).ok_or_else(|| ComposeError::ReturnPath(mailbox.email.to_string()))?;
+    Ok(Mailbox::new(name.map(|name| name.0), email))
 }
 
 /// A name that can stand in a header. The mail library panics on a line break in a name, and what a shop's file calls a name can hold
@@ -222,7 +269,8 @@ impl SafeName {
 }
 
 /// On one line: control characters and line separators become spaces, characters that turn the direction of the text around are
-/// dropped, spaces are not repeated.
+/// dropped, spaces are not repeated. What would begin an encoded word (RFC 2047) is taken apart: it is written as it is, and a mail program
+/// would show what it stands for.
 fn clean(text: &str, longest: usize) -> String {
     let mut cleaned = String::with_capacity(text.len().min(4 * longest));
     for c in text.chars() {
@@ -233,6 +281,7 @@ fn clean(text: &str, longest: usize) -> String {
                     cleaned.push(' ');
                 }
             }
+            '?' if cleaned.ends_with('=') => cleaned.push_str(" ?"),
             c => cleaned.push(c),
         }
     }
@@ -276,10 +325,33 @@ mod tests {
             reply_to: Some("service@shop.example".parse().unwrap()),
             url: "https://shop.example".to_owned(),
             color: "#0b6b5c".to_owned(),
+            logo: Some("https://shop.example/logo.png".to_owned()),
+            address: Some("12 rue de l’Exemple, 75002 Paris".to_owned()),
+            privacy_url: Some("https://shop.example/confidentialite".to_owned()),
         }
     }
 
+    fn templates() -> &'static Templates {
+        static TEMPLATES: std::sync::LazyLock<Templates> =
+            std::sync::LazyLock::new(|| Templates::load(None).unwrap());
+        &TEMPLATES
+    }
+
+    fn letterhead(shop: &Shop) -> Letterhead<'_> {
+        Letterhead { shop, base_url: "https://avis.shop.example", return_path: None, signer: None }
+    }
+
     fn composed(kind: QuestionKind, locale: Option<&str>, hostile: Option<&str>) -> Composed {
+        composed_for(&shop(), kind, locale, hostile, "claire.dubois@customer.example")
+    }
+
+    fn composed_for(
+        shop: &Shop,
+        kind: QuestionKind,
+        locale: Option<&str>,
+        hostile: Option<&str>,
+        email: &str,
+    ) -> Composed {
         let questionnaire = Questionnaire { questions: vec![question(kind)] };
         let facts = Facts {
             shop_id: ShopId(1),
@@ -289,12 +361,10 @@ mod tests {
             ordered_at: "2026-02-28T23:30:00Z".parse().unwrap(),
             first_name: Some(hostile.unwrap_or("Claire")),
             locale,
-            email: "claire.dubois@customer.example",
+            email,
         };
         let now = "2026-03-09T08:00:00Z".parse().unwrap();
-        let base_url = "https://avis.shop.example";
-        let templates = Templates::load(None).unwrap();
-        compose(&templates, &Tokens::new(b"secret"), base_url, &shop(), &facts, None, now).unwrap()
+        compose(templates(), &Tokens::new(b"secret"), &letterhead(shop), &facts, now).unwrap()
     }
 
     /// The mail as a person would read it: its headers as they are, then its two parts.
@@ -352,33 +422,130 @@ mod tests {
             locale: None,
             email: "canary@shop.example\r\nBcc: x@y.example",
         };
-        let templates = Templates::load(None).unwrap();
         let tokens = Tokens::new(b"secret");
-        let error =
-            compose(&templates, &tokens, "https://a.example", &shop(), &facts, None, DateTime::UNIX_EPOCH);
+        let error = compose(templates(), &tokens, &letterhead(&shop()), &facts, DateTime::UNIX_EPOCH);
         let error = error.err().unwrap();
         assert!(matches!(error, ComposeError::Recipient));
         assert!(!format!("{error} {error:?}").contains("canary"));
     }
 
-    /// Whatever the name and the order are called: as many headers as ever, one recipient, and the links on one line.
+    /// The names of the headers, in their order.
+    fn header_names(composed: &Composed) -> Vec<String> {
+        let raw = String::from_utf8(composed.bytes.clone()).unwrap();
+        let head = raw.split_once("\r\n\r\n").unwrap().0.to_owned();
+        let lines = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
+        lines.map(|line| line.split(':').next().unwrap().to_owned()).collect()
+    }
+
+    /// Whatever the name, the order, the question and the shop are called: as many headers as ever, one recipient, and the links on one
+    /// line.
     fn check_hostile(text: &str) {
         let plain = composed(QuestionKind::Recommend, None, None);
-        let hostile = composed(QuestionKind::Recommend, None, Some(text));
-        let names = |composed: &Composed| {
-            let raw = String::from_utf8(composed.bytes.clone()).unwrap();
-            let head = raw.split_once("\r\n\r\n").unwrap().0.to_owned();
-            let lines = head.split("\r\n").filter(|line| !line.starts_with([' ', '\t']));
-            lines.map(|line| line.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
-        };
-        assert_eq!(names(&plain), names(&hostile), "{text:?}");
-        let parsed = MessageParser::new().parse(&hostile.bytes).unwrap();
-        assert_eq!(parsed.to().unwrap().as_list().unwrap().len(), 1, "{text:?}");
-        let address = parsed.to().unwrap().first().unwrap().address().unwrap();
-        assert_eq!(address, "claire.dubois@customer.example", "{text:?}");
-        let raw = String::from_utf8(hostile.bytes).unwrap();
-        let line = raw.lines().find(|line| line.starts_with("List-Unsubscribe: ")).unwrap();
-        assert!(line.starts_with("List-Unsubscribe: <https://avis.shop.example/u/") && line.ends_with('>'));
+        let mut hostile_shop = shop();
+        hostile_shop.name = text.to_owned();
+        hostile_shop.from.name = Some(text.to_owned());
+        hostile_shop.reply_to.as_mut().unwrap().name = Some(text.to_owned());
+        let address = "claire.dubois@customer.example";
+        for shop in [shop(), hostile_shop] {
+            let hostile = composed_for(&shop, QuestionKind::Recommend, None, Some(text), address);
+            let mut names = header_names(&hostile);
+            assert_eq!(header_names(&plain), names, "{text:?}");
+            names.dedup();
+            assert_eq!(names.len(), 11, "{names:?}");
+            let parsed = MessageParser::new().parse(&hostile.bytes).unwrap();
+            assert_eq!(parsed.to().unwrap().as_list().unwrap().len(), 1, "{text:?}");
+            assert_eq!(parsed.to().unwrap().first().unwrap().address(), Some(address), "{text:?}");
+            assert_eq!(
+                parsed.from().unwrap().first().unwrap().address(),
+                Some("avis@shop.example"),
+                "{text:?}"
+            );
+            for decoded in
+                [parsed.subject(), parsed.to().unwrap().first().unwrap().name()].into_iter().flatten()
+            {
+                assert!(!decoded.contains(char::is_control), "{text:?}");
+            }
+            let raw = String::from_utf8(hostile.bytes).unwrap();
+            let line = raw.lines().find(|line| line.starts_with("List-Unsubscribe: ")).unwrap();
+            assert!(
+                line.starts_with("List-Unsubscribe: <https://avis.shop.example/u/") && line.ends_with('>')
+            );
+        }
+    }
+
+    #[test]
+    fn no_control_character_makes_a_header() {
+        let controls: Vec<char> = (0..=0x9f).filter_map(char::from_u32).filter(|c| c.is_control()).collect();
+        assert_eq!(controls.len(), 65);
+        for c in controls {
+            check_hostile(&format!("Eve{c}Bcc: victim@shop.example{c}{c} x"));
+            check_hostile(&c.to_string());
+        }
+    }
+
+    #[test]
+    fn a_domain_in_other_characters_is_mailed_as_dns_writes_it() {
+        let mut shop = shop();
+        shop.from = Mailbox::new(None, "avis@bücher.example".parse().unwrap());
+        let mail = composed_for(&shop, QuestionKind::Recommend, None, None, "claire@Épicerie.example");
+        assert_eq!(mail.envelope_to.to_string(), "claire@xn--picerie-9xa.example");
+        assert_eq!(mail.envelope_from.to_string(), "avis@xn--bcher-kva.example");
+        assert!(mail.message_id.ends_with("@xn--bcher-kva.example"));
+        let raw = String::from_utf8(mail.bytes).unwrap();
+        let head = raw.split_once("\r\n\r\n").unwrap().0;
+        assert!(head.contains("\nTo: Claire <claire@xn--picerie-9xa.example>\r\n"), "{head}");
+        assert!(head.is_ascii(), "any relay takes it: {head}");
+        // Only what stands before the @ may need SMTPUTF8.
+        let mail = composed_for(&shop, QuestionKind::Recommend, None, None, "zoë@épicerie.example");
+        assert_eq!(mail.envelope_to.to_string(), "zoë@xn--picerie-9xa.example");
+    }
+
+    #[test]
+    fn the_mail_is_small_and_holds_without_a_stylesheet() {
+        let long = "Répondez « oui » & <non> ".repeat(12);
+        let mail = composed_for(&shop(), QuestionKind::Nps, None, Some(&long), "claire@customer.example");
+        let html = MessageParser::new().parse(&mail.bytes).unwrap().body_html(0).unwrap().into_owned();
+        // Gmail cuts what is longer than 102 KB.
+        assert!(html.len() < 60_000, "{} bytes", html.len());
+        // What Outlook's Word needs said as attributes, and what no program may lose with the stylesheet.
+        let body = &html[html.find("<body").unwrap()..];
+        for part in [
+            "bgcolor=\"#0b6b5c\"",
+            "bgcolor=\"#ffffff\"",
+            "width=\"560\"",
+            "mso-padding-alt: 10px 0",
+            "alt=\"Maison Exemple\"",
+            "height=\"40\"",
+            "role=\"presentation\"",
+        ] {
+            assert!(body.contains(part), "no {part}");
+        }
+        for tag in body.split("<a ").skip(1).map(|rest| rest.split('>').next().unwrap()) {
+            assert!(tag.contains("style=\"") && tag.contains("color:"), "a link without its colour: {tag}");
+        }
+        for tag in body.split("<table ").skip(1).map(|rest| rest.split('>').next().unwrap()) {
+            assert!(tag.contains("role=\"presentation\""), "a table that is read out as one: {tag}");
+        }
+        let preheader = body.find("Au sujet de votre commande").unwrap();
+        assert!(preheader < body.find("Bonjour").unwrap() && body[..preheader].contains("display: none"));
+    }
+
+    #[test]
+    fn answers_in_words_stand_below_each_other() {
+        let choice = |key: &str| Choice { key: key.to_owned(), text: None };
+        let kind = QuestionKind::Choice { choices: vec![choice("delivery"), choice("returns")] };
+        let mail = readable(&composed(kind, None, None));
+        assert!(mail.contains("Le retour ou le remboursement") && mail.contains("width=\"360\""), "{mail}");
+    }
+
+    #[test]
+    fn a_shop_that_says_less_about_itself_leaves_no_gap() {
+        let bare = Shop { logo: None, address: None, privacy_url: None, ..shop() };
+        let mail = composed_for(&bare, QuestionKind::Recommend, Some("en"), None, "claire@customer.example");
+        let mail = readable(&mail);
+        for part in ["<img", "privacy", "rue de", "\n\n\n\n"] {
+            assert!(!mail.contains(part), "{part:?} in {mail}");
+        }
     }
 
     #[test]

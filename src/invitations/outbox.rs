@@ -12,11 +12,12 @@
 use std::collections::HashSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::Stream;
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::suppression::{self, SuppressionReason};
-use super::{InvitationState, decide};
+use super::{InvitationState, Reason, decide};
 use crate::mail::transport::{Fault, Phase};
 use crate::process;
 use crate::survey::{Survey, Trigger};
@@ -293,6 +294,39 @@ pub async fn release(pool: &PgPool, row: &Claimed, due: DateTime<Utc>) -> anyhow
     Ok(())
 }
 
+/// The mails of a shop that are not settled.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Open {
+    /// Nobody knows whether they arrived; a person has to settle them.
+    pub unknown: i64,
+    /// Queued, deferred, or in a sender's hands.
+    pub waiting: i64,
+}
+
+/// What of a shop is not settled, of what was tried (unknown) or decided (waiting) by a moment. When something was settled is not kept,
+/// so what has been settled since is not counted.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn open_by(conn: &mut PgConnection, shop: ShopId, moment: DateTime<Utc>) -> sqlx::Result<Open> {
+    sqlx::query_as!(
+        Open,
+        r#"select
+               count(*) filter (where i.state = 'unknown' and exists (
+                   select from attempt a
+                   where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id
+                     and a.outcome = 'unknown' and a.started_at <= $2
+               )) as "unknown!",
+               count(*) filter (where i.state <> 'unknown') as "waiting!"
+           from invitation i
+           where i.shop_id = $1 and i.state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown') and i.decided_at <= $2"#,
+        shop.0,
+        moment,
+    )
+    .fetch_one(conn)
+    .await
+}
+
 /// What became of a try.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
@@ -485,6 +519,8 @@ pub struct Entry {
     pub survey: String,
     pub wave: i16,
     pub state: InvitationState,
+    /// Why it is not mailed, or not any more.
+    pub reason: Option<Reason>,
     pub message_id: Option<String>,
     pub attempts: i16,
     /// When it is tried next, while it waits.
@@ -493,17 +529,25 @@ pub struct Entry {
     pub last_error: Option<String>,
 }
 
-/// The rows in a state, or all that are not settled, the latest first.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn list(pool: &PgPool, state: Option<InvitationState>, limit: i64) -> sqlx::Result<Vec<Entry>> {
-    use InvitationState::{Claimed, Deferred, InData, Queued, Unknown};
-    let states = state.map_or(vec![Queued, Claimed, InData, Deferred, Unknown], |state| vec![state]);
+/// The states of what is not settled.
+pub const OPEN: [InvitationState; 5] = [
+    InvitationState::Queued,
+    InvitationState::Claimed,
+    InvitationState::InData,
+    InvitationState::Deferred,
+    InvitationState::Unknown,
+];
+
+/// The rows in one of these states, or in any, the latest first. One after the other: all of a shop's history may be asked for.
+pub fn list<'c>(
+    db: impl PgExecutor<'c> + 'c,
+    states: Option<&[InvitationState]>,
+    limit: Option<i64>,
+) -> impl Stream<Item = sqlx::Result<Entry>> + 'c {
     sqlx::query_as!(
         Entry,
         r#"select i.invitation_id as "id: InvitationId", s.key as shop, o.external_id as "order", i.survey, i.wave,
-               i.state as "state: InvitationState", i.message_id, i.attempts,
+               i.state as "state: InvitationState", i.reason as "reason: Reason", i.message_id, i.attempts,
                case when i.state in ('queued', 'deferred') then i.next_attempt_at end as next_attempt_at,
                (select a.text from attempt a
                 where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id and a.outcome <> 'sent'
@@ -511,12 +555,11 @@ pub async fn list(pool: &PgPool, state: Option<InvitationState>, limit: i64) -> 
            from invitation i
            join shop s using (shop_id)
            join "order" o using (shop_id, order_id)
-           where i.state = any($1)
+           where $1::invitation_state[] is null or i.state = any($1)
            order by i.invitation_id desc
            limit $2"#,
-        &states as &[InvitationState],
+        states as Option<&[InvitationState]>,
         limit,
     )
-    .fetch_all(pool)
-    .await
+    .fetch(db)
 }

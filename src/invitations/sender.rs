@@ -19,7 +19,7 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::brakes;
-use super::compose::{self, ComposeError, Composed, Facts};
+use super::compose::{self, ComposeError, Composed, Facts, Letterhead};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
 use super::recorder::Recorder;
 use crate::config::Shop;
@@ -229,15 +229,13 @@ async fn send_row(
         email: &row.email,
     };
     let config = &context.config;
-    let composed = compose::compose(
-        &context.templates,
-        &context.tokens,
-        &config.app.base_url,
-        &round.shop,
-        &facts,
-        config.mail.return_path.as_deref(),
-        started_at,
-    );
+    let letterhead = Letterhead {
+        shop: &round.shop,
+        base_url: &config.app.base_url,
+        return_path: config.mail.return_path.as_deref(),
+        signer: config.mail.signer.as_ref(),
+    };
+    let composed = compose::compose(&context.templates, &context.tokens, &letterhead, &facts, started_at);
     let composed = match composed {
         Ok(composed) => composed,
         Err(error @ ComposeError::Recipient) => {

@@ -2,3 +2,4 @@
 
 pub mod templates;
 pub mod transport;
+pub mod dkim;

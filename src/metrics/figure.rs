@@ -176,7 +176,7 @@ fn verdict(unit: Unit, noun: &str, numerator: i64, denominator: i64, interval: O
 }
 
 /// 4105 as 4,105.
-fn grouped(n: i64) -> String {
+pub(super) fn grouped(n: i64) -> String {
     let digits = n.unsigned_abs().to_string();
     let mut text = if n < 0 { "−".to_owned() } else { String::new() };
     for (i, digit) in digits.chars().enumerate() {

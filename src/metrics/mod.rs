@@ -31,6 +31,7 @@ use sqlx::{PgConnection, PgPool};
 
 use crate::config::Shop;
 use crate::db;
+use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
 use figure::{Counts, Figure};
@@ -152,6 +153,25 @@ pub struct ShopReport {
     pub to: Option<DateTime<Utc>>,
     /// By key, in the order of [`METRICS`].
     pub metrics: Figures,
+    /// Mails that are not settled, whatever the window.
+    pub outbox: outbox::Open,
+}
+
+impl ShopReport {
+    /// What waits, and what a person has to do about it.
+    pub fn outbox_in_words(&self) -> String {
+        let mails = |n: i64| format!("{} {}", figure::grouped(n), if n == 1 { "mail" } else { "mails" });
+        let waiting = format!("{} in the outbox", mails(self.outbox.waiting));
+        if self.outbox.unknown == 0 {
+            return format!("{waiting}; of none is it unknown whether it arrived.");
+        }
+        format!(
+            "{waiting}. Of {} nobody knows whether the relay has it, and none is sent again by itself: `afterword outbox --state \
+             unknown` lists them; look them up in the relay's log by their Message-ID, then settle each with `afterword outbox \
+             resolve <id> --accept` or `--resend`.",
+            mails(self.outbox.unknown)
+        )
+    }
 }
 
 /// A figure for each of [`METRICS`], in their order.
@@ -212,6 +232,7 @@ pub async fn report(
             from: scope.span.from,
             to: scope.span.to,
             metrics: Figures(figures),
+            outbox: outbox::open_by(&mut snapshot, *id, as_of).await?,
         });
     }
     snapshot.commit().await?;

@@ -36,6 +36,9 @@ struct Shop {
     name: String,
     window: String,
     rows: Vec<Row>,
+    outbox: String,
+    /// Whether somebody has to do something about the outbox.
+    has_unknown: bool,
 }
 
 #[derive(Serialize)]
@@ -82,7 +85,13 @@ impl Shop {
             definition: figure.definition.clone(),
             bar: Bar::of(figure),
         });
-        Self { name: shop.name.clone(), window: in_words(shop), rows: rows.collect() }
+        Self {
+            name: shop.name.clone(),
+            window: in_words(shop),
+            rows: rows.collect(),
+            outbox: shop.outbox_in_words(),
+            has_unknown: shop.outbox.unknown > 0,
+        }
     }
 }
 
@@ -120,6 +129,7 @@ mod tests {
     use super::super::figure::Counts;
     use super::super::{Figures, METRICS};
     use super::*;
+    use crate::invitations::outbox::Open;
 
     #[test]
     fn a_report_with_and_without_answers_becomes_a_page() {
@@ -138,12 +148,18 @@ mod tests {
             from: "2026-03-28T23:00:00Z".parse().ok(),
             to: "2026-04-01T10:00:00Z".parse().ok(),
             metrics: figures(n),
+            outbox: Open { unknown: 3 * n, waiting: 12 },
         };
         let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];
         let page = render(&Report { as_of: moment, from: None, to: None, shops }).unwrap();
         assert!(page.contains("Maison &lt;Exemple&gt; &amp; fils"));
         assert!(page.contains("from 2026-03-29 to before 2026-04-01 12:00:00, Europe/Paris"));
+        assert!(
+            page.contains("12 mails in the outbox. Of 3 mails nobody knows")
+                && page.contains("--state unknown")
+        );
+        assert!(page.contains("12 mails in the outbox; of none"));
         assert!(page.contains("80.0 %") && page.contains("Nothing to say yet"));
         assert_eq!(page.matches("<svg").count(), METRICS.len(), "a bar for each figure that has a value");
         for foreign in ["<script", "http://", "https://", "{{"] {

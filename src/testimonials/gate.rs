@@ -211,6 +211,9 @@ mod tests {
             reply_to: None,
             url: "https://shop.example".to_owned(),
             color: "#14508f".to_owned(),
+            logo: None,
+            address: None,
+            privacy_url: None,
         };
         let house =
             House { shop: &shop, names: DisplayName::FirstNameInitial, now: moment("2026-04-01T06:00:00Z") };

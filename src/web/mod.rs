@@ -32,7 +32,7 @@ use self::assets::Assets;
 use crate::config::Shop;
 use crate::context::Context;
 use crate::mail::templates::TemplateError;
-use crate::mail::templates::views::{MessagePage, Page, ShopView, View};
+use crate::mail::templates::views::{Direction, MessagePage, Page, ShopView, View};
 use crate::mail::templates::words::Words;
 use crate::masked;
 use crate::types::Locale;
@@ -125,8 +125,8 @@ impl Web {
         view: &V,
     ) -> Result<Response, TemplateError> {
         let styles = self.assets.styles(&self.prefix, Some(&shop.key));
-        let page =
-            Page { locale: locale.as_str(), words, styles, shop: Some(ShopView::of(shop)), page: view };
+        let (direction, shop) = (Direction::of(locale), Some(ShopView::of(shop)));
+        let page = Page { locale: locale.as_str(), direction, words, styles, shop, page: view };
         let html = self.context.templates.page(&page)?;
         Ok((status, Html(html)).into_response())
     }
@@ -142,7 +142,8 @@ impl Web {
         };
         let view = MessagePage { title: title.clone(), text: text.clone() };
         let styles = self.assets.styles(&self.prefix, None);
-        let page = Page { locale: locale.as_str(), words, styles, shop: None, page: &view };
+        let direction = Direction::of(locale);
+        let page = Page { locale: locale.as_str(), direction, words, styles, shop: None, page: &view };
         match self.context.templates.page(&page) {
             Ok(html) => (status, Html(html)).into_response(),
             // The page was rendered when the templates were read; should it fail all the same, the status must still arrive.

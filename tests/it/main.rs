@@ -11,6 +11,7 @@ mod invitations;
 mod rules;
 mod brakes;
 mod installation;
+mod suppression;
 mod kill;
 mod pages;
 mod jobs;

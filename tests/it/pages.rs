@@ -784,9 +784,13 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
         };
         let Context { config, templates, tokens, .. } = &site.context;
         let now = at("2026-03-10T09:00:00Z") + TimeDelta::minutes(n.try_into().unwrap());
-        let base_url = &config.app.base_url;
-        let mail =
-            compose::compose(templates, tokens, base_url, &config.shops[0], &facts, None, now).unwrap();
+        let letterhead = compose::Letterhead {
+            shop: &config.shops[0],
+            base_url: &config.app.base_url,
+            return_path: None,
+            signer: None,
+        };
+        let mail = compose::compose(templates, tokens, &letterhead, &facts, now).unwrap();
         std::fs::write(outbox.join(format!("{n}.eml")), mail.bytes).unwrap();
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

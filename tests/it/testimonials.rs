@@ -30,6 +30,9 @@ fn maison() -> Shop {
         reply_to: None,
         url: "https://maison.example".to_owned(),
         color: "#1f5d4c".to_owned(),
+        logo: None,
+        address: None,
+        privacy_url: None,
     }
 }
 

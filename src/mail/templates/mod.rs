@@ -47,6 +47,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "words.en.toml",
     "words.fr.toml",
     "email/layout.html.hbs",
+    "email/brand.html.hbs",
+    "email/answers.html.hbs",
     "email/survey_invitation/subject.en.txt.hbs",
     "email/survey_invitation/subject.fr.txt.hbs",
     "email/survey_invitation/body.en.txt.hbs",
@@ -68,6 +70,9 @@ const PARTS: [(&str, &str); 3] = [("subject", "txt"), ("body", "txt"), ("body", 
 
 /// Where the layout of the mails takes the content.
 const CONTENT: &str = "{{> content}}";
+
+/// What the mails share, by the name under which they include it. It is put in before the styles are written into the elements.
+const SHARED: [&str; 2] = ["brand", "answers"];
 
 /// One of [`MAILS`] or [`PAGES`].
 pub struct Kind {
@@ -287,7 +292,9 @@ impl Templates {
         let layout = text_of("email/layout.html.hbs");
         let mut compiled = Vec::new();
         for (name, source) in &sources {
-            if name.ends_with(".html.hbs") && name != "email/layout.html.hbs" {
+            if let Some(shared) = SHARED.iter().find(|shared| shared_name(shared) == *name) {
+                compiled.push((name.clone(), (*shared).to_owned(), source.text.clone(), true));
+            } else if is_body(name) {
                 compiled.push((name.clone(), raw_name(name), source.text.clone(), true));
             } else if name == "page/layout.hbs" {
                 compiled.push((name.clone(), "layout".to_owned(), source.text.clone(), true));
@@ -295,10 +302,15 @@ impl Templates {
                 compiled.push((name.clone(), name.clone(), source.text.clone(), !name.ends_with(".txt.hbs")));
             }
         }
+        let whole = |body: &str| {
+            SHARED.iter().fold(layout.replace(CONTENT, body), |mail, shared| {
+                mail.replace(&format!("{{{{> {shared}}}}}"), text_of(&shared_name(shared)).trim_end())
+            })
+        };
         let bodies: Vec<_> = sources
             .iter()
-            .filter(|(name, _)| name.ends_with(".html.hbs") && *name != "email/layout.html.hbs")
-            .map(|(name, source)| (name.clone(), layout.replace(CONTENT, &source.text)))
+            .filter(|(name, _)| is_body(name))
+            .map(|(name, source)| (name.clone(), whole(&source.text)))
             .collect();
         let layout_has_content = layout.matches(CONTENT).count() == 1;
         self.sources = sources;
@@ -344,8 +356,9 @@ impl Templates {
     fn failed(&self, error: &RenderError, rendered: &str) -> TemplateError {
         let named = error.template_name.as_deref().unwrap_or(rendered);
         let file = match named {
-            "layout" => "page/layout.hbs",
-            other => other.strip_prefix("raw:").unwrap_or(other),
+            "layout" => "page/layout.hbs".to_owned(),
+            shared if SHARED.contains(&shared) => shared_name(shared),
+            other => other.strip_prefix("raw:").unwrap_or(other).to_owned(),
         };
         let (problem, help) = match error.reason() {
             RenderErrorReason::MissingVariable(Some(name)) => {
@@ -353,7 +366,7 @@ impl Templates {
             }
             other => (other.to_string(), ""),
         };
-        self.error(file, error.line_no.zip(error.column_no), problem, help)
+        self.error(&file, error.line_no.zip(error.column_no), problem, help)
     }
 
     fn error(
@@ -462,6 +475,18 @@ fn sample_page<V: View>(templates: &Templates, locale: &Locale, words: &Words) -
 
 fn part_name(mail: &str, part: &str, locale: &Locale, kind: &str) -> String {
     format!("email/{mail}/{part}.{locale}.{kind}.hbs")
+}
+
+/// The file of what mails share.
+fn shared_name(shared: &str) -> String {
+    format!("email/{shared}.html.hbs")
+}
+
+/// Whether this file is the HTML of a mail, that goes into the layout.
+fn is_body(name: &str) -> bool {
+    name.ends_with(".html.hbs")
+        && name != "email/layout.html.hbs"
+        && !SHARED.iter().any(|shared| shared_name(shared) == name)
 }
 
 /// Under which the HTML of a mail is compiled as it was written, without layout and styles.
@@ -652,6 +677,41 @@ mod tests {
         assert_eq!(overridden(&files).unwrap().locales().count(), 3);
         files.pop();
         assert!(overridden(&files).unwrap_err().file.ends_with("body.de.html.hbs"));
+    }
+
+    #[test]
+    fn a_language_from_the_right_turns_mails_and_pages_around() {
+        let of = |name: &str| BUILT_IN.iter().find(|(n, _)| *n == name).unwrap().1;
+        let templates = overridden(&[
+            ("words.ar.toml", of("words.en.toml")),
+            ("email/survey_invitation/subject.ar.txt.hbs", "س"),
+            ("email/survey_invitation/body.ar.txt.hbs", of("email/survey_invitation/body.en.txt.hbs")),
+            ("email/survey_invitation/body.ar.html.hbs", of("email/survey_invitation/body.en.html.hbs")),
+        ])
+        .unwrap();
+        let rendered = templates.check();
+        let html =
+            |name: &str| rendered.iter().find(|r| r.name == name).unwrap().result.as_ref().unwrap().clone();
+        let mail = html("email/survey_invitation/body.ar.html");
+        for part in ["lang=\"ar\" dir=\"rtl\"", "align=\"right\"", "text-align: right", "padding-left: 12px"]
+        {
+            assert!(mail.contains(part), "no {part} in {mail}");
+        }
+        assert!(!mail.contains("align=\"left\"") && !mail.contains("text-align: left"), "{mail}");
+        assert!(html("page/thanks.ar.html").contains("<html lang=\"ar\" dir=\"rtl\">"));
+        assert!(html("email/survey_invitation/body.fr.html").contains("padding-right: 12px"));
+    }
+
+    #[test]
+    fn a_mistake_in_what_mails_share_names_its_file() {
+        let error =
+            overridden(&[("email/answers.html.hbs", "\n{{#each question.answer}}x{{/each}}")]).unwrap_err();
+        assert!(error.file.ends_with("email/answers.html.hbs") && error.line == Some(2), "{error}");
+        let error = overridden(&[("email/brand.html.hbs", "<p>{{shop.nam}}</p>")]).unwrap_err();
+        assert!(
+            error.file.ends_with("email/brand.html.hbs") && error.problem.contains("shop.nam"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -22,13 +22,26 @@ pub struct ShopView {
     pub url: String,
     /// Where a person reads what the customer writes.
     pub contact: String,
+    /// The address of its picture.
+    pub logo: Option<String>,
+    /// Its postal address, on one line.
+    pub address: Option<String>,
+    /// Its privacy notice.
+    pub privacy_url: Option<String>,
 }
 
 impl ShopView {
     /// Of a configured shop.
     pub fn of(shop: &crate::config::Shop) -> Self {
         let contact = shop.reply_to.as_ref().unwrap_or(&shop.from).email.to_string();
-        Self { name: shop.name.clone(), url: shop.url.clone(), contact }
+        Self {
+            name: shop.name.clone(),
+            url: shop.url.clone(),
+            contact,
+            logo: shop.logo.clone(),
+            address: shop.address.clone(),
+            privacy_url: shop.privacy_url.clone(),
+        }
     }
 
     fn sample() -> Self {
@@ -36,6 +49,31 @@ impl ShopView {
             name: "Maison Exemple".to_owned(),
             url: "https://shop.example".to_owned(),
             contact: "service@shop.example".to_owned(),
+            logo: Some("https://shop.example/logo.png".to_owned()),
+            address: Some("12 rue de l’Exemple, 75002 Paris".to_owned()),
+            privacy_url: Some("https://shop.example/privacy".to_owned()),
+        }
+    }
+}
+
+/// In which direction a language is written. Tables need the sides by name: some mail programs know no `start` and `end`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Direction {
+    /// `ltr` or `rtl`.
+    pub direction: &'static str,
+    /// The side on which a line begins: `left` or `right`.
+    pub start: &'static str,
+    /// The side on which it ends.
+    pub end: &'static str,
+}
+
+impl Direction {
+    /// Of a language.
+    pub fn of(locale: &Locale) -> Self {
+        if locale.is_right_to_left() {
+            Self { direction: "rtl", start: "right", end: "left" }
+        } else {
+            Self { direction: "ltr", start: "left", end: "right" }
         }
     }
 }
@@ -44,6 +82,8 @@ impl ShopView {
 #[derive(Debug, Serialize)]
 pub struct SurveyInvitation {
     pub locale: String,
+    #[serde(flatten)]
+    pub direction: Direction,
     pub shop: ShopView,
     pub palette: Palette,
     pub first_name: Option<String>,
@@ -64,6 +104,8 @@ pub struct MailQuestion {
     pub answers: Vec<MailAnswer>,
     /// Whether the answers are the numbers of a scale, with words at its ends.
     pub scale: bool,
+    /// Whether the answers are words of any length, one below the other.
+    pub list: bool,
     pub low: String,
     pub high: String,
 }
@@ -90,6 +132,7 @@ impl View for SurveyInvitation {
         };
         Self {
             locale: locale.to_string(),
+            direction: Direction::of(locale),
             shop: ShopView::sample(),
             palette: Palette::of("#0b6b5c"),
             first_name: Some("Claire".to_owned()),
@@ -99,6 +142,7 @@ impl View for SurveyInvitation {
                 text: text.to_owned(),
                 answers: vec![answer(&words.yes, "yes"), answer(&words.no, "no")],
                 scale: false,
+                list: false,
                 low: String::new(),
                 high: String::new(),
             }),
@@ -112,6 +156,8 @@ impl View for SurveyInvitation {
 #[derive(Debug, Serialize)]
 pub struct Page<'a, V> {
     pub locale: &'a str,
+    #[serde(flatten)]
+    pub direction: Direction,
     pub words: &'a Words,
     /// The addresses of the stylesheets.
     pub styles: Vec<String>,
@@ -125,7 +171,8 @@ impl<'a, V: View> Page<'a, V> {
     /// A page around a sample.
     pub fn sample(locale: &'a Locale, words: &'a Words, page: &'a V) -> Self {
         let styles = vec!["/assets/page.css".to_owned()];
-        Self { locale: locale.as_str(), words, styles, shop: Some(ShopView::sample()), page }
+        let direction = Direction::of(locale);
+        Self { locale: locale.as_str(), direction, words, styles, shop: Some(ShopView::sample()), page }
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Words {
     pub send: String,
     pub use_of_answers: String,
     pub no_more_mails: String,
+    pub privacy: String,
     pub error_summary: String,
     pub error_missing: String,
     pub error_not_an_option: String,
