@@ -9,8 +9,10 @@ pub mod compose;
 pub mod decide;
 pub mod outbox;
 mod recorder;
+pub mod relay;
 pub mod sender;
 pub mod suppression;
+pub mod verdict;
 
 use std::collections::BTreeMap;
 
@@ -155,6 +157,7 @@ impl SendReport {
             let delivery = &shop.delivery;
             delivery.n_failed + delivery.n_unknown + delivery.settled.n_unknown > 0
                 || delivery.relay_fault.is_some()
+                || delivery.outage.is_some()
         })
     }
 }
@@ -192,7 +195,7 @@ pub async fn send(
             let n_decided = decided.n_queued + shop_report.n_skipped.values().sum::<u64>();
             db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
             transaction.commit().await?;
-            shop_report.delivery = sender::deliver(context, shop_id, shop, survey, stop).await?;
+            shop_report.delivery = sender::deliver(context, shop_id, shop, survey, None, false, stop).await?;
         }
         report.shops.push(shop_report);
     }

@@ -94,8 +94,12 @@ fn text(report: &SendReport, dry_run: bool) -> String {
     for shop in &report.shops {
         if shop.delivery.stopped {
             text.push_str(&format!("; {}: stopped when asked to", shop.shop));
+        } else if let Some(outage) = &shop.delivery.outage {
+            text.push_str(&format!("; {}: {outage}", shop.shop));
         } else if let Some(fault) = &shop.delivery.relay_fault {
             text.push_str(&format!("; {}: the relay was at fault: {fault}", shop.shop));
+        } else if shop.delivery.cap_reached {
+            text.push_str(&format!("; {}: as many as one run may send", shop.shop));
         } else if shop.delivery.window_closed {
             text.push_str(&format!("; {}: outside the send window", shop.shop));
         }
