@@ -274,10 +274,7 @@ impl Sender<'_> {
         {
             worn.close().await;
         }
-        let mut connection = match self.prepared(&composed).await {
-            Ok(connection) => connection,
-            Err(fault) => return self.failed(row, fault, started_at).await,
-        };
+        let Some(mut connection) = self.prepared(row, &composed, started_at).await? else { return Ok(()) };
         let is_ours = round.recorder.enter_data(row, &composed.message_id).await?;
         // Handed in before, so written by now.
         self.settle_last().await?;
@@ -343,44 +340,64 @@ impl Sender<'_> {
         }
     }
 
-    /// A connection over which the relay has said that it takes the message. One that the relay has closed since the last mail is
-    /// replaced, and nobody is to blame.
-    async fn prepared(&mut self, mail: &Composed) -> Result<Connection, Fault> {
-        let config = &self.round.context.config;
+    /// A connection over which the relay has said that it takes the message; `None`: it has not, and that is dealt with. A connection
+    /// that the relay has closed since the last mail is replaced, and nobody is to blame.
+    async fn prepared(
+        &mut self,
+        row: &Claimed,
+        mail: &Composed,
+        started_at: DateTime<Utc>,
+    ) -> anyhow::Result<Option<Connection>> {
         if let Some(mut connection) = self.connection.take() {
             match connection.prepare(&mail.envelope_from, &mail.envelope_to).await {
-                Ok(()) => return Ok(connection),
+                Ok(()) => return Ok(Some(connection)),
                 Err(fault) if is_closed_since(&fault) => {}
-                Err(fault) => return Err(fault),
+                Err(fault) => return self.failed(row, fault, started_at).await.map(|()| None),
             }
         }
         self.n_sent = 0;
-        let mut connection = Connection::open(&config.mail.transport, &config.outbox_dir()).await?;
-        connection.prepare(&mail.envelope_from, &mail.envelope_to).await?;
-        Ok(connection)
+        let Some(mut connection) = self.opened().await? else {
+            outbox::release(&self.round.context.pool, std::slice::from_ref(row), None).await?;
+            return Ok(None);
+        };
+        match connection.prepare(&mail.envelope_from, &mail.envelope_to).await {
+            Ok(()) => Ok(Some(connection)),
+            Err(fault) => self.failed(row, fault, started_at).await.map(|()| None),
+        }
+    }
+
+    /// A new connection, asked for until the round is over; the breaker sees to that when there is none. No mail has to do with it.
+    async fn opened(&self) -> anyhow::Result<Option<Connection>> {
+        let (round, config) = (self.round, &self.round.context.config);
+        while !round.is_over() {
+            let fault = match Connection::open(&config.mail.transport, &config.outbox_dir()).await {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(fault) => fault,
+            };
+            let standing = verdict::judge(&fault, None, round.context.clock.now()).relay;
+            round.hear(standing, &fault).await?;
+            if standing == Standing::TooMany {
+                break;
+            }
+        }
+        Ok(None)
     }
 
     /// What a fault means for the mail, and for the relay. The connection is gone with it.
     async fn failed(&mut self, row: &Claimed, fault: Fault, started_at: DateTime<Utc>) -> anyhow::Result<()> {
-        let round = self.round;
-        let Verdict { outcome, suppress, relay } =
-            verdict::judge(&fault, row.first_deferred_at, round.context.clock.now());
-        let text = format!("{}: {}", fault.phase.as_str(), fault.text);
-        // Before RCPT nothing was said about the row, and before MAIL nothing even depended on it.
-        let not_before = (fault.phase != Phase::Connect && fault.phase != Phase::Auth)
-            .then(|| round.context.clock.now() + RELAY_PAUSE);
+        let (round, now) = (self.round, self.round.context.clock.now());
+        let Verdict { outcome, suppress, relay } = verdict::judge(&fault, row.first_deferred_at, now);
         match outcome {
             Some(outcome) => {
-                self.hand_in(row, Outcome { outcome, fault: Some(fault), suppress }, started_at).await?;
+                let outcome = Outcome { outcome, fault: Some(fault.clone()), suppress };
+                self.hand_in(row, outcome, started_at).await?;
             }
-            None => outbox::release(&round.context.pool, std::slice::from_ref(row), not_before).await?,
+            None => {
+                let row = std::slice::from_ref(row);
+                outbox::release(&round.context.pool, row, Some(now + RELAY_PAUSE)).await?;
+            }
         }
-        match relay {
-            Standing::Works => round.relay_works().await,
-            Standing::TooMany => round.slow_down(&text).await,
-            Standing::Faulty => round.relay_failed(text, false).await,
-            Standing::Refuses => round.relay_failed(text, true).await,
-        }
+        round.hear(relay, &fault).await
     }
 
     /// Hands in what became of a mail, to be written before or with whatever this sender hands in next.
@@ -435,6 +452,17 @@ impl Round {
             relay::works(&self.context.pool, &self.relay).await?;
         }
         Ok(())
+    }
+
+    /// What a fault says about the relay.
+    async fn hear(&self, standing: Standing, fault: &Fault) -> anyhow::Result<()> {
+        let text = format!("{}: {}", fault.phase.as_str(), fault.text);
+        match standing {
+            Standing::Works => self.relay_works().await,
+            Standing::TooMany => self.slow_down(&text).await,
+            Standing::Faulty => self.relay_failed(text, false).await,
+            Standing::Refuses => self.relay_failed(text, true).await,
+        }
     }
 
     /// The relay's fault: too many of these in a row, or one refusal, end the round.

@@ -7,6 +7,7 @@ mod configuration;
 mod orders;
 mod response_files;
 mod invitations;
+mod delivery;
 mod kill;
 mod pages;
 mod jobs;
