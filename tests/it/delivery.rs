@@ -19,6 +19,7 @@ use crate::support::factories::{self, Order, at};
 use crate::support::on_own_runtime;
 use crate::support::program::{Program, shipped};
 use crate::support::scripted::{Behaviour, Scripted, Step};
+use crate::support::sink::Sink;
 
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -591,4 +592,64 @@ async fn all_instances_share_one_rate() {
     let n = n_taken.load(Ordering::Relaxed);
     assert!(n as f64 <= most, "{n} taken, {most:.1} allowed");
     assert!(n >= 50, "{n} taken in two seconds");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postfixs_sink_gets_every_mail_once() {
+    let Some(sink) = Sink::start(&[]) else { return };
+    let house = House::new().await;
+    house.many_orders(400).await;
+    let context = house.sending_to(sink.port, at(NOW), |mail, _| mail.max_connections = 8);
+    let delivery = send(&context).await.shops.remove(0).delivery;
+    assert_eq!((delivery.n_sent, delivery.relay_fault), (400, None));
+    let mut accepted = sink.accepted();
+    accepted.sort();
+    let expected: Vec<String> =
+        house.states().await.keys().map(|name| format!("{name}@customer.example")).collect();
+    assert_eq!(accepted, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_postfixs_sink_refuses_and_cuts_off_is_judged_by_the_table() {
+    use InvitationState::{Deferred, Failed, Queued, Unknown};
+    // How the sink behaves, whether the relay's breaker opens, and what becomes of mails that were tried.
+    for (options, opens, tried) in [
+        (["-f", "CONNECT"], true, Queued),
+        (["-f", "EHLO"], true, Queued),
+        (["-f", "MAIL"], true, Queued),
+        (["-f", "RCPT"], false, Failed),
+        (["-f", "DATA"], false, Failed),
+        (["-f", "."], false, Failed),
+        (["-r", "EHLO"], true, Queued),
+        (["-r", "MAIL"], true, Queued),
+        (["-r", "RCPT"], false, Deferred),
+        (["-r", "DATA"], false, Deferred),
+        (["-r", "."], false, Deferred),
+        (["-q", "EHLO"], true, Queued),
+        (["-q", "MAIL"], true, Queued),
+        (["-q", "RCPT"], true, Deferred),
+        (["-q", "DATA"], true, Deferred),
+        (["-q", "."], true, Unknown),
+    ] {
+        let Some(sink) = Sink::start(&options) else { return };
+        let house = House::new().await;
+        house.many_orders(30).await;
+        let context = house.sending_to(sink.port, at(NOW), |mail, _| mail.max_connections = 4);
+        let delivery = send(&context).await.shops.remove(0).delivery;
+        assert_eq!(delivery.outage.is_some(), opens, "{options:?}: {delivery:?}");
+        let states = house.states().await;
+        let n_tried = states.values().filter(|(state, attempts)| (*state, *attempts) == (tried, 1)).count();
+        let n_waiting = states.values().filter(|row| **row == (Queued, 0)).count();
+        if tried == Queued {
+            assert_eq!((n_tried, n_waiting), (0, 30), "{options:?}");
+        } else if opens {
+            // Five in a row, and what the other connections had in hand.
+            assert!((5..=8).contains(&n_tried) && n_tried + n_waiting == 30, "{options:?}: {states:?}");
+        } else {
+            assert_eq!((n_tried, n_waiting), (30, 0), "{options:?}");
+        }
+        let n_suppressed: i64 =
+            sqlx::query_scalar("select count(*) from suppression").fetch_one(house.pool()).await.unwrap();
+        assert_eq!(n_suppressed, 0, "{options:?}");
+    }
 }

@@ -15,6 +15,7 @@ pub mod factories;
 pub mod http;
 pub mod program;
 pub mod scripted;
+pub mod sink;
 pub mod smtp;
 
 /// A migrated database of a test's own. It is dropped with this value.
