@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check sqlx postgres
+.PHONY: help demo test soak check sqlx postgres postfix
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -15,7 +15,7 @@ demo: postgres ## The whole way with a made-up shop, then the pages to look at (
 	@$(CARGO) build
 	@$(CARGO) run --quiet -- demo $(ARGS)
 
-test: postgres ## All tests, and a list of what was skipped (ARGS goes to cargo test)
+test: postgres postfix ## All tests, and a list of what was skipped (ARGS goes to cargo test)
 	@scripts/test.sh $(ARGS)
 
 # Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
@@ -31,3 +31,7 @@ sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
 
 postgres:
 	@scripts/postgres.sh >/dev/null
+
+# Without it some tests are skipped, and say so.
+postfix:
+	@scripts/postfix.sh >/dev/null || true

@@ -149,13 +149,19 @@ create index bounce_received_idx on bounce (shop_id, received_at);
 create table relay (
     relay           text primary key, -- host:port
     n_faults        int not null default 0, -- in a row
+    failing_since   timestamptz, -- when the first of these was
     last_fault      text, -- without addresses
-    next_probe_at   timestamptz, -- the breaker is open until then, and one connection tries; null: it is closed
+    next_probe_at   timestamptz, -- the breaker is open, and then one connection tries one mail; null: it is closed
     probe_after     interval, -- the pause before the next probe; doubles with each that fails
-    rate_per_minute float8, -- what the relay turned out to take when it said "too many"; null: what jobs.toml says
+    rate_per_minute float8, -- what it was set to when the relay said "too many"; null: what jobs.toml says
+    full_rate       float8, -- what it was before, and grows back to
     rate_changed_at timestamptz, -- the database's clock, as for the tokens
-    tokens          float8 not null default 0, -- mails that may leave now
-    refilled_at     timestamptz not null default now()
+    tokens          float8 not null default 1, -- mails that may leave now
+    refilled_at     timestamptz not null default clock_timestamp(),
+    constraint relay_open_is_complete check (
+        (next_probe_at is null) = (probe_after is null) and (next_probe_at is null or failing_since is not null)
+    ),
+    constraint relay_rate_is_complete check (num_nulls(rate_per_minute, full_rate, rate_changed_at) in (0, 3))
 );
 
 -- Which database this is. A restored or copied one does not send until somebody says that it is the one (`afterword adopt`).

@@ -19,6 +19,7 @@ use chrono_tz::Tz;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::mail::dkim::Signer;
+use crate::mail::transport::Limits;
 use crate::survey::Survey;
 use crate::types::Locale;
 
@@ -141,6 +142,8 @@ pub struct Smtp {
     pub tls: Tls,
     /// User name and password, when the relay wants them.
     pub credentials: Option<Credentials>,
+    /// How long it may take; not in jobs.toml, where they would only be made worse.
+    pub limits: Limits,
 }
 
 /// User name and password at the relay.

@@ -20,6 +20,7 @@ use super::{
 use crate::jobs;
 use crate::mail::dkim::Signer;
 use crate::mail::templates::check_wording;
+use crate::mail::transport::Limits;
 use crate::nearest::{self, did_you_mean};
 use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
 use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
@@ -197,7 +198,8 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
             Some(host) => {
                 let tls = mail.tls.unwrap_or(Tls::Opportunistic);
                 let port = mail.port.unwrap_or(if tls == Tls::Implicit { 465 } else { 25 });
-                Some(Transport::Smtp(Smtp { host: text(host).to_owned(), port, tls, credentials }))
+                let (host, limits) = (text(host).to_owned(), Limits::default());
+                Some(Transport::Smtp(Smtp { host, port, tls, credentials, limits }))
             }
             None => {
                 problems.add(

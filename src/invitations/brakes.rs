@@ -6,7 +6,7 @@
 use std::fmt;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
+use sqlx::PgExecutor;
 
 use crate::config::Brakes;
 use crate::types::ShopId;
@@ -44,7 +44,7 @@ impl fmt::Display for Brake {
 /// # Errors
 /// When the database does not answer.
 pub async fn check(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     shop: ShopId,
     limits: &Brakes,
     resumed_at: Option<DateTime<Utc>>,
@@ -77,7 +77,7 @@ pub async fn check(
         since,
         LATEST,
     )
-    .fetch_one(pool)
+    .fetch_one(executor)
     .await?;
     let share = |n: i64, of: i64| n as f64 / of.max(1) as f64;
     let brakes = [

@@ -11,8 +11,10 @@ pub mod outbox;
 pub mod brakes;
 pub mod compose;
 mod recorder;
+pub mod relay;
 pub mod sender;
 pub mod suppression;
+pub mod verdict;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -162,6 +164,7 @@ impl SendReport {
             let delivery = &shop.delivery;
             delivery.n_failed + delivery.n_unknown + delivery.settled.n_unknown > 0
                 || delivery.relay_fault.is_some()
+                || delivery.outage.is_some()
         })
     }
 
@@ -179,6 +182,8 @@ pub struct Manner {
     pub dry_run: bool,
     /// The brakes look only at what happened since.
     pub resumed_at: Option<DateTime<Utc>>,
+    /// A relay that was at fault is tried now, whenever it would be its time.
+    pub probe_now: bool,
 }
 
 /// Decides about every due order and reminder of the survey, then delivers what is queued.
@@ -205,12 +210,11 @@ pub async fn send(
         if stop.is_cancelled() {
             break;
         }
-        let mut of_shop =
-            decide_and_settle(context, shop_id, shop, survey, asked_until, manner.dry_run).await?;
+        let mut of_shop = decide_and_settle(context, shop_id, shop, survey, asked_until, manner).await?;
         if !manner.dry_run {
             let settled = std::mem::take(&mut of_shop.delivery.settled);
-            of_shop.delivery =
-                sender::deliver(context, shop_id, shop, survey, manner.resumed_at, stop).await?;
+            let at_most = survey.max_per_run.map(u64::from);
+            of_shop.delivery = sender::deliver(context, shop_id, shop, survey, at_most, manner, stop).await?;
             of_shop.delivery.settled = settled;
         }
         report.shops.push(of_shop);
@@ -225,7 +229,7 @@ async fn decide_and_settle(
     shop: &Shop,
     survey: &Survey,
     asked_until: Option<DateTime<Utc>>,
-    dry_run: bool,
+    manner: Manner,
 ) -> anyhow::Result<ShopReport> {
     let mut report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
     let mut transaction = context.pool.begin().await?;
@@ -246,11 +250,15 @@ async fn decide_and_settle(
     report.first = decide::decide(&mut transaction, &terms).await?;
     report.reminders = decide::remind(&mut transaction, &terms).await?;
     report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
-    if dry_run {
+    if manner.dry_run {
+        let limits = &context.config.mail.brakes;
+        let brake = brakes::check(&mut *transaction, shop_id, limits, manner.resumed_at, now).await?;
+        report.delivery.brake = brake.map(|brake| brake.to_string());
         let is_open = sender::is_open(survey.send_window.as_ref(), now, shop.timezone);
         report.delivery.window_closed = !is_open;
         let given_up = &report.delivery.settled.given_up;
-        let left = Left { shop: shop_id, survey, before, given_up, is_open, now };
+        let is_braked = report.delivery.brake.is_some();
+        let left = Left { shop: shop_id, survey, before, given_up, is_open, is_braked, now };
         report.plan = plan::plan(&mut transaction, left).await?;
         transaction.rollback().await?;
     } else {

@@ -16,7 +16,6 @@ use futures_util::Stream;
 use serde::Serialize;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 
-use super::suppression::{self, SuppressionReason};
 use super::{InvitationState, Reason, decide};
 use crate::mail::transport::{Fault, Phase};
 use crate::process;
@@ -34,6 +33,10 @@ pub struct Claimed {
     pub fence: i64,
     pub wave: i16,
     pub attempts: i16,
+    /// When it was due: its place in the queue.
+    pub due: DateTime<Utc>,
+    /// When the relay first said "later" to it.
+    pub first_deferred_at: Option<DateTime<Utc>>,
     pub message_id: Option<String>,
     pub survey_version: SurveyVersionId,
     pub order: OrderId,
@@ -225,7 +228,10 @@ pub async fn claim(
            where i.shop_id = due.shop_id and i.invitation_id = due.invitation_id
              and o.shop_id = i.shop_id and o.order_id = i.order_id
              and c.shop_id = i.shop_id and c.customer_id = i.customer_id
-           returning i.invitation_id as "invitation: InvitationId", i.fence, i.wave, i.attempts, i.message_id,
+           returning i.invitation_id as "invitation: InvitationId", i.fence, i.wave, i.attempts, i.message_id, i.next_attempt_at,
+               (select min(a.started_at) from attempt a
+                where i.attempts > 0 and a.shop_id = i.shop_id and a.invitation_id = i.invitation_id
+                  and a.outcome = 'deferred') as first_deferred_at,
                i.survey_version_id as "survey_version: SurveyVersionId", i.order_id as "order: OrderId",
                i.customer_id as "customer: CustomerId", o.external_id, o.ordered_at, o.locale, c.first_name,
                c.email as "email!""#,
@@ -245,6 +251,8 @@ pub async fn claim(
             fence: row.fence,
             wave: row.wave,
             attempts: row.attempts,
+            due: row.next_attempt_at,
+            first_deferred_at: row.first_deferred_at,
             message_id: row.message_id,
             survey_version: row.survey_version,
             order: row.order,
@@ -257,7 +265,7 @@ pub async fn claim(
         })
         .collect();
     // `returning` keeps no order; first due, first mailed.
-    claimed.sort_by_key(|row| row.invitation);
+    claimed.sort_by_key(|row| (row.due, row.invitation));
     Ok(claimed)
 }
 
@@ -276,18 +284,66 @@ pub async fn n_waiting(pool: &PgPool, shop: ShopId, survey: &Survey) -> sqlx::Re
     Ok(u64::try_from(n).unwrap_or_default())
 }
 
-/// Puts a claimed row back as it was: no try was made, or the fault was the relay's and not this mail's.
+/// Whether a mail of a survey is to be sent now.
 ///
 /// # Errors
-/// When the database does not answer; the lease then frees the row.
-pub async fn release(pool: &PgPool, row: &Claimed, due: DateTime<Utc>) -> anyhow::Result<()> {
+/// When the database does not answer.
+pub async fn is_due(pool: &PgPool, shop: ShopId, survey: &Survey, now: DateTime<Utc>) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists(
+               select from invitation
+               where shop_id = $1 and survey = $2 and state in ('queued', 'deferred') and next_attempt_at <= $3
+           ) as "is_due!""#,
+        shop.0,
+        survey.key,
+        now,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// How many mails relays took since a moment, for these shops.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn n_sent_since(pool: &PgPool, shops: &[i32], since: DateTime<Utc>) -> sqlx::Result<f64> {
+    sqlx::query_scalar!(
+        r#"select count(*)::float8 as "n!" from attempt
+           where shop_id = any($1) and started_at >= $2 and outcome = 'sent'"#,
+        shops,
+        since,
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Puts claimed rows back as they were: no try was made, or the fault was the relay's and not these mails'. They keep their places in
+/// the queue, unless they are to wait until a later moment.
+///
+/// # Errors
+/// When the database does not answer; the lease then frees the rows.
+pub async fn release(
+    pool: &PgPool,
+    rows: &[Claimed],
+    not_before: Option<DateTime<Utc>>,
+) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let shops: Vec<i32> = rows.iter().map(|row| row.shop.0).collect();
+    let invitations: Vec<i64> = rows.iter().map(|row| row.invitation.0).collect();
+    let fences: Vec<i64> = rows.iter().map(|row| row.fence).collect();
     sqlx::query!(
-        "update invitation set state = 'queued', claimed_by = null, lease_until = null, next_attempt_at = $4
-         where shop_id = $1 and invitation_id = $2 and fence = $3 and state = 'claimed'",
-        row.shop.0,
-        row.invitation.0,
-        row.fence,
-        due,
+        "update invitation i
+         set state = 'queued', claimed_by = null, lease_until = null, next_attempt_at = greatest(i.next_attempt_at, $4)
+         from unnest($1::int[], $2::bigint[], $3::bigint[]) as held (shop_id, invitation_id, fence)
+         where i.shop_id = held.shop_id and i.invitation_id = held.invitation_id and i.fence = held.fence
+           -- As text, so that the rows are found by their key: the index of the outbox fits too, and is as long as the queue.
+           and i.state::text = 'claimed'",
+        &shops,
+        &invitations,
+        &fences,
+        not_before,
     )
     .execute(pool)
     .await?;
@@ -347,55 +403,51 @@ pub struct Try {
     pub remind_at: Option<DateTime<Utc>>,
 }
 
-/// Says that the final dots of these rows are about to be written, with the Message-ID of each. Comes back with those that are still
-/// ours: of the others nothing may be sent.
-///
-/// # Errors
-/// When the database does not answer; then nothing may be sent.
-pub async fn enter_data(
-    conn: &mut PgConnection,
-    rows: &[(&Claimed, &str)],
-) -> sqlx::Result<HashSet<InvitationId>> {
-    let column = |of: fn(&Claimed) -> i64| rows.iter().map(|(row, _)| of(row)).collect::<Vec<_>>();
-    let shops: Vec<i32> = rows.iter().map(|(row, _)| row.shop.0).collect();
-    let message_ids: Vec<String> = rows.iter().map(|(_, message_id)| (*message_id).to_owned()).collect();
-    let ours = sqlx::query_scalar!(
-        r#"update invitation i set state = 'in_data', message_id = coalesce(i.message_id, entering.message_id)
-           from unnest($1::int[], $2::bigint[], $3::bigint[], $4::text[]) as entering (shop_id, invitation_id, fence, message_id)
-           where i.shop_id = entering.shop_id and i.invitation_id = entering.invitation_id and i.fence = entering.fence
-             -- As text, so that the rows are found by their key: the index of the outbox fits too, and is as long as the queue.
-             and i.state::text = 'claimed'
-           returning i.invitation_id as "id: InvitationId""#,
-        &shops,
-        &column(|row| row.invitation.0),
-        &column(|row| row.fence),
-        &message_ids,
-    )
-    .fetch_all(conn)
-    .await?;
-    Ok(ours.into_iter().collect())
+/// What has to be durable about a row.
+#[derive(Debug, Clone)]
+pub enum Record {
+    /// Its final dot is about to be written; with the Message-ID.
+    InData(String),
+    /// A try has ended.
+    Ended(Try),
 }
 
-/// Writes what became of tries. Comes back with those whose rows were still ours; of the others somebody else's word stands.
+/// Writes entries, a row each, in one statement that is a transaction of its own. Comes back with the rows that are still ours: of the
+/// others nothing may be sent, or somebody else's word stands. The same entries may be written again, when nobody heard what became of
+/// the first time.
 ///
 /// # Errors
-/// When the database does not answer; the caller tries again, because only this tells what the relay said.
-pub async fn finish(
+/// When the database does not answer; then nothing may be sent, and what ended is to be written again, because only this tells what the
+/// relay said.
+pub async fn record(
     conn: &mut PgConnection,
-    rows: &[(&Claimed, &Try)],
+    entries: &[(Claimed, Record)],
 ) -> sqlx::Result<HashSet<InvitationId>> {
-    let shops: Vec<i32> = rows.iter().map(|(row, _)| row.shop.0).collect();
-    let invitations: Vec<i64> = rows.iter().map(|(row, _)| row.invitation.0).collect();
-    let fences: Vec<i64> = rows.iter().map(|(row, _)| row.fence).collect();
-    let attempts: Vec<i16> = rows.iter().map(|(row, _)| row.attempts + 1).collect();
+    let (mut entering, mut ended) = (Vec::new(), Vec::new());
+    for (row, entry) in entries {
+        match entry {
+            Record::InData(message_id) => entering.push((row, message_id.clone())),
+            Record::Ended(tried) => ended.push((row, tried)),
+        }
+    }
+    let entering_shops: Vec<i32> = entering.iter().map(|(row, _)| row.shop.0).collect();
+    let entering_invitations: Vec<i64> = entering.iter().map(|(row, _)| row.invitation.0).collect();
+    let entering_fences: Vec<i64> = entering.iter().map(|(row, _)| row.fence).collect();
+    let message_ids: Vec<String> = entering.into_iter().map(|(_, message_id)| message_id).collect();
+
+    let shops: Vec<i32> = ended.iter().map(|(row, _)| row.shop.0).collect();
+    let invitations: Vec<i64> = ended.iter().map(|(row, _)| row.invitation.0).collect();
+    let fences: Vec<i64> = ended.iter().map(|(row, _)| row.fence).collect();
+    let attempts: Vec<i16> = ended.iter().map(|(row, _)| row.attempts + 1).collect();
     let outcomes: Vec<String> =
-        rows.iter().map(|(_, tried)| tried.outcome.outcome.as_str().to_owned()).collect();
-    let started: Vec<DateTime<Utc>> = rows.iter().map(|(_, tried)| tried.started_at).collect();
-    let ended: Vec<DateTime<Utc>> = rows.iter().map(|(_, tried)| tried.ended_at).collect();
+        ended.iter().map(|(_, tried)| tried.outcome.outcome.as_str().to_owned()).collect();
+    let suppress: Vec<bool> = ended.iter().map(|(_, tried)| tried.outcome.suppress).collect();
+    let started: Vec<DateTime<Utc>> = ended.iter().map(|(_, tried)| tried.started_at).collect();
+    let ended_at: Vec<DateTime<Utc>> = ended.iter().map(|(_, tried)| tried.ended_at).collect();
     let due: Vec<DateTime<Utc>> =
-        rows.iter().map(|(row, tried)| tried.ended_at + backoff(row.attempts + 1)).collect();
-    let remind: Vec<Option<DateTime<Utc>>> = rows.iter().map(|(_, tried)| tried.remind_at).collect();
-    let faults = || rows.iter().map(|(_, tried)| tried.outcome.fault.as_ref());
+        ended.iter().map(|(row, tried)| tried.ended_at + backoff(row.attempts + 1)).collect();
+    let remind: Vec<Option<DateTime<Utc>>> = ended.iter().map(|(_, tried)| tried.remind_at).collect();
+    let faults = || ended.iter().map(|(_, tried)| tried.outcome.fault.as_ref());
     let replies = || faults().map(|fault| fault.and_then(|fault| fault.reply.as_ref()));
     let phases: Vec<String> =
         faults().map(|fault| fault.map_or(Phase::Final, |fault| fault.phase).as_str().to_owned()).collect();
@@ -407,14 +459,19 @@ pub async fn finish(
     let texts: Vec<String> =
         faults().map(|fault| fault.map_or("accepted", |fault| fault.text.as_str()).to_owned()).collect();
     let ours = sqlx::query_file_scalar!(
-        "src/invitations/finish.sql",
+        "src/invitations/record.sql",
+        &entering_shops,
+        &entering_invitations,
+        &entering_fences,
+        &message_ids,
         &shops,
         &invitations,
         &fences,
         &attempts,
         &outcomes,
+        &suppress,
         &due,
-        &ended,
+        &ended_at,
         &started,
         &phases,
         &codes as &[Option<i16>],
@@ -422,15 +479,9 @@ pub async fn finish(
         &texts,
         &remind as &[Option<DateTime<Utc>>],
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
-    let ours: HashSet<InvitationId> = ours.into_iter().collect();
-    for (row, tried) in
-        rows.iter().filter(|(row, tried)| tried.outcome.suppress && ours.contains(&row.invitation))
-    {
-        suppression::add(conn, row.shop, row.customer, SuppressionReason::Bounced, tried.ended_at).await?;
-    }
-    Ok(ours)
+    Ok(ours.into_iter().collect())
 }
 
 /// The wait after the n-th try: 5, 15, 30 minutes, then doubling up to 4 hours.

@@ -40,6 +40,8 @@ pub enum Action {
 pub enum Wait {
     /// The shop's hours.
     SendWindow,
+    /// Somebody to look, because a brake is pulled.
+    Brake,
     /// The run's cap was reached before.
     MaxPerRun,
     /// Its next try, or its order's delivery, is later.
@@ -56,6 +58,7 @@ pub struct Left<'a> {
     /// Those they gave up.
     pub given_up: &'a [InvitationId],
     pub is_open: bool,
+    pub is_braked: bool,
     pub now: DateTime<Utc>,
 }
 
@@ -99,6 +102,7 @@ pub async fn plan(conn: &mut PgConnection, left: Left<'_>) -> sqlx::Result<Vec<P
             (_, Some(reason)) => Action::GiveUp { reason },
             (..) if row.next_attempt_at > left.now => Action::Wait { why: Wait::NextAttempt },
             (..) if !left.is_open => Action::Wait { why: Wait::SendWindow },
+            (..) if left.is_braked => Action::Wait { why: Wait::Brake },
             (..) if room == 0 => Action::Wait { why: Wait::MaxPerRun },
             (..) => {
                 room -= 1;
@@ -116,6 +120,7 @@ impl Action {
         match self {
             Self::Mail => "mail".to_owned(),
             Self::Wait { why: Wait::SendWindow } => "mail later, inside the send window".to_owned(),
+            Self::Wait { why: Wait::Brake } => "mail after somebody has looked".to_owned(),
             Self::Wait { why: Wait::MaxPerRun } => {
                 "mail in a later run, this one's cap is reached".to_owned()
             }

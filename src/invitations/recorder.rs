@@ -1,19 +1,26 @@
-//! Many small commits become few: the senders hand in what has to be durable, one task writes what came together, in one transaction,
-//! and every sender hears when its own is committed.
+//! Many small commits become few: the senders hand in what has to be durable, one task writes what came together, in one statement, over
+//! a connection of its own, and every sender hears when its own is committed.
 //!
-//! No timer: while one transaction is being committed, the next ones gather. A sender waits for its answer, so nothing is sent that was
-//! not committed, and nothing is told that was not written.
+//! No timer: while one statement is being committed, the next entries gather. What is handed in first is written first, or at the same
+//! time; so a sender that has handed in what became of a mail may go on, and need only wait before the final dot of its next.
+//!
+//! When the database is away, the task connects anew and writes the same again, for a minute: only we know what the relay said. Should it
+//! stay away, nothing is written any more and everybody hears so; rows in `in_data` become unknown, which is then true.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
-use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tokio::sync::{mpsc, oneshot};
 
-use super::outbox::{self, Claimed, Try};
+use super::outbox::{self, Claimed, Record, Try};
 
-/// How many entries one transaction takes at most.
+/// How many entries one statement takes at most.
 const AT_ONCE: usize = 200;
+/// Waits between the tries to write, in milliseconds: a minute altogether.
+const WAITS: [u64; 8] = [50, 500, 1_000, 2_000, 4_000, 8_000, 15_000, 30_000];
 
 /// Where the senders hand in. When the last one is dropped, the task ends.
 #[derive(Clone)]
@@ -21,26 +28,30 @@ pub struct Recorder(mpsc::Sender<Request>);
 
 struct Request {
     row: Claimed,
-    entry: Entry,
-    answer: oneshot::Sender<Result<bool, Arc<sqlx::Error>>>,
+    entry: Record,
+    answer: oneshot::Sender<Answer>,
 }
 
-enum Entry {
-    /// The final dot is about to be written; with the Message-ID.
-    InData(String),
-    Ended(Try),
+type Answer = Result<bool, Arc<sqlx::Error>>;
+
+/// An entry that was handed in.
+pub struct Handed(oneshot::Receiver<Answer>);
+
+impl Handed {
+    /// Waits until the entry is committed. `false`: the row was taken away from us, and the other's word stands.
+    ///
+    /// # Errors
+    /// When the database stayed away.
+    pub async fn written(self) -> anyhow::Result<bool> {
+        self.0.await.map_err(|_| anyhow!("the recorder has ended"))?.map_err(anyhow::Error::from)
+    }
 }
 
 impl Recorder {
-    /// Starts the task.
-    pub fn start(pool: PgPool) -> Self {
-        let (requests, mut received) = mpsc::channel(AT_ONCE);
-        tokio::spawn(async move {
-            let mut batch = Vec::with_capacity(AT_ONCE);
-            while received.recv_many(&mut batch, AT_ONCE).await > 0 {
-                write(&pool, std::mem::take(&mut batch)).await;
-            }
-        });
+    /// Starts the task, which connects as this pool does.
+    pub fn start(pool: &PgPool) -> Self {
+        let (requests, received) = mpsc::channel(AT_ONCE);
+        tokio::spawn(write_all(pool.connect_options(), received));
         Self(requests)
     }
 
@@ -49,46 +60,84 @@ impl Recorder {
     /// # Errors
     /// When the database does not answer; then nothing may be sent.
     pub async fn enter_data(&self, row: &Claimed, message_id: &str) -> anyhow::Result<bool> {
-        self.ask(row, Entry::InData(message_id.to_owned())).await
+        self.hand_in(row, Record::InData(message_id.to_owned())).await?.written().await
     }
 
-    /// Writes what became of a try. `false`: the row was taken away from us meanwhile, and the other's word stands.
+    /// Hands in what became of a try.
     ///
     /// # Errors
-    /// When the database does not answer; the caller tries again.
-    pub async fn finish(&self, row: &Claimed, tried: &Try) -> anyhow::Result<bool> {
-        self.ask(row, Entry::Ended(tried.clone())).await
+    /// When the task has ended, which only a panic explains.
+    pub async fn ended(&self, row: &Claimed, tried: Try) -> anyhow::Result<Handed> {
+        self.hand_in(row, Record::Ended(tried)).await
     }
 
-    async fn ask(&self, row: &Claimed, entry: Entry) -> anyhow::Result<bool> {
+    async fn hand_in(&self, row: &Claimed, entry: Record) -> anyhow::Result<Handed> {
         let (answer, answered) = oneshot::channel();
-        let gone = || anyhow!("the recorder has ended");
-        self.0.send(Request { row: row.clone(), entry, answer }).await.map_err(|_| gone())?;
-        answered.await.map_err(|_| gone())?.map_err(anyhow::Error::from)
+        let request = Request { row: row.clone(), entry, answer };
+        self.0.send(request).await.map_err(|_| anyhow!("the recorder has ended"))?;
+        Ok(Handed(answered))
     }
 }
 
-async fn write(pool: &PgPool, batch: Vec<Request>) {
-    let written = try_write(pool, &batch).await.map_err(Arc::new);
-    for (n, request) in batch.into_iter().enumerate() {
-        let answer = written.as_ref().map(|ours| ours[n]).map_err(Arc::clone);
-        // A sender that no longer listens has ended, and its row tells the rest.
-        let _ = request.answer.send(answer);
-    }
-}
-
-/// Whether each entry was written, in the order of the batch.
-async fn try_write(pool: &PgPool, batch: &[Request]) -> sqlx::Result<Vec<bool>> {
-    let (mut entering, mut ended) = (Vec::new(), Vec::new());
-    for Request { row, entry, .. } in batch {
-        match entry {
-            Entry::InData(message_id) => entering.push((row, message_id.as_str())),
-            Entry::Ended(tried) => ended.push((row, tried)),
+async fn write_all(options: Arc<PgConnectOptions>, mut received: mpsc::Receiver<Request>) {
+    let mut connection = None;
+    let mut lost: Option<Arc<sqlx::Error>> = None;
+    let mut batch = Vec::with_capacity(AT_ONCE);
+    while received.recv_many(&mut batch, AT_ONCE).await > 0 {
+        let (answers, entries): (Vec<_>, Vec<_>) =
+            batch.drain(..).map(|request| (request.answer, (request.row, request.entry))).unzip();
+        // What could not be written has left its row in `in_data`; another row of the same sender must not get there too.
+        let written = match &lost {
+            Some(error) => Err(Arc::clone(error)),
+            None => write(&options, &mut connection, &entries).await.map_err(Arc::new),
+        };
+        if let Err(error) = &written {
+            lost.get_or_insert_with(|| Arc::clone(error));
+        }
+        for (answer, (row, _)) in answers.into_iter().zip(&entries) {
+            let ours = written.as_ref().map(|ours| ours.contains(&row.invitation)).map_err(Arc::clone);
+            // A sender that no longer listens has ended, and its row tells the rest.
+            let _ = answer.send(ours);
         }
     }
-    let mut transaction = pool.begin().await?;
-    let mut ours = outbox::enter_data(&mut transaction, &entering).await?;
-    ours.extend(outbox::finish(&mut transaction, &ended).await?);
-    transaction.commit().await?;
-    Ok(batch.iter().map(|request| ours.contains(&request.row.invitation)).collect())
+    if let Some(connection) = connection {
+        // Everything is written; a database that does not take leave is not worth a word.
+        PgConnection::close(connection).await.ok();
+    }
+}
+
+/// Writes a batch, again and again while the database is away.
+async fn write(
+    options: &PgConnectOptions,
+    connection: &mut Option<PgConnection>,
+    entries: &[(Claimed, Record)],
+) -> sqlx::Result<std::collections::HashSet<crate::types::InvitationId>> {
+    let mut waits = WAITS.into_iter();
+    loop {
+        let error = match try_write(options, connection, entries).await {
+            Ok(ours) => return Ok(ours),
+            Err(error) => error,
+        };
+        // It may be broken, or in the middle of something.
+        *connection = None;
+        let Some(wait) = waits.next() else { return Err(error) };
+        tracing::warn!(
+            "what became of {} mails cannot be written; trying again: {}",
+            entries.len(),
+            crate::masked::reason(&error.into())
+        );
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+    }
+}
+
+async fn try_write(
+    options: &PgConnectOptions,
+    connection: &mut Option<PgConnection>,
+    entries: &[(Claimed, Record)],
+) -> sqlx::Result<std::collections::HashSet<crate::types::InvitationId>> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => connection.insert(options.connect().await?),
+    };
+    outbox::record(connection, entries).await
 }

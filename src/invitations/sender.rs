@@ -1,27 +1,28 @@
 //! From queued rows to mails: one claimer, several senders, each with a connection of its own.
 //!
-//! A sender commits `in_data` before the final dot and the outcome after it, so a kill leaves at most one unknown mail per connection.
-//! A fault of the relay is not held against the recipient: the row goes back to the queue, and after [`RELAY_FAULTS`] in a row the run
-//! ends. When asked to stop, the senders finish the mail in their hands; what was claimed and not begun goes back.
+//! A sender commits `in_data` before the final dot, and hands in the outcome after it; before it writes the next final dot, that outcome is
+//! committed. So a kill leaves at most one unknown mail per connection. A fault of the relay is not held against the recipient
+//! ([`verdict`]), and too many of them open the relay's breaker, which ends the round ([`relay`]). When asked to stop, the senders finish
+//! the mail in their hands; what was claimed and not begun goes back to its place.
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
+use super::Manner;
 use super::brakes;
 use super::compose::{self, ComposeError, Composed, Facts, Letterhead};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
-use super::recorder::Recorder;
+use super::recorder::{Handed, Recorder};
+use super::relay::{self, Admission, Outage};
+use super::verdict::{self, Standing, Verdict};
 use crate::config::Shop;
 use crate::context::Context;
 use crate::mail::transport::{Connection, Fault, Phase};
@@ -29,12 +30,11 @@ use crate::process;
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
 use crate::types::{ShopId, SurveyVersionId};
 
-/// So many relay faults in a row end the run; the next one tries again.
-const RELAY_FAULTS: u32 = 5;
-/// After so many tries, about 72 hours, a deferred mail is given up.
-const MAX_ATTEMPTS: i16 = 22;
-/// How long a row waits after a fault of the relay.
+/// How long a row waits after the relay did not take even its sender, so that another row is tried first: it might be this one's fault
+/// after all.
 const RELAY_PAUSE: TimeDelta = TimeDelta::minutes(1);
+/// So many rows wait in each sender's hands, so that nobody is idle while the next are claimed.
+const ROWS_AHEAD: usize = 4;
 
 /// What became of the mails of one run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -53,8 +53,12 @@ pub struct Delivery {
     pub window_closed: bool,
     /// Why the job is not to go on until somebody has looked.
     pub brake: Option<String>,
+    /// Whether the run ended because it had sent as many as it may, and others are due.
+    pub cap_reached: bool,
     /// What the relay did wrong last; the mails in hand went back to the queue.
     pub relay_fault: Option<String>,
+    /// Why nothing more is sent for now, when the relay does not work.
+    pub outage: Option<Outage>,
 }
 
 /// What the senders share.
@@ -65,12 +69,25 @@ struct Round {
     survey: Survey,
     questionnaires: tokio::sync::Mutex<HashMap<SurveyVersionId, Arc<Questionnaire>>>,
     delivery: Mutex<Delivery>,
-    relay_faults: AtomicU32,
     recorder: Recorder,
+    /// The relay's name in the table.
+    relay: String,
+    /// Whether there were faults that the next success has to clear.
+    has_faults: AtomicBool,
+    /// Whether one mail is tried to see whether the relay works again.
+    is_probe: AtomicBool,
+    /// Whether the relay takes less than jobs.toml says.
+    is_slowed: AtomicBool,
+    /// Rows that were claimed and not begun when the round ended.
+    left_over: Mutex<Vec<Claimed>>,
+    /// The brakes look only at what happened since.
+    resumed_at: Option<DateTime<Utc>>,
     stop: CancellationToken,
 }
 
-/// Mails what is queued and due, inside the send window, until nothing is left, the relay fails, or `stop` is asked for.
+/// Mails what is queued and due, inside the send window, until nothing is left, `at_most` mails were taken up, the relay fails, a brake
+/// is pulled, or `stop` is asked for. While the relay's breaker is open nothing is mailed, but for a probe when its time has come, or when
+/// somebody asks for one.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -79,9 +96,13 @@ pub async fn deliver(
     shop_id: ShopId,
     shop: &Shop,
     survey: &Survey,
-    resumed_at: Option<DateTime<Utc>>,
+    at_most: Option<u64>,
+    manner: Manner,
     stop: &CancellationToken,
 ) -> anyhow::Result<Delivery> {
+    let pool = &context.pool;
+    let relay = relay::name(&context.config.mail.transport);
+    let known = relay::admit(pool, &relay, manner.probe_now, context.clock.now()).await?;
     let round = Arc::new(Round {
         context: context.clone(),
         shop_id,
@@ -89,21 +110,58 @@ pub async fn deliver(
         survey: survey.clone(),
         questionnaires: tokio::sync::Mutex::default(),
         delivery: Mutex::default(),
-        relay_faults: AtomicU32::new(0),
-        recorder: Recorder::start(context.pool.clone()),
+        recorder: Recorder::start(pool),
+        relay,
+        has_faults: AtomicBool::new(known.has_faults),
+        is_probe: AtomicBool::new(false),
+        is_slowed: AtomicBool::new(known.is_slowed),
+        left_over: Mutex::default(),
+        resumed_at: manner.resumed_at,
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
     let n_senders = context.config.mail.max_connections;
-    let (rows, received) = mpsc::channel(n_senders);
+    let mut left = at_most.unwrap_or(u64::MAX);
+    match known.admission {
+        Admission::Open => left -= send_claimed(&round, n_senders, left).await?,
+        Admission::Probe => {
+            round.is_probe.store(true, Ordering::Relaxed);
+            // A mail that never came to the relay proves nothing; then another is tried.
+            while round.has_faults.load(Ordering::Relaxed) && left > 0 && !round.is_over() {
+                let n = send_claimed(&round, 1, 1).await?;
+                left -= n;
+                if n == 0 {
+                    break;
+                }
+            }
+            round.is_probe.store(false, Ordering::Relaxed);
+            if !round.has_faults.load(Ordering::Relaxed) && !round.is_over() {
+                left -= send_claimed(&round, n_senders, left).await?;
+            }
+        }
+        Admission::Closed(outage) => round.count(|delivery| delivery.outage = Some(outage)),
+    }
+    // The last mails of the round count, too.
+    round.look_at_brakes().await?;
+    let mut delivery = round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let now = context.clock.now();
+    delivery.cap_reached = left == 0 && outbox::is_due(pool, shop_id, survey, now).await?;
+    delivery.n_waiting = outbox::n_waiting(pool, shop_id, survey).await?;
+    delivery.stopped = stop.is_cancelled();
+    Ok(delivery)
+}
+
+/// Claims and sends, over so many connections and so many mails at most. Comes back with how many were taken up.
+async fn send_claimed(round: &Arc<Round>, n_senders: usize, at_most: u64) -> anyhow::Result<u64> {
+    let (rows, received) = mpsc::channel(n_senders * ROWS_AHEAD);
     let received = Arc::new(tokio::sync::Mutex::new(received));
     let mut senders = JoinSet::new();
     for _ in 0..n_senders {
-        senders.spawn(send_rows(Arc::clone(&round), Arc::clone(&received)));
+        senders.spawn(send_rows(Arc::clone(round), Arc::clone(&received)));
     }
     // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
     drop(received);
-    let claimed = claim_rows(&round, resumed_at, rows).await;
+    let claimed = claim_rows(round, rows, at_most).await;
     // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
     let mut failed = None;
     while let Some(ended) = senders.join_next().await {
@@ -111,227 +169,356 @@ pub async fn deliver(
             failed.get_or_insert(error);
         }
     }
-    claimed?;
+    let left_over = std::mem::take(&mut *round.left_over.lock().unwrap_or_else(PoisonError::into_inner));
+    let released = outbox::release(&round.context.pool, &left_over, None).await;
+    let n_claimed = claimed?;
     if let Some(error) = failed {
         return Err(error);
     }
-    // The last mails of the round count, too.
-    look_at_brakes(&round, resumed_at).await?;
-    let mut delivery = round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    delivery.n_waiting = outbox::n_waiting(&context.pool, shop_id, survey).await?;
-    delivery.stopped = stop.is_cancelled();
-    Ok(delivery)
+    released?;
+    Ok(n_claimed - left_over.len() as u64)
 }
 
-/// Claims batch after batch and hands the rows out.
-async fn claim_rows(
-    round: &Round,
-    resumed_at: Option<DateTime<Utc>>,
-    rows: mpsc::Sender<Claimed>,
-) -> anyhow::Result<()> {
-    let rate = round.context.config.mail.rate_per_minute;
-    let mut pace = pace(rate);
-    // Not more than a minute's work, so that no lease runs out while its row waits for its turn.
-    let at_once = rate.map_or(outbox::BATCH, |rate| outbox::BATCH.min(rate.get().into()));
-    let owner = process::name();
+/// Claims batch after batch and hands the rows out, up to so many. Comes back with how many it claimed.
+async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) -> anyhow::Result<u64> {
     let pool = &round.context.pool;
-    while !round.stop.is_cancelled() {
+    let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
+    let owner = process::name();
+    let mut n_claimed = 0;
+    while !round.is_over() && n_claimed < at_most {
         let now = round.context.clock.now();
         if !is_open(round.survey.send_window.as_ref(), now, round.shop.timezone) {
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        if look_at_brakes(round, resumed_at).await? {
+        if round.look_at_brakes().await? {
             break;
         }
-        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, at_once).await?;
+        let mut n = outbox::BATCH.min(i64::try_from(at_most - n_claimed).unwrap_or(i64::MAX));
+        let was_slowed = round.is_slowed.load(Ordering::Relaxed);
+        let is_limited = was_slowed || limit.is_some();
+        if is_limited {
+            let taken = relay::take(pool, &round.relay, limit, n).await?;
+            round.is_slowed.store(taken.is_slowed, Ordering::Relaxed);
+            if taken.n == 0 {
+                // Whoever asks us to stop does not wait for the next mail's turn.
+                tokio::select! {
+                    () = tokio::time::sleep(taken.wait) => {}
+                    () = round.stop.cancelled() => {}
+                }
+                continue;
+            }
+            n = taken.n;
+        }
+        let batch = outbox::claim(pool, round.shop_id, &round.survey, owner, now, n).await?;
+        let found = i64::try_from(batch.len()).unwrap_or(i64::MAX);
+        if is_limited && found < n {
+            relay::give_back(pool, &round.relay, n - found).await?;
+        }
         if batch.is_empty() {
             break;
         }
-        for row in batch {
-            if let Some(pace) = &mut pace {
-                // Whoever asks us to stop does not wait for the next mail's turn.
-                tokio::select! {
-                    _ = pace.tick() => {}
-                    () = round.stop.cancelled() => {}
-                }
+        n_claimed += batch.len() as u64;
+        let mut batch = batch.into_iter();
+        while let Some(row) = batch.next() {
+            // When the relay says "too many", the rest of a batch is too many, too.
+            let is_slower = round.is_slowed.load(Ordering::Relaxed) && !was_slowed && !is_limited;
+            if round.is_over() || is_slower {
+                let rest: Vec<Claimed> = std::iter::once(row).chain(batch).collect();
+                outbox::release(pool, &rest, None).await?;
+                n_claimed -= rest.len() as u64;
+                break;
             }
-            // A sender that ended with an error no longer takes rows; then this row goes back like those after a stop.
-            if round.stop.is_cancelled() || rows.send(row.clone()).await.is_err() {
-                outbox::release(pool, &row, now).await?;
+            if let Err(mpsc::error::SendError(row)) = rows.send(row).await {
+                // Every sender has ended with an error.
+                let rest: Vec<Claimed> = std::iter::once(row).chain(batch).collect();
+                outbox::release(pool, &rest, None).await?;
+                return Ok(n_claimed - rest.len() as u64);
             }
         }
     }
-    Ok(())
+    Ok(n_claimed)
 }
 
-/// Whether the job is to stop until somebody has looked.
-async fn look_at_brakes(round: &Round, resumed_at: Option<DateTime<Utc>>) -> sqlx::Result<bool> {
-    let Context { config, pool, clock, .. } = &round.context;
-    let brake = brakes::check(pool, round.shop_id, &config.mail.brakes, resumed_at, clock.now()).await?;
-    let is_pulled = brake.is_some();
-    round.count(|delivery| delivery.brake = brake.map(|brake| brake.to_string()));
-    Ok(is_pulled)
-}
-
-/// The turns of the mails when there is a limit. A turn that was missed is not made up for: a relay counts bursts, too.
-fn pace(rate_per_minute: Option<NonZeroU32>) -> Option<Interval> {
-    let mut pace = tokio::time::interval(Duration::from_secs(60) / rate_per_minute?.get());
-    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    Some(pace)
-}
-
-/// One sender: takes rows until there are no more, over a connection that it replaces after any fault.
+/// One sender: takes rows until there are no more.
 async fn send_rows(
     round: Arc<Round>,
     rows: Arc<tokio::sync::Mutex<mpsc::Receiver<Claimed>>>,
 ) -> anyhow::Result<()> {
-    let mut connection = None;
-    let mut n_sent = 0;
+    let mut sender = Sender { round: &round, connection: None, n_sent: 0, handed: None };
     loop {
         let row = rows.lock().await.recv().await;
         let Some(row) = row else { break };
-        if n_sent == round.context.config.mail.max_per_connection
-            && let Some(worn) = connection.take()
-        {
-            Connection::close(worn).await;
-        }
-        if round.stop.is_cancelled() {
-            outbox::release(&round.context.pool, &row, round.context.clock.now()).await?;
+        if round.is_over() {
+            round.left_over.lock().unwrap_or_else(PoisonError::into_inner).push(row);
             continue;
         }
-        n_sent = if connection.is_some() { n_sent + 1 } else { 1 };
-        connection = send_row(&round, &row, connection).await?;
+        sender.send(&row).await?;
     }
-    if let Some(connection) = connection {
+    sender.settle_last().await?;
+    if let Some(connection) = sender.connection {
         connection.close().await;
     }
     Ok(())
 }
 
-/// One mail. Gives the connection back when there is no doubt about it.
-async fn send_row(
-    round: &Round,
-    row: &Claimed,
+/// A connection, which is replaced after any fault, and the mail that left over it last.
+struct Sender<'a> {
+    round: &'a Round,
     connection: Option<Connection>,
-) -> anyhow::Result<Option<Connection>> {
-    let context = &round.context;
-    let started_at = context.clock.now();
-    let questionnaire = questionnaire(round, row.survey_version).await?;
-    let facts = Facts {
-        shop_id: round.shop_id,
-        invitation_id: row.invitation,
-        questionnaire: &questionnaire,
-        order: &row.external_id,
-        ordered_at: row.ordered_at,
-        first_name: row.first_name.as_deref(),
-        locale: row.locale.as_deref(),
-        email: &row.email,
-    };
-    let config = &context.config;
-    let letterhead = Letterhead {
-        shop: &round.shop,
-        base_url: &config.app.base_url,
-        return_path: config.mail.return_path.as_deref(),
-        signer: config.mail.signer.as_ref(),
-    };
-    let composed = compose::compose(&context.templates, &context.tokens, &letterhead, &facts, started_at);
-    let composed = match composed {
-        Ok(composed) => composed,
-        Err(error @ ComposeError::Recipient) => {
-            // This address cannot be mailed, and no later try will change that.
-            let fault = Fault { phase: Phase::Mail, reply: None, text: error.to_string() };
-            let outcome = Outcome { outcome: AttemptOutcome::Failed, fault: Some(fault), suppress: false };
-            record(round, row, outcome, started_at).await?;
-            return Ok(connection);
-        }
-        Err(error) => {
-            // No mail of this shop can be written, so nobody is to pay for it: the row waits, and the run fails and says why.
-            outbox::release(&context.pool, row, started_at).await?;
-            round.stop.cancel();
-            return Err(anyhow::Error::new(error).context("the mail cannot be written"));
-        }
-    };
-    let mut connection = match connection {
-        Some(connection) => connection,
-        None => match Connection::open(&config.mail.transport, &config.outbox_dir()).await {
-            Ok(connection) => connection,
-            Err(fault) => return relay_failed(round, row, &fault).await,
-        },
-    };
-    if let Err(fault) = connection.prepare(&composed.envelope_from, &composed.envelope_to).await {
-        if is_relay_fault(&fault) {
-            return relay_failed(round, row, &fault).await;
-        }
-        // The relay answered, so it works; only this mail did not please it.
-        round.relay_faults.store(0, Ordering::Relaxed);
-        record(round, row, judge(fault, row.attempts + 1), started_at).await?;
-        return Ok(None);
-    }
-    if !round.recorder.enter_data(row, &composed.message_id).await? {
-        // The lease ran out while we waited for the relay. The connection expects a message now, so it is of no more use.
-        tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over before it was sent", row.invitation);
-        return Ok(None);
-    }
-    let Composed { bytes, .. } = composed;
-    let (outcome, connection) = match connection.transmit(&bytes, &file_name(row)).await {
-        Ok(()) => (Outcome { outcome: AttemptOutcome::Sent, fault: None, suppress: false }, Some(connection)),
-        Err(fault) => (judge(fault, row.attempts + 1), None),
-    };
-    round.relay_faults.store(0, Ordering::Relaxed);
-    record(round, row, outcome, started_at).await?;
-    Ok(connection)
+    /// Mails that were sent over this connection.
+    n_sent: u32,
+    /// The outcome that was handed in last, and of which mail.
+    handed: Option<(Handed, Claimed, AttemptOutcome)>,
 }
 
-/// The relay's fault: the row waits, untried, and too many of these in a row end the round.
-async fn relay_failed(round: &Round, row: &Claimed, fault: &Fault) -> anyhow::Result<Option<Connection>> {
-    outbox::release(&round.context.pool, row, round.context.clock.now() + RELAY_PAUSE).await?;
-    tracing::warn!("the mail relay failed at {}: {}", fault.phase.as_str(), fault.text);
-    round.count(|delivery| delivery.relay_fault = Some(format!("{}: {}", fault.phase.as_str(), fault.text)));
-    if round.relay_faults.fetch_add(1, Ordering::Relaxed) + 1 >= RELAY_FAULTS {
-        round.stop.cancel();
+impl Sender<'_> {
+    /// One mail.
+    async fn send(&mut self, row: &Claimed) -> anyhow::Result<()> {
+        let round = self.round;
+        let started_at = round.context.clock.now();
+        let composed = match self.composed(row, started_at).await? {
+            Ok(composed) => composed,
+            Err(outcome) => return self.hand_in(row, outcome, started_at).await,
+        };
+        if self.n_sent >= round.context.config.mail.max_per_connection
+            && let Some(worn) = self.connection.take()
+        {
+            worn.close().await;
+        }
+        let Some(mut connection) = self.prepared(row, &composed, started_at).await? else { return Ok(()) };
+        let is_ours = round.recorder.enter_data(row, &composed.message_id).await?;
+        // Handed in before, so written by now.
+        self.settle_last().await?;
+        if !is_ours {
+            // The lease ran out while we waited for the relay. The connection expects a message now, so it is of no more use.
+            tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over before it was sent", row.invitation);
+            return Ok(());
+        }
+        match connection.transmit(&composed.bytes, &file_name(row)).await {
+            Ok(()) => {
+                self.connection = Some(connection);
+                self.n_sent += 1;
+                let sent = Outcome { outcome: AttemptOutcome::Sent, fault: None, suppress: false };
+                // First what is only known here, then what others can find out, too.
+                self.hand_in(row, sent, started_at).await?;
+                round.relay_works().await
+            }
+            Err(fault) => self.failed(row, fault, started_at).await,
+        }
     }
-    Ok(None)
+
+    /// The mail; or, when this address cannot be mailed and no later try will change that, what becomes of it.
+    async fn composed(
+        &self,
+        row: &Claimed,
+        started_at: DateTime<Utc>,
+    ) -> anyhow::Result<Result<Composed, Outcome>> {
+        let round = self.round;
+        let context = &round.context;
+        let questionnaire = questionnaire(round, row.survey_version).await?;
+        let facts = Facts {
+            shop_id: round.shop_id,
+            invitation_id: row.invitation,
+            questionnaire: &questionnaire,
+            order: &row.external_id,
+            ordered_at: row.ordered_at,
+            first_name: row.first_name.as_deref(),
+            locale: row.locale.as_deref(),
+            email: &row.email,
+        };
+        let config = &context.config;
+        let letterhead = Letterhead {
+            shop: &round.shop,
+            base_url: &config.app.base_url,
+            return_path: config.mail.return_path.as_deref(),
+            signer: config.mail.signer.as_ref(),
+        };
+        let composed = compose::compose(&context.templates, &context.tokens, &letterhead, &facts, started_at);
+        match composed {
+            Ok(composed) => Ok(Ok(composed)),
+            Err(error @ ComposeError::Recipient) => {
+                let fault = Fault { phase: Phase::Mail, reply: None, text: error.to_string() };
+                Ok(Err(Outcome { outcome: AttemptOutcome::Failed, fault: Some(fault), suppress: false }))
+            }
+            Err(error) => {
+                // No mail of this shop can be written, so nobody is to pay for it: the row waits, and the run fails and says why.
+                outbox::release(&context.pool, std::slice::from_ref(row), None).await?;
+                round.stop.cancel();
+                Err(anyhow::Error::new(error).context("the mail cannot be written"))
+            }
+        }
+    }
+
+    /// A connection over which the relay has said that it takes the message; `None`: it has not, and that is dealt with. A connection
+    /// that the relay has closed since the last mail is replaced, and nobody is to blame.
+    async fn prepared(
+        &mut self,
+        row: &Claimed,
+        mail: &Composed,
+        started_at: DateTime<Utc>,
+    ) -> anyhow::Result<Option<Connection>> {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.prepare(&mail.envelope_from, &mail.envelope_to).await {
+                Ok(()) => return Ok(Some(connection)),
+                Err(fault) if is_closed_since(&fault) => {}
+                Err(fault) => return self.failed(row, fault, started_at).await.map(|()| None),
+            }
+        }
+        self.n_sent = 0;
+        let Some(mut connection) = self.opened().await? else {
+            outbox::release(&self.round.context.pool, std::slice::from_ref(row), None).await?;
+            return Ok(None);
+        };
+        match connection.prepare(&mail.envelope_from, &mail.envelope_to).await {
+            Ok(()) => Ok(Some(connection)),
+            Err(fault) => self.failed(row, fault, started_at).await.map(|()| None),
+        }
+    }
+
+    /// A new connection, asked for until the round is over; the breaker sees to that when there is none. No mail has to do with it.
+    async fn opened(&self) -> anyhow::Result<Option<Connection>> {
+        let (round, config) = (self.round, &self.round.context.config);
+        while !round.is_over() {
+            let fault = match Connection::open(&config.mail.transport, &config.outbox_dir()).await {
+                Ok(connection) => return Ok(Some(connection)),
+                Err(fault) => fault,
+            };
+            let standing = verdict::judge(&fault, None, round.context.clock.now()).relay;
+            round.hear(standing, &fault).await?;
+            if standing == Standing::TooMany {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a fault means for the mail, and for the relay. The connection is gone with it.
+    async fn failed(&mut self, row: &Claimed, fault: Fault, started_at: DateTime<Utc>) -> anyhow::Result<()> {
+        let (round, now) = (self.round, self.round.context.clock.now());
+        let Verdict { outcome, suppress, relay } = verdict::judge(&fault, row.first_deferred_at, now);
+        match outcome {
+            Some(outcome) => {
+                let outcome = Outcome { outcome, fault: Some(fault.clone()), suppress };
+                self.hand_in(row, outcome, started_at).await?;
+            }
+            None => {
+                let row = std::slice::from_ref(row);
+                outbox::release(&round.context.pool, row, Some(now + RELAY_PAUSE)).await?;
+            }
+        }
+        round.hear(relay, &fault).await
+    }
+
+    /// Hands in what became of a mail, to be written before or with whatever this sender hands in next.
+    async fn hand_in(
+        &mut self,
+        row: &Claimed,
+        outcome: Outcome,
+        started_at: DateTime<Utc>,
+    ) -> anyhow::Result<()> {
+        self.settle_last().await?;
+        let kind = outcome.outcome;
+        let ended_at = self.round.context.clock.now();
+        let reminder = usize::try_from(row.wave).ok().and_then(|wave| self.round.survey.reminders.get(wave));
+        let tried = Try { outcome, started_at, ended_at, remind_at: reminder.map(|wait| ended_at + *wait) };
+        self.handed = Some((self.round.recorder.ended(row, tried).await?, row.clone(), kind));
+        Ok(())
+    }
+
+    /// Waits until the outcome that was handed in last is written, and counts it.
+    async fn settle_last(&mut self) -> anyhow::Result<()> {
+        let Some((handed, row, kind)) = self.handed.take() else { return Ok(()) };
+        if !handed.written().await? {
+            tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over while it was sent", row.invitation);
+            return Ok(());
+        }
+        self.round.count(|delivery| match kind {
+            AttemptOutcome::Sent => delivery.n_sent += 1,
+            AttemptOutcome::Deferred => delivery.n_deferred += 1,
+            AttemptOutcome::Failed => delivery.n_failed += 1,
+            AttemptOutcome::Unknown => delivery.n_unknown += 1,
+        });
+        Ok(())
+    }
 }
 
-/// Writes the outcome, again and again for a minute when the database is away: only we know what the relay said. Should it stay away,
-/// the row stays in `in_data` and becomes unknown, which is then true.
-async fn record(
-    round: &Round,
-    row: &Claimed,
-    outcome: Outcome,
-    started_at: DateTime<Utc>,
-) -> anyhow::Result<()> {
-    let mut waits = [1, 2, 4, 8, 15, 30].into_iter();
-    let kind = outcome.outcome;
-    let ended_at = round.context.clock.now();
-    let reminder = usize::try_from(row.wave).ok().and_then(|wave| round.survey.reminders.get(wave));
-    let tried = Try { outcome, started_at, ended_at, remind_at: reminder.map(|wait| ended_at + *wait) };
-    let ours = loop {
-        match round.recorder.finish(row, &tried).await {
-            Ok(ours) => break ours,
-            Err(error) => match waits.next() {
-                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
-                None => return Err(error),
-            },
-        }
-    };
-    if !ours {
-        tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over while it was sent", row.invitation);
-        return Ok(());
-    }
-    round.count(|delivery| match kind {
-        AttemptOutcome::Sent => delivery.n_sent += 1,
-        AttemptOutcome::Deferred => delivery.n_deferred += 1,
-        AttemptOutcome::Failed => delivery.n_failed += 1,
-        AttemptOutcome::Unknown => delivery.n_unknown += 1,
-    });
-    Ok(())
+/// Whether a relay has closed a connection while it was idle: nothing came, or 421, where the next mail would have begun.
+fn is_closed_since(fault: &Fault) -> bool {
+    fault.phase == Phase::Mail && fault.reply.as_ref().is_none_or(|reply| reply.code == 421)
 }
 
 impl Round {
     fn count(&self, change: impl FnOnce(&mut Delivery)) {
         change(&mut self.delivery.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Whether no mail is begun any more.
+    fn is_over(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Whether the job is to stop until somebody has looked.
+    async fn look_at_brakes(&self) -> sqlx::Result<bool> {
+        let Context { config, pool, clock, .. } = &self.context;
+        let brake =
+            brakes::check(pool, self.shop_id, &config.mail.brakes, self.resumed_at, clock.now()).await?;
+        let is_pulled = brake.is_some();
+        self.count(|delivery| delivery.brake = brake.map(|brake| brake.to_string()));
+        Ok(is_pulled)
+    }
+
+    /// The relay has answered as it should.
+    async fn relay_works(&self) -> anyhow::Result<()> {
+        if self.has_faults.swap(false, Ordering::Relaxed) {
+            relay::works(&self.context.pool, &self.relay).await?;
+        }
+        Ok(())
+    }
+
+    /// What a fault says about the relay.
+    async fn hear(&self, standing: Standing, fault: &Fault) -> anyhow::Result<()> {
+        let text = format!("{}: {}", fault.phase.as_str(), fault.text);
+        match standing {
+            Standing::Works => self.relay_works().await,
+            Standing::TooMany => self.slow_down(&text).await,
+            Standing::Faulty => self.relay_failed(text, false).await,
+            Standing::Refuses => self.relay_failed(text, true).await,
+        }
+    }
+
+    /// The relay's fault: too many of these in a row, or one refusal, end the round.
+    async fn relay_failed(&self, text: String, refuses: bool) -> anyhow::Result<()> {
+        tracing::warn!("the mail relay failed at {text}");
+        self.has_faults.store(true, Ordering::Relaxed);
+        let (is_probe, now) = (self.is_probe.load(Ordering::Relaxed), self.context.clock.now());
+        let outage = relay::at_fault(&self.context.pool, &self.relay, &text, refuses, is_probe, now).await?;
+        if outage.is_some() {
+            self.stop.cancel();
+        }
+        self.count(|delivery| {
+            delivery.relay_fault = Some(text);
+            delivery.outage = outage.or(delivery.outage.take());
+        });
+        Ok(())
+    }
+
+    /// The relay takes fewer mails than we send.
+    async fn slow_down(&self, text: &str) -> anyhow::Result<()> {
+        tracing::warn!("the mail relay says that there are too many mails, at {text}");
+        self.relay_works().await?;
+        let context = &self.context;
+        let full = match context.config.mail.rate_per_minute {
+            Some(rate) => f64::from(rate.get()),
+            None => {
+                let since = context.clock.now() - TimeDelta::minutes(1);
+                let shops: Vec<i32> = context.shops.iter().map(|(shop, _)| shop.0).collect();
+                outbox::n_sent_since(&context.pool, &shops, since).await?
+            }
+        };
+        relay::slow_down(&context.pool, &self.relay, full).await?;
+        self.is_slowed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 
@@ -352,36 +539,6 @@ fn file_name(row: &Claimed) -> String {
     format!("{}-{}", row.shop, row.invitation)
 }
 
-/// Faults before RCPT say something about the relay or about us, never about the recipient.
-fn is_relay_fault(fault: &Fault) -> bool {
-    match fault.phase {
-        Phase::Connect | Phase::Auth | Phase::Mail => true,
-        // 421: the relay closes the connection, whatever was asked.
-        _ => fault.reply.as_ref().is_none_or(|reply| reply.code == 421),
-    }
-}
-
-/// What a fault means for the mail.
-///
-/// | where | the relay said | outcome |
-/// |---|---|---|
-/// | before the final dot | nothing | deferred |
-/// | anywhere | 4xx | deferred, given up after [`MAX_ATTEMPTS`] |
-/// | anywhere | 5xx | failed; the address is suppressed for 5.1.1, 5.1.2, 5.1.3, 5.1.6, 5.1.10 and 5.2.1 |
-/// | after the final dot | nothing, or nonsense | unknown |
-fn judge(fault: Fault, attempt: i16) -> Outcome {
-    let outcome = match &fault.reply {
-        None if fault.phase == Phase::Final => AttemptOutcome::Unknown,
-        Some(reply) if reply.code >= 500 => AttemptOutcome::Failed,
-        _ if attempt >= MAX_ATTEMPTS => AttemptOutcome::Failed,
-        _ => AttemptOutcome::Deferred,
-    };
-    let enhanced = fault.reply.as_ref().and_then(|reply| reply.enhanced);
-    let no_such_address = matches!(enhanced, Some((5, 1, 1 | 2 | 3 | 6 | 10) | (5, 2, 1)));
-    let suppress = outcome == AttemptOutcome::Failed && fault.phase == Phase::Rcpt && no_such_address;
-    Outcome { outcome, fault: Some(fault), suppress }
-}
-
 /// Whether mails may leave now, by the clock on the shop's wall.
 pub(super) fn is_open(window: Option<&SendWindow>, now: DateTime<Utc>, zone: Tz) -> bool {
     let local = now.with_timezone(&zone);
@@ -393,39 +550,6 @@ pub(super) fn is_open(window: Option<&SendWindow>, now: DateTime<Utc>, zone: Tz)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::transport::Reply;
-
-    /// The outcome and whether the address is suppressed, when the relay answered with this code.
-    fn check(
-        phase: Phase,
-        code: u16,
-        enhanced: Option<(u8, u16, u16)>,
-        attempt: i16,
-    ) -> (AttemptOutcome, bool) {
-        let reply = Some(Reply { code, enhanced });
-        let judged = judge(Fault { phase, reply, text: String::new() }, attempt);
-        (judged.outcome, judged.suppress)
-    }
-
-    /// The outcome when the relay said nothing.
-    fn silence(phase: Phase) -> AttemptOutcome {
-        judge(Fault { phase, reply: None, text: String::new() }, 1).outcome
-    }
-
-    #[test]
-    fn outcomes() {
-        use AttemptOutcome::{Deferred, Failed, Unknown};
-        assert_eq!(check(Phase::Rcpt, 550, Some((5, 1, 1)), 1), (Failed, true));
-        assert_eq!(check(Phase::Rcpt, 550, Some((5, 7, 1)), 1), (Failed, false));
-        assert_eq!(check(Phase::Rcpt, 550, None, 1), (Failed, false));
-        assert_eq!(check(Phase::Rcpt, 451, Some((4, 7, 1)), 1), (Deferred, false));
-        assert_eq!(check(Phase::Rcpt, 451, None, MAX_ATTEMPTS), (Failed, false));
-        assert_eq!(check(Phase::Final, 451, None, 1), (Deferred, false));
-        // A content verdict after the dot says nothing about the address.
-        assert_eq!(check(Phase::Final, 550, Some((5, 1, 1)), 1), (Failed, false));
-        assert_eq!(silence(Phase::Body), Deferred);
-        assert_eq!(silence(Phase::Final), Unknown);
-    }
 
     #[test]
     fn the_window_is_in_the_shops_zone() {

@@ -60,6 +60,8 @@ pub struct Run<'a> {
     pub stop: CancellationToken,
     /// Say what would be done, change nothing.
     pub dry_run: bool,
+    /// Whether a person asked for this run.
+    pub by_hand: bool,
     /// When the job was last resumed after a pause.
     pub resumed_at: Option<DateTime<Utc>>,
 }

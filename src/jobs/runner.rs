@@ -93,10 +93,14 @@ pub async fn run_at_pace(
     stop: &CancellationToken,
     pace: Pace,
 ) -> sqlx::Result<Outcome> {
-    let resumed_at = ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at);
+    let how = How {
+        dry_run,
+        by_hand: occurrence == Occurrence::ByHand,
+        resumed_at: ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at),
+    };
     if dry_run {
         let (_alive, renewed) = watch::channel(Instant::now());
-        return Ok(supervise(context, job, resumed_at, true, stop, pace, Lease { renewed, lost: None }).await);
+        return Ok(supervise(context, job, how, stop, pace, Lease { renewed, lost: None }).await);
     }
     let name = job.name.as_str();
     let id = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
@@ -105,7 +109,7 @@ pub async fn run_at_pace(
     };
     tracing::debug!(job = name, job_run.id = %id, "job {name}: run {id} begins");
     let heart = Heart::start(context.pool.clone(), id, pace);
-    let outcome = supervise(context, job, resumed_at, false, stop, pace, heart.lease()).await;
+    let outcome = supervise(context, job, how, stop, pace, heart.lease()).await;
     let outcome = settle(context, name, id, outcome).await;
     heart.stop().await;
     if let Outcome::Ended(RunReport { pause: Some(reason), .. }) = &outcome {
@@ -132,6 +136,14 @@ async fn pause(context: &Context, job: &str, reason: &str) {
     }
 }
 
+/// How a run came about.
+#[derive(Debug, Clone, Copy)]
+struct How {
+    dry_run: bool,
+    by_hand: bool,
+    resumed_at: Option<DateTime<Utc>>,
+}
+
 /// Why a job was told to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cause {
@@ -147,14 +159,13 @@ enum Cause {
 async fn supervise(
     context: &Context,
     job: &ScheduledJob,
-    resumed_at: Option<DateTime<Utc>>,
-    dry_run: bool,
+    how: How,
     stop: &CancellationToken,
     pace: Pace,
     mut lease: Lease,
 ) -> Outcome {
     let body_stop = CancellationToken::new();
-    let mut body = Body::spawn(context, job, resumed_at, dry_run, body_stop.clone());
+    let mut body = Body::spawn(context, job, how, body_stop.clone());
     let deadline = Instant::now() + job.timeout;
     let mut told: Option<(Cause, Instant)> = None;
     let result = loop {
@@ -219,18 +230,13 @@ tokio::task_local! {
 }
 
 impl Body {
-    fn spawn(
-        context: &Context,
-        job: &ScheduledJob,
-        resumed_at: Option<DateTime<Utc>>,
-        dry_run: bool,
-        stop: CancellationToken,
-    ) -> Self {
+    fn spawn(context: &Context, job: &ScheduledJob, how: How, stop: CancellationToken) -> Self {
         keep_panics_quiet();
         let panicked_at = Arc::new(Mutex::new(None));
         let (context, job) = (context.clone(), job.job.clone());
         let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
-            job.run(&Run { context: &context, stop, dry_run, resumed_at }).await
+            let How { dry_run, by_hand, resumed_at } = how;
+            job.run(&Run { context: &context, stop, dry_run, by_hand, resumed_at }).await
         }));
         Self { task, panicked_at }
     }

@@ -42,7 +42,7 @@ impl Job for SendInvitations {
             .config
             .survey(&self.survey)
             .ok_or_else(|| anyhow::anyhow!("there is no survey {:?} in jobs.toml", self.survey))?;
-        let manner = Manner { dry_run: run.dry_run, resumed_at: run.resumed_at };
+        let manner = Manner { dry_run: run.dry_run, resumed_at: run.resumed_at, probe_now: run.by_hand };
         let report = invitations::send(context, survey, manner, &run.stop).await.map_err(refused)?;
         let is_partial = report.is_partial() || report.brake().is_some() || run.stop.is_cancelled();
         Ok(RunReport {
@@ -92,6 +92,8 @@ fn text(report: &SendReport, dry_run: bool) -> String {
             .flat_map(|shop| &shop.plan)
             .filter(|planned| planned.action == Action::Mail)
             .count();
+        let brakes = report.shops.iter().filter_map(|shop| shop.delivery.brake.as_ref());
+        let brakes: String = brakes.map(|brake| format!("; the job would stop, because {brake}")).collect();
         let closed = if report.shops.iter().any(|shop| shop.delivery.window_closed) {
             "; no mail would leave now, outside the send window"
         } else {
@@ -99,7 +101,7 @@ fn text(report: &SendReport, dry_run: bool) -> String {
         };
         let n_now = counted(n_now as u64, "mail");
         return format!(
-            "would ask about {}{reminders} and skip {n_skipped}; {n_now} would leave{closed}",
+            "would ask about {}{reminders} and skip {n_skipped}; {n_now} would leave{closed}{brakes}",
             counted(n_asked, "order")
         );
     }
@@ -123,8 +125,12 @@ fn text(report: &SendReport, dry_run: bool) -> String {
             text.push_str(&format!("; {}: stopped, because {brake}", shop.shop));
         } else if shop.delivery.stopped {
             text.push_str(&format!("; {}: stopped when asked to", shop.shop));
+        } else if let Some(outage) = &shop.delivery.outage {
+            text.push_str(&format!("; {}: {outage}", shop.shop));
         } else if let Some(fault) = &shop.delivery.relay_fault {
             text.push_str(&format!("; {}: the relay was at fault: {fault}", shop.shop));
+        } else if shop.delivery.cap_reached {
+            text.push_str(&format!("; {}: as many as one run may send", shop.shop));
         } else if shop.delivery.window_closed {
             text.push_str(&format!("; {}: outside the send window", shop.shop));
         }

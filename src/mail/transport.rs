@@ -2,22 +2,31 @@
 //!
 //! lettre's connection is driven directly, command by command, over a stream without Nagle's delay. Its transport has no time limits
 //! for reading and writing, and its pool hands out connections whose replies are off by one after a cancelled send; here every phase
-//! has its own limit, and a connection with any doubt about it is thrown away. Only a 2xx after the final dot is success.
+//! has its own limit, and a connection with any doubt about it is thrown away. A relay that speaks when it was not asked is in doubt:
+//! before each command, and before the final dot, nothing may have come that nobody asked for. Only a 2xx after the final dot is
+//! success.
 
+use std::error::Error as _;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use lettre::Address;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use lettre::transport::smtp::response::Response;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _};
 
 use crate::config::{Smtp, Tls, Transport};
 
@@ -53,15 +62,66 @@ impl Phase {
             Self::Final => "final",
         }
     }
+}
 
-    /// How long the relay may take, after RFC 5321, section 4.5.3.2. Connecting is shortened: there is always a next run.
-    fn limit(self) -> Duration {
-        Duration::from_secs(match self {
-            Self::Connect => 60,
-            Self::Auth | Self::Data => 2 * 60,
-            Self::Mail | Self::Rcpt => 5 * 60,
-            Self::Body | Self::Final => 10 * 60,
-        })
+/// How long the relay may take, phase by phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub connect: Duration,
+    pub auth: Duration,
+    pub mail: Duration,
+    pub rcpt: Duration,
+    pub data: Duration,
+    /// For the relay to take the message, up to its final dot.
+    pub body: Duration,
+    /// From the beginning of the message to the answer to its final dot.
+    pub last: Duration,
+    /// For the answer to QUIT, with which nothing is decided any more.
+    pub quit: Duration,
+}
+
+impl Default for Limits {
+    /// After RFC 5321, section 4.5.3.2. Connecting is shortened: there is always a next run.
+    fn default() -> Self {
+        let minutes = |n: u64| Duration::from_secs(n * 60);
+        Self {
+            connect: minutes(1),
+            auth: minutes(2),
+            mail: minutes(5),
+            rcpt: minutes(5),
+            data: minutes(2),
+            body: minutes(3),
+            last: minutes(10),
+            quit: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Limits {
+    /// The same for every phase.
+    pub fn all(limit: Duration) -> Self {
+        Self {
+            connect: limit,
+            auth: limit,
+            mail: limit,
+            rcpt: limit,
+            data: limit,
+            body: limit,
+            last: limit,
+            quit: limit,
+        }
+    }
+
+    fn of(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Connect => self.connect,
+            Phase::Auth => self.auth,
+            Phase::Mail => self.mail,
+            Phase::Rcpt => self.rcpt,
+            Phase::Data => self.data,
+            Phase::Body => self.body,
+            Phase::Final => self.last,
+        }
     }
 }
 
@@ -90,13 +150,16 @@ impl Fault {
     }
 
     fn smtp(phase: Phase, error: &lettre::transport::smtp::Error) -> Self {
-        let text = without_addresses(&error.to_string());
-        let reply = error.status().map(|code| Reply { code: code.into(), enhanced: enhanced_code(&text) });
-        Self { phase, reply, text }
+        let said = error.source().map(ToString::to_string).unwrap_or_default();
+        let reply = error.status().map(|code| {
+            let code = u16::from(code);
+            Reply { code, enhanced: enhanced_code(code, &said) }
+        });
+        Self { phase, reply, text: without_addresses(&error.to_string()) }
     }
 
-    fn timed_out(phase: Phase) -> Self {
-        Self::io(phase, format!("no answer within {} s", phase.limit().as_secs()))
+    fn timed_out(phase: Phase, limit: Duration) -> Self {
+        Self::io(phase, format!("no answer within {} s", limit.as_secs_f32()))
     }
 }
 
@@ -105,7 +168,13 @@ pub enum Connection {
     /// The folder the .eml files go to.
     File(PathBuf),
     /// A relay that greeted us.
-    Smtp(Box<AsyncSmtpConnection>),
+    Smtp(Box<Conversation>),
+}
+
+/// A conversation with a relay, in which each says something when it is its turn.
+pub struct Conversation {
+    connection: AsyncSmtpConnection,
+    limits: Limits,
 }
 
 impl Connection {
@@ -122,10 +191,13 @@ impl Connection {
                 Ok(Self::File(outbox.to_owned()))
             }
             Transport::Smtp(relay) => {
-                let connection = timeout(Phase::Connect.limit(), connect(relay))
+                let limits = relay.limits;
+                let connection = timeout(limits.connect, connect(relay))
                     .await
-                    .map_err(|_| Fault::timed_out(Phase::Connect))??;
-                Ok(Self::Smtp(Box::new(login(connection, relay).await?)))
+                    .map_err(|_| Fault::timed_out(Phase::Connect, limits.connect))??;
+                let mut conversation = Conversation { connection, limits };
+                conversation.login(relay).await?;
+                Ok(Self::Smtp(Box::new(conversation)))
             }
         }
     }
@@ -135,27 +207,26 @@ impl Connection {
     /// # Errors
     /// A fault in [`Phase::Mail`], [`Phase::Rcpt`] or [`Phase::Data`].
     pub async fn prepare(&mut self, from: &Address, to: &Address) -> Result<(), Fault> {
-        let Self::Smtp(connection) = self else { return Ok(()) };
+        let Self::Smtp(conversation) = self else { return Ok(()) };
         let mut parameters = Vec::new();
         let needs_utf8 = |address: &Address| !address.to_string().is_ascii();
+        let offers = |extension| conversation.connection.server_info().supports_feature(extension);
         if needs_utf8(from) || needs_utf8(to) {
-            if !connection.server_info().supports_feature(Extension::SmtpUtfEight) {
+            if !offers(Extension::SmtpUtfEight) {
                 let text = "the relay does not take addresses with such characters (SMTPUTF8)".to_owned();
                 let reply = Some(Reply { code: 553, enhanced: Some((5, 6, 7)) });
                 return Err(Fault { phase: Phase::Rcpt, reply, text });
             }
             parameters.push(MailParameter::SmtpUtfEight);
         }
-        if connection.server_info().supports_feature(Extension::EightBitMime) {
+        if offers(Extension::EightBitMime) {
             parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
         }
-        command(connection, Phase::Mail, Mail::new(Some(from.clone()), parameters))
-            .await
-            .and_then(success(Phase::Mail))?;
-        command(connection, Phase::Rcpt, Rcpt::new(to.clone(), Vec::new()))
-            .await
-            .and_then(success(Phase::Rcpt))?;
-        let go = command(connection, Phase::Data, Data).await?;
+        let mail = conversation.command(Phase::Mail, Mail::new(Some(from.clone()), parameters)).await?;
+        success(Phase::Mail, &mail)?;
+        let rcpt = conversation.command(Phase::Rcpt, Rcpt::new(to.clone(), Vec::new())).await?;
+        success(Phase::Rcpt, &rcpt)?;
+        let go = conversation.command(Phase::Data, Data).await?;
         if u16::from(go.code()) == 354 { Ok(()) } else { Err(unexpected(Phase::Data, &go)) }
     }
 
@@ -169,29 +240,73 @@ impl Connection {
             Self::File(folder) => write_file(folder, name, message).await.map_err(|error| {
                 Fault::io(Phase::Body, format!("cannot write {}: {error}", folder.display()))
             }),
-            Self::Smtp(connection) => {
-                // The flag is set when lettre asks for the part after the last: everything before the dot was then written.
-                let at_the_dot = AtomicBool::new(false);
-                let parts = std::iter::once(message).chain(std::iter::from_fn(|| {
-                    at_the_dot.store(true, Ordering::Relaxed);
-                    None
-                }));
-                let answer = timeout(Phase::Final.limit(), connection.message_iter(parts)).await;
-                let phase = if at_the_dot.load(Ordering::Relaxed) { Phase::Final } else { Phase::Body };
-                match answer {
-                    Err(_) => Err(Fault::timed_out(phase)),
-                    Ok(Err(error)) => Err(Fault::smtp(phase, &error)),
-                    Ok(Ok(reply)) => success(Phase::Final)(reply),
-                }
-            }
+            Self::Smtp(conversation) => conversation.transmit(message).await,
         }
     }
 
     /// Says goodbye. What the relay answers no longer matters.
     pub async fn close(self) {
-        if let Self::Smtp(mut connection) = self {
+        if let Self::Smtp(mut conversation) = self {
             // The mail is settled; a relay that does not answer QUIT is not worth a word.
-            let _ = timeout(Duration::from_secs(5), connection.quit()).await;
+            let _ = timeout(conversation.limits.quit, conversation.connection.quit()).await;
+        }
+    }
+}
+
+impl Conversation {
+    async fn login(&mut self, relay: &Smtp) -> Result<(), Fault> {
+        let Some(credentials) = &relay.credentials else { return Ok(()) };
+        let credentials = Credentials::new(credentials.username.clone(), credentials.password.clone());
+        self.listen(Phase::Auth)?;
+        let reply = timeout(self.limits.auth, self.connection.auth(DEFAULT_MECHANISMS, &credentials))
+            .await
+            .map_err(|_| Fault::timed_out(Phase::Auth, self.limits.auth))?
+            .map_err(|error| Fault::smtp(Phase::Auth, &error))?;
+        success(Phase::Auth, &reply)
+    }
+
+    async fn command(&mut self, phase: Phase, command: impl std::fmt::Display) -> Result<Response, Fault> {
+        self.listen(phase)?;
+        let limit = self.limits.of(phase);
+        timeout(limit, self.connection.command(command))
+            .await
+            .map_err(|_| Fault::timed_out(phase, limit))?
+            .map_err(|error| Fault::smtp(phase, &error))
+    }
+
+    async fn transmit(&mut self, message: &[u8]) -> Result<(), Fault> {
+        // An answer that is here before its question would be taken for the answer to the final dot.
+        self.listen(Phase::Body)?;
+        let limits = self.limits;
+        // The flag is set when lettre asks for the part after the last: everything before the dot was then written.
+        let at_the_dot = AtomicBool::new(false);
+        let parts = std::iter::once(message).chain(std::iter::from_fn(|| {
+            at_the_dot.store(true, Ordering::Relaxed);
+            None
+        }));
+        let mut sending = pin!(self.connection.message_iter(parts));
+        let phase = || if at_the_dot.load(Ordering::Relaxed) { Phase::Final } else { Phase::Body };
+        let mut answer = timeout(limits.body, &mut sending).await;
+        if answer.is_err() && phase() == Phase::Final {
+            answer = timeout(limits.last.saturating_sub(limits.body), &mut sending).await;
+        }
+        match answer {
+            Err(_) => Err(Fault::timed_out(phase(), limits.of(phase()))),
+            Ok(Err(error)) => Err(Fault::smtp(phase(), &error)),
+            Ok(Ok(reply)) => success(Phase::Final, &reply),
+        }
+    }
+
+    /// Whether it is our turn: a relay that has said something that nobody asked for, or has closed the connection, is not to be
+    /// asked anything more, because its answers may belong to other questions. (Half a line that arrived just now is lost by this, and
+    /// what is left of it is then no reply.)
+    fn listen(&mut self, phase: Phase) -> Result<(), Fault> {
+        match self.connection.read_response().now_or_never() {
+            None => Ok(()),
+            Some(Ok(reply)) => {
+                Err(Fault::io(phase, format!("the relay said {} before it was asked", reply.code())))
+            }
+            Some(Err(error)) => Err(Fault::smtp(phase, &error)),
         }
     }
 }
@@ -202,20 +317,17 @@ async fn connect(relay: &Smtp) -> Result<AsyncSmtpConnection, Fault> {
         TlsParameters::new(relay.host.clone())
             .map_err(|error| Fault::io(Phase::Connect, format!("TLS cannot be set up: {error}")))
     };
-    let server = (relay.host.as_str(), relay.port);
     let smtp = |error: lettre::transport::smtp::Error| Fault::smtp(Phase::Connect, &error);
-    if relay.tls == Tls::Implicit {
-        let limit = Some(Phase::Connect.limit());
-        return AsyncSmtpConnection::connect_tokio1(server, limit, &hello, Some(tls()?), None)
-            .await
-            .map_err(smtp);
-    }
-    let stream = TcpStream::connect(server)
+    let stream = TcpStream::connect((relay.host.as_str(), relay.port))
         .await
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
         .map_err(|error| Fault::io(Phase::Connect, format!("{}:{}: {error}", relay.host, relay.port)))?;
-    let mut connection =
-        AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await.map_err(smtp)?;
+    let wire = Box::new(Wire { stream, unanswered: 0 });
+    if relay.tls == Tls::Implicit {
+        let stream = Encrypted::new(wire, tls()?).await.map_err(smtp)?;
+        return AsyncSmtpConnection::connect_with_transport(Box::new(stream), &hello).await.map_err(smtp);
+    }
+    let mut connection = AsyncSmtpConnection::connect_with_transport(wire, &hello).await.map_err(smtp)?;
     match relay.tls {
         Tls::None | Tls::Implicit => {}
         Tls::Opportunistic if !connection.can_starttls() => {}
@@ -224,34 +336,111 @@ async fn connect(relay: &Smtp) -> Result<AsyncSmtpConnection, Fault> {
     Ok(connection)
 }
 
-async fn login(mut connection: AsyncSmtpConnection, relay: &Smtp) -> Result<AsyncSmtpConnection, Fault> {
-    if let Some(credentials) = &relay.credentials {
-        let credentials = Credentials::new(credentials.username.clone(), credentials.password.clone());
-        timeout(Phase::Auth.limit(), connection.auth(DEFAULT_MECHANISMS, &credentials))
-            .await
-            .map_err(|_| Fault::timed_out(Phase::Auth))?
-            .map_err(|error| Fault::smtp(Phase::Auth, &error))
-            .and_then(success(Phase::Auth))?;
-    }
-    Ok(connection)
+/// So many bytes a relay may send without hearing from us; lettre gives up at 100,000 once it has a whole line, but would wait for the
+/// line's end for ever.
+const LONGEST_ANSWER: usize = 200_000;
+
+/// The connection to the relay, which ends when the relay does not stop talking.
+#[derive(Debug)]
+struct Wire {
+    stream: TcpStream,
+    /// Bytes that came since we last said something.
+    unanswered: usize,
 }
 
-async fn command(
-    connection: &mut AsyncSmtpConnection,
-    phase: Phase,
-    command: impl std::fmt::Display,
-) -> Result<Response, Fault> {
-    timeout(phase.limit(), connection.command(command))
-        .await
-        .map_err(|_| Fault::timed_out(phase))?
-        .map_err(|error| Fault::smtp(phase, &error))
+impl AsyncTokioStream for Wire {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unanswered > LONGEST_ANSWER {
+            return Poll::Ready(Err(io::Error::other("the relay's answer has no end")));
+        }
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.unanswered += buffer.filled().len() - before;
+        read
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.unanswered = 0;
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A wire that is encrypted from the first byte. lettre's own way to one makes the socket itself, with Nagle's delay and without an
+/// end to answers; its stream can be made otherwise, but then speaks the other kind of `AsyncRead`.
+#[derive(Debug)]
+#[expect(deprecated, reason = "lettre's only stream that can be encrypted before it speaks")]
+struct Encrypted(Compat<lettre::transport::smtp::client::AsyncNetworkStream>);
+
+impl Encrypted {
+    #[expect(deprecated, reason = "as above")]
+    async fn new(wire: Box<Wire>, tls: TlsParameters) -> Result<Self, lettre::transport::smtp::Error> {
+        let mut stream = lettre::transport::smtp::client::AsyncNetworkStream::use_existing_tokio1(wire);
+        stream.upgrade_tls(tls).await?;
+        Ok(Self(stream.compat()))
+    }
+}
+
+impl AsyncTokioStream for Encrypted {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().peer_addr()
+    }
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
 }
 
 /// lettre takes a 3xx for success, so the code is looked at here.
-fn success(phase: Phase) -> impl FnOnce(Response) -> Result<(), Fault> {
-    move |reply| {
-        if (200..300).contains(&u16::from(reply.code())) { Ok(()) } else { Err(unexpected(phase, &reply)) }
-    }
+fn success(phase: Phase, reply: &Response) -> Result<(), Fault> {
+    if (200..300).contains(&u16::from(reply.code())) { Ok(()) } else { Err(unexpected(phase, reply)) }
 }
 
 /// A reply that has no place here leaves the conversation in doubt, so it counts as none.
@@ -268,14 +457,12 @@ async fn write_file(folder: &Path, name: &str, message: &[u8]) -> io::Result<()>
     tokio::fs::rename(&unfinished, folder.join(format!("{name}.eml"))).await
 }
 
-/// The first `x.y.z` with a class of 2, 4 or 5 in a reply's text.
-fn enhanced_code(text: &str) -> Option<(u8, u16, u16)> {
-    text.split(|c: char| !(c.is_ascii_digit() || c == '.')).find_map(|word| {
-        let mut parts = word.split('.');
-        let class = parts.next()?.parse().ok().filter(|class| matches!(class, 2 | 4 | 5))?;
-        let (subject, detail) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        (parts.next().is_none() && subject < 1000 && detail < 1000).then_some((class, subject, detail))
-    })
+/// The `x.y.z` that a reply's text begins with (RFC 2034); it counts only when its class is the reply's.
+fn enhanced_code(code: u16, text: &str) -> Option<(u8, u16, u16)> {
+    let mut parts = text.split_whitespace().next()?.split('.');
+    let class = parts.next()?.parse().ok().filter(|class| u16::from(*class) == code / 100)?;
+    let (subject, detail) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    (parts.next().is_none() && subject < 1000 && detail < 1000).then_some((class, subject, detail))
 }
 
 /// Relays repeat the recipient in their replies; we do not keep it.
@@ -291,10 +478,13 @@ mod tests {
 
     #[test]
     fn enhanced_codes() {
-        assert_eq!(enhanced_code("permanent error (550): 5.1.1 no such user"), Some((5, 1, 1)));
-        assert_eq!(enhanced_code("4.7.1 greylisted, see 192.0.2.1"), Some((4, 7, 1)));
-        assert_eq!(enhanced_code("mailbox of 192.0.2.17 is full"), None);
-        assert_eq!(enhanced_code("no code here"), None);
+        assert_eq!(enhanced_code(550, "5.1.1 no such user"), Some((5, 1, 1)));
+        assert_eq!(enhanced_code(450, "4.7.1 greylisted, see 192.0.2.1"), Some((4, 7, 1)));
+        assert_eq!(enhanced_code(550, "mailbox of 192.0.2.17 is full"), None);
+        assert_eq!(enhanced_code(550, "refused by version 5.1.1 of our rules"), None, "not at its place");
+        assert_eq!(enhanced_code(450, "5.1.1 no such user"), None, "a later that says never");
+        assert_eq!(enhanced_code(550, "192.0.2.1 is not welcome"), None);
+        assert_eq!(enhanced_code(550, ""), None);
     }
 
     #[test]

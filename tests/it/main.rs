@@ -12,6 +12,7 @@ mod rules;
 mod brakes;
 mod installation;
 mod suppression;
+mod delivery;
 mod kill;
 mod pages;
 mod jobs;

@@ -14,6 +14,8 @@ use tempfile::TempDir;
 pub mod factories;
 pub mod http;
 pub mod program;
+pub mod scripted;
+pub mod sink;
 pub mod smtp;
 
 /// A migrated database of a test's own. It is dropped with this value.
