@@ -8,6 +8,8 @@ mod orders;
 mod response_files;
 mod invitations;
 mod suppression;
+mod mail;
+mod explain;
 mod kill;
 mod pages;
 mod jobs;

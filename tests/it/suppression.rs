@@ -16,7 +16,8 @@ fn with_shops(keys: &[&str]) -> String {
     let text = shipped();
     let start = text.find("\n[[shop]]").unwrap();
     let shop = &text[start..text.find("# The order files").unwrap()];
-    let more: String = keys.iter().map(|key| shop.replace("key = \"maison\"", &format!("key = {key:?}"))).collect();
+    let more: String =
+        keys.iter().map(|key| shop.replace("key = \"maison\"", &format!("key = {key:?}"))).collect();
     text.replacen("# The order files", &format!("{more}# The order files"), 1)
 }
 
@@ -167,7 +168,10 @@ async fn the_list_of_another_tool_is_taken_over_with_what_cannot_be() {
 
     // One address a line; a hash is one, in capitals too; nothing of a dry run stays.
     let mut lines = vec!["Claire@Customer.example".to_owned(), digits("bob@customer.example").to_uppercase()];
-    lines.extend(["", " dora@bücher.example ", "claire@customer.example", "not an address", "eve@customer"].map(str::to_owned));
+    lines.extend(
+        ["", " dora@bücher.example ", "claire@customer.example", "not an address", "eve@customer"]
+            .map(str::to_owned),
+    );
     program.write("list.txt", lines.join("\r\n"));
     let (dry, _) = import(&["list.txt", "--dry-run"], 3);
     assert_eq!((dry, hashed().await.len()), ([6, 3, 1, 2], 0));
@@ -183,8 +187,9 @@ async fn the_list_of_another_tool_is_taken_over_with_what_cannot_be() {
     assert_eq!(places, [(Some(6), Some("email"), not), (Some(7), Some("email"), not)]);
     let rejects = std::fs::read_to_string(program.path("rejects.csv")).unwrap();
     assert!(rejects.starts_with("email,line,column,reason\nnot an address,6,email,"), "{rejects}");
-    let mut expected =
-        ["claire@customer.example", "bob@customer.example", "dora@xn--bcher-kva.example"].map(digits).to_vec();
+    let mut expected = ["claire@customer.example", "bob@customer.example", "dora@xn--bcher-kva.example"]
+        .map(digits)
+        .to_vec();
     expected.sort();
     let expected: Vec<_> = expected.into_iter().map(|hash| (0, hash, "unsubscribed".to_owned())).collect();
     assert_eq!(hashed().await, expected);
@@ -194,10 +199,14 @@ async fn the_list_of_another_tool_is_taken_over_with_what_cannot_be() {
     assert_eq!(hashed().await, expected);
 
     // CSV as other tools write it: other delimiters, names, encodings; a street is not taken for an address.
-    let windows: &[u8] = b"Pr\xe9nom;Adresse;Adresse e-mail\r\n\xc9lo\xefse;1, rue de la Paix;eloise@customer.example\r\n";
+    let windows: &[u8] =
+        b"Pr\xe9nom;Adresse;Adresse e-mail\r\n\xc9lo\xefse;1, rue de la Paix;eloise@customer.example\r\n";
     program.write("windows.csv", windows);
     assert_eq!(import(&["windows.csv", "--shop", "atelier"], 0).0, [1, 1, 0, 0]);
-    program.write("marked.csv", "\u{feff}\"id\",\"E-Mail\"\n1,\"fay@customer.example\"\n2,\n3,gus@customer.example,x\n");
+    program.write(
+        "marked.csv",
+        "\u{feff}\"id\",\"E-Mail\"\n1,\"fay@customer.example\"\n2,\n3,gus@customer.example,x\n",
+    );
     let (counts, report) = import(&["marked.csv", "--shop", "atelier"], 3);
     assert_eq!(counts, [3, 1, 0, 2]);
     assert_eq!(report["rejects"][0]["column"], "E-Mail");
@@ -211,7 +220,11 @@ async fn the_list_of_another_tool_is_taken_over_with_what_cannot_be() {
     // What is no such file is named, with what to do; nothing is taken.
     program.write("other.csv", "Kontakt,seit\nirma@customer.example,2020\n");
     let failed = program.run(&["suppress", "import", "other.csv"]).expect(1);
-    assert!(failed.stderr.contains("--column") && failed.stderr.contains("Kontakt, seit"), "{}", failed.stderr);
+    assert!(
+        failed.stderr.contains("--column") && failed.stderr.contains("Kontakt, seit"),
+        "{}",
+        failed.stderr
+    );
     assert_eq!(import(&["other.csv", "--column", "Kontakt"], 0).0, [1, 1, 0, 0]);
     program.write("bare.csv", "irma@customer.example,2020\n");
     let failed = program.run(&["suppress", "import", "bare.csv"]).expect(1);
