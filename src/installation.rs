@@ -73,11 +73,13 @@ pub async fn check(
     )
     .execute(&mut *conn)
     .await?;
+    // The file first: another run may leave its mark meanwhile, in the database before the file.
+    let mark = read_mark(&path(config))?;
     let known = known(conn).await?;
     if known.fingerprint != fingerprint {
         return Err(Foreign::Copied.into());
     }
-    if read_mark(&path(config))?.is_some_and(|mark| mark > known.mark) {
+    if mark.is_some_and(|mark| mark > known.mark) {
         return Err(Foreign::SetBack.into());
     }
     Ok(known.asked_until)

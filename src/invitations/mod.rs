@@ -207,9 +207,6 @@ pub async fn send(
         asked_until
     };
     for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
-        if stop.is_cancelled() {
-            break;
-        }
         let mut of_shop = decide_and_settle(context, shop_id, shop, survey, asked_until, manner).await?;
         if !manner.dry_run {
             let settled = std::mem::take(&mut of_shop.delivery.settled);

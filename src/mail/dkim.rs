@@ -38,8 +38,9 @@ mod signing {
     };
     use lettre::message::header::HeaderName;
 
-    /// What a signature covers. The last two because RFC 8058 wants them covered.
-    const HEADERS: [&str; 11] = [
+    /// What a signature covers; the last two because RFC 8058 wants them covered. Not `Content-Type`: to the library that header belongs to
+    /// the body, and it would be signed as if it were not there.
+    const HEADERS: [&str; 10] = [
         "From",
         "Reply-To",
         "To",
@@ -47,7 +48,6 @@ mod signing {
         "Date",
         "Message-ID",
         "MIME-Version",
-        "Content-Type",
         "Auto-Submitted",
         "List-Unsubscribe",
         "List-Unsubscribe-Post",
@@ -86,7 +86,7 @@ mod signing {
             Ok(Self(Arc::new(DkimConfig::new(selector.to_owned(), domain.to_owned(), key, headers, relaxed))))
         }
 
-        /// Adds the signature as the first header a receiver looks for.
+        /// Adds the signature to the headers.
         pub fn sign(&self, message: &mut Message) {
             message.sign(&self.0);
         }

@@ -13,6 +13,8 @@ mod brakes;
 mod installation;
 mod suppression;
 mod delivery;
+mod mail;
+mod explain;
 mod kill;
 mod pages;
 mod jobs;
