@@ -98,8 +98,10 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         if wrong || !survey.mailed || !survey.is_for(&shop.key) {
             continue;
         }
-        for locale in templates.locales() {
-            match mail(&config, &templates, shop, survey, locale, now) {
+        let waves = [false, true].into_iter().filter(|reminder| !reminder || !survey.reminders.is_empty());
+        for (locale, reminder) in waves.flat_map(|wave| templates.locales().map(move |locale| (locale, wave)))
+        {
+            match mail(&config, &templates, shop, survey, locale, reminder, now) {
                 Ok(files) => renders.extend(files),
                 Err(error) => {
                     let (survey, shop) = (&survey.key, &shop.key);
@@ -156,6 +158,7 @@ fn mail(
     shop: &Shop,
     survey: &Survey,
     locale: &Locale,
+    reminder: bool,
     now: DateTime<Utc>,
 ) -> Result<Vec<(String, Vec<u8>)>, ComposeError> {
     let tokens = Tokens::new(b"a sample");
@@ -171,13 +174,15 @@ fn mail(
         questionnaire: &survey.questionnaire,
         order: "A-1001",
         ordered_at: now - survey.delay,
+        reminder,
         first_name: Some("Claire"),
         locale: Some(locale.as_str()),
         email: "claire@customer.example",
     };
     let texts = compose::texts(templates, &tokens, &letterhead, &facts)?;
     let message = compose::compose(templates, &tokens, &letterhead, &facts, now)?;
-    let name = |part: &str| format!("mails/{}/{}.{locale}.{part}", shop.key, survey.key);
+    let wave = if reminder { ".reminder" } else { "" };
+    let name = |part: &str| format!("mails/{}/{}{wave}.{locale}.{part}", shop.key, survey.key);
     Ok(vec![
         (name("subject.txt"), format!("{}\n", texts.subject).into_bytes()),
         (name("txt"), texts.text.into_bytes()),

@@ -29,6 +29,8 @@ pub struct Facts<'a> {
     /// The shop's own number of the order.
     pub order: &'a str,
     pub ordered_at: DateTime<Utc>,
+    /// Whether it asks once more.
+    pub reminder: bool,
     pub first_name: Option<&'a str>,
     /// The order's; what is no language tag counts as none.
     pub locale: Option<&'a str>,
@@ -154,6 +156,7 @@ pub fn texts(
         direction: Direction::of(locale),
         shop: shop_view,
         palette: Palette::of(&shop.color),
+        reminder: facts.reminder,
         first_name: first_name(facts),
         order: clean(facts.order, 60),
         date: words.date(facts.ordered_at, shop.timezone),
@@ -354,6 +357,7 @@ mod tests {
     ) -> Composed {
         let questionnaire = Questionnaire { questions: vec![question(kind)] };
         let facts = Facts {
+            reminder: false,
             shop_id: ShopId(1),
             invitation_id: InvitationId(42),
             questionnaire: &questionnaire,
@@ -413,6 +417,7 @@ mod tests {
     fn what_is_no_address_is_refused_without_being_shown() {
         let questionnaire = Questionnaire { questions: vec![question(QuestionKind::Recommend)] };
         let facts = Facts {
+            reminder: false,
             shop_id: ShopId(1),
             invitation_id: InvitationId(1),
             questionnaire: &questionnaire,

@@ -323,6 +323,7 @@ impl Sender<'_> {
             questionnaire: &questionnaire,
             order: &row.external_id,
             ordered_at: row.ordered_at,
+            reminder: row.wave > 0,
             first_name: row.first_name.as_deref(),
             locale: row.locale.as_deref(),
             email: &row.email,

@@ -773,6 +773,7 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
     let questionnaire = serde_json::from_value(factories::questionnaire()).unwrap();
     for (n, name) in ["Claire", "<b>Hugo</b>"].into_iter().enumerate() {
         let facts = compose::Facts {
+            reminder: false,
             shop_id: site.shop,
             invitation_id: site.invitation,
             questionnaire: &questionnaire,

@@ -453,6 +453,11 @@ impl HelperDef for Fill {
 
 fn sample_mail<V: View>(templates: &Templates, locale: &Locale, words: &Words) -> Vec<Rendered> {
     let rendered = templates.mail(locale, &V::sample(locale, words));
+    // The others only have to render; what is looked at is the sample.
+    let others = V::other_samples(locale, words);
+    let rendered = others.iter().fold(rendered, |rendered, other| {
+        rendered.and_then(|texts| templates.mail(locale, other).map(|_| texts))
+    });
     let part = |part: &str, kind: &str, text: fn(&MailTexts) -> &String| Rendered {
         name: part_name(V::NAME, part, locale, kind).trim_end_matches(".hbs").to_owned(),
         result: rendered.as_ref().map(|texts| text(texts).clone()).map_err(Clone::clone),

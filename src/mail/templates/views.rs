@@ -13,6 +13,11 @@ pub trait View: Serialize + Sized {
     const NAME: &'static str;
     /// Made-up values that reach every branch worth seeing.
     fn sample(locale: &Locale, words: &Words) -> Self;
+
+    /// Others, for the branches that the sample does not reach.
+    fn other_samples(_locale: &Locale, _words: &Words) -> Vec<Self> {
+        Vec::new()
+    }
 }
 
 /// The shop as the customer sees it.
@@ -86,6 +91,8 @@ pub struct SurveyInvitation {
     pub direction: Direction,
     pub shop: ShopView,
     pub palette: Palette,
+    /// Whether it asks once more, because nobody answered the mail before.
+    pub reminder: bool,
     pub first_name: Option<String>,
     /// The shop's own number of the order.
     pub order: String,
@@ -135,6 +142,7 @@ impl View for SurveyInvitation {
             direction: Direction::of(locale),
             shop: ShopView::sample(),
             palette: Palette::of("#0b6b5c"),
+            reminder: false,
             first_name: Some("Claire".to_owned()),
             order: "A-1001".to_owned(),
             date: sample_date(words),
@@ -149,6 +157,11 @@ impl View for SurveyInvitation {
             unsubscribe_url: "https://avis.shop.example/u/sample".to_owned(),
             survey_url,
         }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let sample = Self::sample(locale, words);
+        vec![Self { reminder: true, first_name: None, question: None, ..sample }]
     }
 }
 
