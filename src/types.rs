@@ -64,9 +64,7 @@ impl EmailAddress {
             .without_domain_literal();
         match email_address::EmailAddress::parse_with_options(text, options) {
             // The mail library is the second judge: what it cannot put into an envelope is no address for us.
-            Ok(_)
-                if text.parse::<lettre::Address>().is_ok_and(|address| for_envelope(&address).is_some()) =>
-            {
+            Ok(_) if text.parse::<lettre::Address>().is_ok_and(|address| has_domain(&address)) => {
                 Ok(Self(text.to_owned()))
             }
             _ => Err(BadAddress("is not a mail address")),
@@ -96,6 +94,11 @@ impl EmailAddress {
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.key().as_bytes()).into()
     }
+}
+
+/// Whether the domain can be written as DNS wants it.
+fn has_domain(address: &lettre::Address) -> bool {
+    address.domain().is_ascii() || for_envelope(address).is_some()
 }
 
 /// An address with its domain as DNS writes it (RFC 5891's A-labels): any relay takes that, while a domain in other characters

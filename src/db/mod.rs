@@ -228,6 +228,7 @@ pub enum Table {
     Invitation,
     Response,
     Answer,
+    Suppression,
 }
 
 /// Brings the planner's statistics up to date after rows were added, when they are a tenth or more of what it knows of. Postgres does
@@ -243,6 +244,7 @@ pub async fn analyze_grown(connection: &mut PgConnection, table: Table, n_added:
         Table::Invitation => ("invitation", "analyze invitation"),
         Table::Response => ("response", "analyze response"),
         Table::Answer => ("answer", "analyze answer"),
+        Table::Suppression => ("suppression", "analyze suppression"),
     };
     let known = sqlx::query_scalar!(
         r#"select greatest(reltuples, 0)::float8 as "known!" from pg_class where oid = $1::text::regclass"#,

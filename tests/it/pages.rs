@@ -285,7 +285,7 @@ async fn the_link_of_the_mail_chooses_an_answer() {
     let page = site.get(&format!("{}?recommend=no", site.survey())).await;
     assert_eq!(page.status, 200);
     assert!(chosen(&page, "no") && !chosen(&page, "yes"));
-    assert!(page.body.contains(r#"<html lang="fr">"#), "the order's language");
+    assert!(page.body.contains(r#"<html lang="fr" dir="ltr">"#), "the order's language");
     assert!(
         page.body.contains("Recommanderiez-vous Maison &lt;Exemple&gt; ?"),
         "the question as it was asked"

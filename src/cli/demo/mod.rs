@@ -231,7 +231,11 @@ async fn half_a_year(
     orders: &Arc<Vec<Order>>,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
+    // Late in the morning of the shop, whatever the hour now, and never with an answer in the future.
     let today = context.clock.now();
+    let latest = today - ANSWERS_AFTER - FILLING_IN;
+    let morning = latest.date_naive().and_hms_opt(9, 30, 0).map_or(latest, |morning| morning.and_utc());
+    let last = if morning > latest { morning - TimeDelta::days(1) } else { morning };
     let steps = i64::try_from(shop::DAYS / 2)?;
     let bar = ProgressBar::new(u64::try_from(steps)?)
         .with_style(ProgressStyle::with_template("   {bar:40} {msg}")?);
@@ -241,10 +245,7 @@ async fn half_a_year(
         if stop.is_cancelled() {
             bail!("stopped");
         }
-        // Late in the morning of the shop, and never in the future.
-        let moment = today - TimeDelta::days(2 * step) - ANSWERS_AFTER - FILLING_IN;
-        let moment =
-            moment.date_naive().and_hms_opt(9, 30, 0).map_or(moment, |morning| morning.and_utc().min(moment));
+        let moment = last - TimeDelta::days(2 * step);
         bar.set_message(moment.format("%e %B %Y").to_string());
         import(&at(context, moment), folder, orders, imported).await?;
         imported = Some(moment);

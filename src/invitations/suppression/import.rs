@@ -14,6 +14,7 @@ use sqlx::PgPool;
 
 use super::{Scope, SuppressionReason};
 use crate::config::TextFormat;
+use crate::db::{self, Table};
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::rejects::{Reject, Rejects};
@@ -148,6 +149,7 @@ pub async fn import(
     if options.dry_run {
         transaction.rollback().await?;
     } else {
+        db::analyze_grown(&mut transaction, Table::Suppression, n_inserted).await?;
         transaction.commit().await?;
     }
     Ok(ImportReport {
