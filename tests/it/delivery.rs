@@ -16,10 +16,10 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::{self, Order, at};
-use crate::support::on_own_runtime;
 use crate::support::program::{Program, shipped};
 use crate::support::scripted::{Behaviour, Scripted, Step};
 use crate::support::sink::Sink;
+use crate::support::{on_own_runtime, random};
 
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -322,14 +322,6 @@ fn whatever_the_relay_does_at_whatever_step_the_state_is_true() {
     });
     assert_eq!(n_checked, cases.len());
     assert!(n_checked > 120, "only {n_checked} cases");
-}
-
-/// The same random numbers in every run (SplitMix64).
-fn random(seed: usize) -> usize {
-    let mut z = (seed as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    usize::try_from((z ^ (z >> 31)) >> 32).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
