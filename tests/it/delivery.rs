@@ -90,6 +90,8 @@ impl House {
         ] {
             sqlx::query(sql).bind(n).execute(self.pool()).await.unwrap();
         }
+        // As an import does.
+        sqlx::raw_sql("analyze").execute(self.pool()).await.unwrap();
     }
 
     /// State and tries of every invitation, by the order's name.

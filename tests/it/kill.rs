@@ -58,6 +58,8 @@ async fn due_orders(pool: &PgPool, n: usize) {
     ] {
         sqlx::query(sql).bind(before).bind(n).execute(pool).await.unwrap();
     }
+    // As an import does.
+    sqlx::raw_sql("analyze").execute(pool).await.unwrap();
 }
 
 async fn n_unknown(pool: &PgPool) -> usize {
