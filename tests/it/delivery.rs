@@ -61,7 +61,7 @@ impl House {
             limits: Limits::all(LIMIT),
         };
         change(&mut mail, &mut smtp);
-        mail.transport = Transport::Smtp(smtp);
+        mail.transport = Transport::Smtp(Box::new(smtp));
         let config = Config { mail, ..(*self.context.config).clone() };
         Context { config: Arc::new(config), clock: Clock::Fixed(now), ..self.context.clone() }
     }
@@ -268,6 +268,13 @@ async fn check(house: &House, case: Case, patience: Duration) -> Duration {
         sqlx::query_scalar("select count(*) from suppression").fetch_one(house.pool()).await.unwrap();
     assert_eq!(suppressed, 0, "{case:?}");
     tell_the_same(&relay, &states, case);
+    if case.behaviour == Behaviour::Endless && case.step == Step::Rcpt {
+        let text: String = sqlx::query_scalar("select text from attempt order by attempt limit 1")
+            .fetch_one(house.pool())
+            .await
+            .unwrap();
+        assert!(text.contains("no end"), "it is cut off by its length, not by the time: {text}");
+    }
 
     // What waited leaves later, what is settled stays as it is.
     send(&context(at(NOW) + TimeDelta::minutes(10))).await;

@@ -107,14 +107,15 @@ async fn check(pool: &PgPool, relay: &Relay, n_mails: usize) -> usize {
     unknown.len()
 }
 
-/// The runs that send what is left, until one has nothing more to do.
+/// The run that sends what is left.
 fn run_to_the_end(program: &Program) -> Ran {
     let last = program.run(&["run", "send-invitations", "--json"]);
     assert!([0, 3].contains(&last.code), "{last:?}");
     last
 }
 
-/// Kills `n_kills` processes that are sending, `at_once` at a time, and some at whatever moment. Comes back with how many were killed.
+/// Starts these jobs and kills them, until so many processes were killed while they sent, and some at whatever other moment. Comes back
+/// with how many were killed.
 async fn kill_again_and_again(program: &Program, relay: &Relay, n_kills: usize, jobs: &[&str]) -> usize {
     let (mut n_sending, mut n_killed) = (0, 0);
     for n in 0.. {

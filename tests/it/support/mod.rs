@@ -99,7 +99,7 @@ pub fn test_name() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
-/// The same random numbers in every run (SplitMix64).
+/// The same random numbers in every run (`SplitMix64`).
 pub fn random(seed: usize) -> usize {
     let mut z = (seed as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
