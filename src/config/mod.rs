@@ -97,7 +97,7 @@ pub struct Mail {
     pub max_connections: usize,
     /// After so many mails a connection is replaced; relays drop it after a count of their own.
     pub max_per_connection: u32,
-    /// How many mails a run sends in a minute at most; `None`: as many as it can.
+    /// How many mails the relay gets in a minute at most, from all instances together; `None`: as many as it takes.
     pub rate_per_minute: Option<NonZeroU32>,
     /// The envelope sender, where bounces go; `None`: the shop's `from`.
     pub return_path: Option<String>,
@@ -131,7 +131,7 @@ pub enum Transport {
     /// An .eml file per mail under `data_dir/outbox`.
     File,
     /// To a relay.
-    Smtp(Smtp),
+    Smtp(Box<Smtp>),
 }
 
 /// The relay.

@@ -199,7 +199,7 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
                 let tls = mail.tls.unwrap_or(Tls::Opportunistic);
                 let port = mail.port.unwrap_or(if tls == Tls::Implicit { 465 } else { 25 });
                 let (host, limits) = (text(host).to_owned(), Limits::default());
-                Some(Transport::Smtp(Smtp { host, port, tls, credentials, limits }))
+                Some(Transport::Smtp(Box::new(Smtp { host, port, tls, credentials, limits })))
             }
             None => {
                 problems.add(

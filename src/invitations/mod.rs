@@ -1,8 +1,8 @@
 //! Stage 2, invitations out: one decision per order, then the mails through an outbox.
 //!
 //! [`decide`] writes a row per due order: queued, or skipped with its reason. [`sender`] takes queued rows under a lease and speaks
-//! with the relay; [`outbox`] holds every change of a row's state, and the recorder
-//! gathers them into few commits. If we die, the rows say where: a claimed row goes back to the queue,
+//! with the relay; [`verdict`] says what its faults mean, [`relay`] whether it works at all; [`outbox`] holds every change of a row's
+//! state, and the recorder gathers them into few commits. If we die, the rows say where: a claimed row goes back to the queue,
 //! because no final dot was written; a row in `in_data` becomes `unknown`, is listed, and is never sent again by itself.
 
 pub mod decide;

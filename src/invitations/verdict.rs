@@ -95,14 +95,17 @@ mod tests {
     const PHASES: [Phase; 7] =
         [Phase::Connect, Phase::Auth, Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Body, Phase::Final];
 
-    fn fault(phase: Phase, said: Option<(u16, Option<(u8, u16, u16)>, &str)>) -> Fault {
+    /// Reply code, enhanced code, text; `None`: no answer, or nonsense.
+    type Said = Option<(u16, Option<(u8, u16, u16)>, &'static str)>;
+
+    fn fault(phase: Phase, said: Said) -> Fault {
         let reply = said.map(|(code, enhanced, _)| Reply { code, enhanced });
         Fault { phase, reply, text: said.map_or_else(String::new, |(_, _, text)| text.to_owned()) }
     }
 
     /// The verdicts on the same answer in each of the [`PHASES`], a letter each, beside the table above: `-` untried, `d` deferred,
     /// `f` failed, `s` failed and suppressed, `u` unknown; `.` the relay works, `<` too many, `!` at fault, `X` refuses.
-    fn check(said: Option<(u16, Option<(u8, u16, u16)>, &str)>, outcomes: &str, standings: &str) {
+    fn check(said: Said, outcomes: &str, standings: &str) {
         let verdicts = PHASES.map(|phase| judge(&fault(phase, said), None, NOW));
         let letters: String = verdicts
             .iter()

@@ -1,65 +1,89 @@
-//! `kill -9` in the middle of sending: nothing is lost, nothing is sent twice, and no row says `sent` that the relay did not accept.
+//! `kill -9`, SIGTERM, a relay that hangs up and a database that falls over, in the middle of sending: nothing is lost, nothing is sent
+//! twice, and no row says `sent` that the relay did not accept.
+//!
+//! With `AFTERWORD_SOAK` set (`make soak`) the same tests take longer: more mails, more kills.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
-use chrono::{TimeDelta, Utc};
+use afterword::db::embedded::{self, Durability};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::{ConnectOptions as _, PgPool};
 
-use crate::support::factories::{self, Order};
-use crate::support::program::{Program, shipped_with};
+use crate::support::program::{Program, Ran, command, ran, shipped_with};
 use crate::support::smtp::Relay;
+use crate::support::{data_dir, random, say};
 
-const N_MAILS: usize = 600;
-const N_KILLS: usize = 25;
 const N_CONNECTIONS: usize = 8;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whenever_it_is_killed_every_mail_has_a_state_and_none_leaves_twice() {
-    // A relay that takes its time, so that there is a middle to be killed in.
-    let relay = Relay::watched(|| std::thread::sleep(Duration::from_millis(15)));
-    let config = shipped_with(relay.port)
-        .replace("max_connections = 4 ", &format!("max_connections = {N_CONNECTIONS} "));
-    let program = Program::new(&config).await;
-    let pool = &program.db.pool;
-    program.run(&["migrate"]).expect(0);
-    let shop = factories::shop(pool, "maison").await;
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the program runs on the system's clock, so the orders lie around it"
-    )]
-    let delivered = Utc::now() - TimeDelta::days(8);
-    for n in 0..N_MAILS {
-        let customer = factories::customer(pool, shop, &format!("c{n}@customer.example")).await;
-        let order = Order::new(shop, customer, &n.to_string());
-        Order { ordered_at: delivered - TimeDelta::days(2), fulfilled_at: Some(delivered), ..order }
-            .insert(pool)
-            .await;
-    }
+/// How many there are of something: in `make test`, and in `make soak`.
+fn scaled(test: usize, soak: usize) -> usize {
+    if std::env::var_os("AFTERWORD_SOAK").is_some() { soak } else { test }
+}
 
-    let mut n_killed_sending = 0;
-    for n in 0..N_KILLS {
-        let before = relay.accepted().len();
-        let mut child = program.spawn(&["run", "send-invitations"]);
-        // Not before it has begun to send, then at a moment that differs from kill to kill.
-        for _ in 0..500 {
-            if relay.accepted().len() > before || child.try_wait().unwrap().is_some() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+/// A relay that takes its time, so that there is a middle to be killed in.
+fn slow() {
+    std::thread::sleep(Duration::from_millis(15));
+}
+
+/// Two jobs that send the same invitations, so that two processes may be at it at once.
+fn config(port: u16) -> String {
+    let other = "\n[jobs.send-too]\nkind = \"send_invitations\"\nschedule = \"0 3 * * *\"\ntimezone = \"UTC\"\nenabled = false\n\
+                 [jobs.send-too.params]\nsurvey = \"satisfaction\"\n";
+    let shipped = shipped_with(port);
+    let connections = "max_connections = 4 ";
+    assert!(shipped.contains(connections));
+    format!("{}{other}", shipped.replace(connections, &format!("max_connections = {N_CONNECTIONS} ")))
+}
+
+/// So many more orders that became due just now, by customers of their own. The program runs on the system's clock, so they lie around
+/// it.
+async fn due_orders(pool: &PgPool, n: usize) {
+    let n = i32::try_from(n).unwrap();
+    let sql = "select count(*)::int from customer";
+    let before: i32 = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
+    for sql in [
+        "insert into customer (shop_id, email, email_key)
+         select shop_id, n || '@customer.example', n || '@customer.example' from shop, generate_series($1 + 1, $1 + $2) n",
+        r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, fulfilled_at, status, items, attributes, imported_at,
+               updated_at)
+           select shop_id, split_part(email, '@', 1), customer_id, now() - interval '10 days', now() - interval '7 days', 'fulfilled',
+               '{}', '{}', now(), now()
+           from customer where split_part(email, '@', 1)::int between $1 + 1 and $1 + $2"#,
+    ] {
+        sqlx::query(sql).bind(before).bind(n).execute(pool).await.unwrap();
+    }
+    // As an import does.
+    sqlx::raw_sql("analyze").execute(pool).await.unwrap();
+}
+
+async fn n_unknown(pool: &PgPool) -> usize {
+    let sql = "select count(*) from invitation where state in ('unknown', 'in_data')";
+    usize::try_from(sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap()).unwrap()
+}
+
+/// Waits until the relay gets mails from it, then to a moment that differs from time to time. `false`: it ended before.
+async fn in_the_middle(child: &mut Child, relay: &Relay, before: usize, seed: usize) -> bool {
+    let begun = Instant::now();
+    while relay.n_accepted() <= before {
+        if child.try_wait().unwrap().is_some() {
+            return false;
         }
-        tokio::time::sleep(Duration::from_millis((n as u64 * 7) % 31)).await;
-        n_killed_sending += usize::from(child.try_wait().unwrap().is_none());
-        child.kill().unwrap();
-        child.wait().unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(60), "it does not send");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
-    assert!(
-        n_killed_sending > N_KILLS / 2,
-        "only {n_killed_sending} of {N_KILLS} kills found the program sending"
-    );
-    // The next run goes on at once: the dead are known to be dead.
-    let last = program.run(&["run", "send-invitations", "--json"]);
-    assert!([0, 3].contains(&last.code), "{last:?}");
+    tokio::time::sleep(Duration::from_micros(random(seed) as u64 % 70_000)).await;
+    child.try_wait().unwrap().is_none()
+}
 
+/// Every mail has a state and is sent or unknown; none left twice; no row says `sent` that the relay does not have. Comes back with how
+/// many are unknown.
+async fn check(pool: &PgPool, relay: &Relay, n_mails: usize) -> usize {
     let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
     for mail in relay.accepted() {
         *accepted.entry(mail.to).or_default() += 1;
@@ -76,17 +100,178 @@ async fn whenever_it_is_killed_every_mail_has_a_state_and_none_leaves_twice() {
         rows.iter().filter(|(_, other)| other == state).map(|(to, _)| to.clone()).collect::<BTreeSet<_>>()
     };
     let (sent, unknown) = (of("sent"), of("unknown"));
-    assert_eq!(rows.len(), N_MAILS, "every order was decided about once");
-    assert_eq!(sent.len() + unknown.len(), N_MAILS, "every mail is sent or unknown");
+    assert_eq!(rows.len(), n_mails, "every order was decided about once");
+    assert_eq!(sent.len() + unknown.len(), n_mails, "every mail is sent or unknown");
+    let falsely: Vec<_> = sent.iter().filter(|to| !accepted.contains_key(*to)).collect();
+    assert!(falsely.is_empty(), "falsely sent: {falsely:?}");
+    unknown.len()
+}
+
+/// The run that sends what is left.
+fn run_to_the_end(program: &Program) -> Ran {
+    let last = program.run(&["run", "send-invitations", "--json"]);
+    assert!([0, 3].contains(&last.code), "{last:?}");
+    last
+}
+
+/// Starts these jobs and kills them, until so many processes were killed while they sent, and some at whatever other moment. Comes back
+/// with how many were killed.
+async fn kill_again_and_again(program: &Program, relay: &Relay, n_kills: usize, jobs: &[&str]) -> usize {
+    let (mut n_sending, mut n_killed) = (0, 0);
+    for n in 0.. {
+        if n_sending >= n_kills {
+            break;
+        }
+        assert!(n < 3 * n_kills, "only {n_sending} of {n} kills found the program sending");
+        let before = relay.n_accepted();
+        let mut children: Vec<Child> = jobs.iter().map(|job| program.spawn(&["run", job])).collect();
+        if n % 6 == 5 {
+            // At whatever moment: while it starts, decides, claims.
+            tokio::time::sleep(Duration::from_micros(random(n) as u64 % 300_000)).await;
+        } else {
+            in_the_middle(&mut children[n % jobs.len()], relay, before, n).await;
+        }
+        for child in &mut children {
+            if child.try_wait().unwrap().is_none() {
+                n_killed += 1;
+                n_sending += usize::from(relay.n_accepted() > before);
+            }
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+    n_killed
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_it_is_killed_every_mail_has_a_state_and_none_leaves_twice() {
+    let (n_mails, n_kills) = (scaled(2_000, 10_000), scaled(40, 200));
+    let relay = Relay::watched(slow);
+    let program = Program::new(&config(relay.port)).await;
+    program.run(&["jobs"]).expect(0);
+    due_orders(&program.db.pool, n_mails).await;
+    let n_killed = kill_again_and_again(&program, &relay, n_kills, &["send-invitations"]).await;
+    let n_left = n_mails.saturating_sub(relay.n_accepted());
+    // The next run goes on at once: the dead are known to be dead.
+    run_to_the_end(&program);
+    let n_unknown = check(&program.db.pool, &relay, n_mails).await;
+    assert!(n_unknown <= n_killed * N_CONNECTIONS, "{n_unknown} unknown after {n_killed} kills");
+    say(&format!("{n_killed} kills, {n_mails} mails, {n_left} left for the last run: {n_unknown} unknown"));
+    let listed = program.run(&["outbox", "--state", "unknown", "--json", "-n", "100000"]).expect(0).json();
+    assert_eq!(listed.as_array().unwrap().len(), n_unknown, "what is unknown is listed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relay_may_hang_up_after_the_dot_and_the_program_be_killed() {
+    let (n_mails, n_kills) = (scaled(500, 5_000), scaled(8, 60));
+    let relay = Relay::dropping(&[7, 97], slow);
+    let program = Program::new(&config(relay.port)).await;
+    program.run(&["jobs"]).expect(0);
+    due_orders(&program.db.pool, n_mails).await;
+    let n_killed = kill_again_and_again(&program, &relay, n_kills, &["send-invitations"]).await;
+    run_to_the_end(&program);
+    let n_unknown = check(&program.db.pool, &relay, n_mails).await;
+    let n_dropped = (1..=relay.n_accepted()).filter(|n| n % 7 == 0 || n % 97 == 0).count();
     assert!(
-        sent.iter().all(|to| accepted.contains_key(to)),
-        "a row says sent, and the relay does not have it"
+        n_unknown <= n_dropped + n_killed * N_CONNECTIONS,
+        "{n_unknown} unknown, {n_dropped} dropped, {n_killed} kills"
     );
     assert!(
-        unknown.len() <= n_killed_sending * N_CONNECTIONS,
-        "{} unknown after {n_killed_sending} kills",
-        unknown.len()
+        n_dropped > n_mails / 8 && n_unknown >= n_dropped / 2,
+        "{n_unknown} unknown, {n_dropped} dropped"
     );
-    let n_listed = program.run(&["outbox", "--state", "unknown", "--json", "-n", "10000"]).expect(0).json();
-    assert_eq!(n_listed.as_array().unwrap().len(), unknown.len(), "what is unknown is listed");
+    say(&format!("{n_killed} kills, {n_dropped} of {n_mails} answers dropped: {n_unknown} unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_processes_at_once_each_may_be_killed() {
+    let (n_mails, n_kills) = (scaled(1_000, 10_000), scaled(16, 200));
+    let relay = Relay::watched(slow);
+    let program = Program::new(&config(relay.port)).await;
+    program.run(&["jobs"]).expect(0);
+    due_orders(&program.db.pool, n_mails).await;
+    let n_killed = kill_again_and_again(&program, &relay, n_kills, &["send-invitations", "send-too"]).await;
+    run_to_the_end(&program);
+    let n_unknown = check(&program.db.pool, &relay, n_mails).await;
+    assert!(n_unknown <= n_killed * N_CONNECTIONS, "{n_unknown} unknown after {n_killed} kills");
+    say(&format!("{n_killed} kills of two at once, {n_mails} mails: {n_unknown} unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn asked_to_stop_it_settles_every_mail_in_its_hands() {
+    let (n_mails, n_stops) = (scaled(1_500, 8_000), scaled(20, 100));
+    let relay = Relay::watched(slow);
+    let program = Program::new(&config(relay.port)).await;
+    program.run(&["jobs"]).expect(0);
+    due_orders(&program.db.pool, n_mails).await;
+    let mut n_stopped = 0;
+    for n in 0..n_stops {
+        let before = relay.n_accepted();
+        let mut child = program.spawn(&["run", "send-invitations"]);
+        n_stopped += usize::from(in_the_middle(&mut child, &relay, before, n).await);
+        kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        let asked = Instant::now();
+        let code = child.wait().unwrap().code();
+        // The shipped grace is a minute; the mails in hand take moments.
+        assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+        assert_eq!(code, Some(3), "stopped half way");
+        assert_eq!(n_unknown(&program.db.pool).await, 0, "after {} stops", n + 1);
+    }
+    assert_eq!(n_stopped, n_stops, "every one was stopped in the middle");
+    run_to_the_end(&program);
+    assert_eq!(check(&program.db.pool, &relay, n_mails).await, 0);
+    assert_eq!(relay.n_accepted(), n_mails);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_database_may_fall_over_in_the_middle() {
+    let (n_mails, n_restarts) = (scaled(600, 6_000), scaled(4, 30));
+    let relay = Relay::watched(slow);
+    // A server of its own, that keeps what it committed.
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = place.path().join("postgres");
+    let mut server = embedded::start(&root, Durability::Full).await.unwrap();
+    let url = server.options().to_url_lossy().to_string();
+    let dir = data_dir();
+    let with_url = config(relay.port).replacen("[database]", &format!("[database]\nurl = {url:?}"), 1);
+    std::fs::write(dir.path().join("jobs.toml"), with_url).unwrap();
+    let run = |args: &[&str]| ran(command(dir.path()).args(args).output().unwrap());
+    run(&["jobs"]).expect(0);
+    let pool = PgPoolOptions::new().connect_lazy_with(server.options());
+
+    let mut codes = BTreeMap::<i32, usize>::new();
+    for n in 0..n_restarts {
+        due_orders(&pool, n_mails / n_restarts).await;
+        let before = relay.n_accepted();
+        let mut child = command(dir.path()).args(["run", "send-invitations"]).spawn().unwrap();
+        assert!(in_the_middle(&mut child, &relay, before, n).await, "it ended before the database fell over");
+        fall_over(server.root());
+        server = embedded::start(&root, Durability::Full).await.unwrap();
+        let back = Instant::now();
+        let code = child.wait().unwrap().code().unwrap();
+        assert!(back.elapsed() < Duration::from_secs(30), "{:?}", back.elapsed());
+        // It recovers, or ends with an error.
+        assert!([0, 1, 3].contains(&code), "{code}");
+        *codes.entry(code).or_default() += 1;
+    }
+    let last = run(&["run", "send-invitations", "--json"]);
+    assert!([0, 3].contains(&last.code), "{last:?}");
+    let n_unknown = check(&pool, &relay, n_mails).await;
+    say(&format!("{n_restarts} times without a database: {n_unknown} unknown; exit codes {codes:?}"));
+    assert_eq!(n_unknown, 0, "what the relay said is written when the database is back");
+    pool.close().await;
+    server.close().await;
+}
+
+/// As `pg_ctl stop -m immediate` does: no checkpoint, connections cut. Comes back when the server is gone.
+fn fall_over(root: &Path) {
+    let text = std::fs::read_to_string(root.join("data/postmaster.pid")).unwrap();
+    let server = Pid::from_raw(text.lines().next().unwrap().parse().unwrap());
+    kill(server, Signal::SIGQUIT).unwrap();
+    let begun = Instant::now();
+    while kill(server, None).is_ok() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "the server does not end");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }

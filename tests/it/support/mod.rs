@@ -107,6 +107,14 @@ pub fn test_name() -> String {
     std::thread::current().name().unwrap_or("a test").to_owned()
 }
 
+/// The same random numbers in every run (`SplitMix64`).
+pub fn random(seed: usize) -> usize {
+    let mut z = (seed as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    usize::try_from((z ^ (z >> 31)) >> 32).unwrap()
+}
+
 /// Runs a future on a runtime and a thread of its own, which works inside another runtime too.
 pub fn on_own_runtime<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)

@@ -42,7 +42,10 @@ struct House {
     security: Security,
     /// Called when the final dot of a mail has come and was not answered yet.
     watch: Box<dyn Fn() + Send + Sync>,
+    /// Which mails are kept and not answered: every so manyth.
+    drops: &'static [usize],
     accepted: Mutex<Vec<Accepted>>,
+    n_accepted: AtomicUsize,
     n_connections: AtomicUsize,
 }
 
@@ -74,21 +77,28 @@ impl Relay {
 
     /// The same; `watch` is called when the final dot of a mail has come and was not answered yet.
     pub fn watched(watch: impl Fn() + Send + Sync + 'static) -> Self {
-        Self::open(Security::None, watch)
+        Self::open(Security::None, &[], watch)
+    }
+
+    /// The same; of every so many mails one is kept, and the connection closed instead of an answer.
+    pub fn dropping(drops: &'static [usize], watch: impl Fn() + Send + Sync + 'static) -> Self {
+        Self::open(Security::None, drops, watch)
     }
 
     /// A relay that encrypts and knows whom it lets in.
     pub fn secure(security: Security) -> Self {
-        Self::open(security, || {})
+        Self::open(security, &[], || {})
     }
 
-    fn open(security: Security, watch: impl Fn() + Send + Sync + 'static) -> Self {
+    fn open(security: Security, drops: &'static [usize], watch: impl Fn() + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let house = Arc::new(House {
             security,
             watch: Box::new(watch),
+            drops,
             accepted: Mutex::default(),
+            n_accepted: AtomicUsize::new(0),
             n_connections: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&house);
@@ -108,6 +118,11 @@ impl Relay {
     /// How often somebody connected.
     pub fn n_connections(&self) -> usize {
         self.house.n_connections.load(Ordering::Relaxed)
+    }
+
+    /// How many were accepted so far.
+    pub fn n_accepted(&self) -> usize {
+        self.house.n_accepted.load(Ordering::Relaxed)
     }
 
     /// What was accepted so far.
@@ -211,6 +226,7 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
                 let mail =
                     Accepted { from: from.clone(), to: to.clone(), message: message.clone(), is_encrypted };
                 house.accepted.lock().unwrap().push(mail);
+                house.n_accepted.fetch_add(1, Ordering::Relaxed) + 1
             };
             match to.split('@').next().unwrap_or_default() {
                 "refused" => b"554 5.6.0 the message is not wanted\r\n",
@@ -219,7 +235,10 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
                     return Ok(());
                 }
                 _ => {
-                    keep();
+                    let n = keep();
+                    if house.drops.iter().any(|every| n.is_multiple_of(*every)) {
+                        return Ok(());
+                    }
                     b"250 2.0.0 queued\r\n"
                 }
             }
