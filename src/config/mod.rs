@@ -97,7 +97,8 @@ pub struct Mail {
     pub max_per_connection: u32,
     /// How many mails a run sends in a minute at most; `None`: as many as it can.
     pub rate_per_minute: Option<NonZeroU32>,
-    /// The envelope sender, where bounces go; `None`: the shop's `from`.
+    /// The envelope sender, where bounces go, before the token is put into it (`bounces@` becomes `bounces+<token>@`); `None`: the
+    /// shop's `from`.
     pub return_path: Option<String>,
 }
 

@@ -103,7 +103,11 @@ pub fn compose(
 
     let to: Address = facts.email.parse().map_err(|_| ComposeError::Recipient)?;
     let envelope_from = match return_path {
-        Some(path) => path.parse().map_err(|_| ComposeError::ReturnPath(path.to_owned()))?,
+        Some(path) => {
+            let token = tokens.issue_return_path(facts.shop_id, facts.invitation_id);
+            let path = path.replacen('@', &format!("+{token}@"), 1);
+            path.parse().map_err(|_| ComposeError::ReturnPath(path))?
+        }
         None => shop.from.email.clone(),
     };
     let id = token(Purpose::MessageId);
