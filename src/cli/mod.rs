@@ -1,6 +1,7 @@
 //! What a person types. A file per command; this one holds what they share: the options before the command, the way from jobs.toml to
 //! a working [`Context`], and the exit codes.
 
+pub mod bounces;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -89,6 +90,8 @@ pub enum Command {
     Explain(explain::Args),
     /// What is queued, deferred or unknown
     Outbox(outbox::Args),
+    /// What came back by mail: say what each message is
+    Bounces(bounces::Args),
     /// Whom not to write to any more
     Suppress(suppress::Args),
     /// Look through, approve or reject what may be published
@@ -151,6 +154,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Report(args) => report::run(args, &global).await,
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,
+        Command::Bounces(args) => bounces::run(args, &global),
         Command::Suppress(args) => suppress::run(args, &global).await,
         Command::Testimonials(args) => testimonials::run(args, &global).await,
         Command::Completions(args) => shell::completions(&args),

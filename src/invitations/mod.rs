@@ -5,6 +5,7 @@
 //! gathers them into few commits. If we die, the rows say where: a claimed row goes back to the queue,
 //! because no final dot was written; a row in `in_data` becomes `unknown`, is listed, and is never sent again by itself.
 
+pub mod bounces;
 pub mod compose;
 pub mod decide;
 pub mod outbox;
