@@ -68,7 +68,7 @@ fn domain_key(domain: &str) -> String {
 pub fn is_of_a_mail_system(address: &str) -> bool {
     let local = address.split('@').next().unwrap_or_default().to_lowercase();
     let local: String = local.chars().filter(char::is_ascii_alphanumeric).collect();
-    ["mailerdaemon", "postmaster", "maildaemon", "mailsystem", "mmdf", "mailadmin", "mta", "maildeliverysubsystem", "maildeliverysystem", "bounce"]
+    ["mailerdaemon", "postmaster", "maildaemon", "mailsystem", "mmdf", "mailadmin", "mta", "maildeliverysubsystem", "maildeliverysystem", "mdaemon"]
         .contains(&local.as_str())
         || local.starts_with("mailerdaemon")
         || local.starts_with("microsoftexchange")

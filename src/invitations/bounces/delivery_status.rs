@@ -15,6 +15,14 @@ pub struct Recipient {
     pub status: Option<Status>,
     /// `Diagnostic-Code` without its type, on one line.
     pub diagnostic: Option<String>,
+    /// The value of `Status`, where it is more than a status.
+    pub comment: Option<String>,
+}
+
+impl Recipient {
+    fn has_address(&self) -> bool {
+        self.last.is_some() || self.original.is_some()
+    }
 }
 
 /// `Action`
@@ -31,23 +39,28 @@ pub fn recipients(fields: &str) -> Vec<Recipient> {
     let mut recipients: Vec<Recipient> = Vec::new();
     let mut current = Recipient::default();
     for line in unfolded(fields) {
+        if line.trim().is_empty() && current.has_address() {
+            recipients.push(std::mem::take(&mut current));
+        }
         let Some((name, value)) = line.split_once(':') else { continue };
         let (name, value) = (name.trim().to_ascii_lowercase(), value.trim());
         match name.as_str() {
-            // A recipient begins with one of these two, in whichever order; a second of the same name is the next recipient.
+            // Without a blank line between them, a second field of the same name begins the next recipient.
             "final-recipient" | "original-recipient" => {
                 let is_last = name == "final-recipient";
                 let there = if is_last { &current.last } else { &current.original };
-                let begun = current.action.is_some() || current.status.is_some() || current.diagnostic.is_some();
-                let has_address = current.last.is_some() || current.original.is_some();
-                if there.is_some() || (begun && has_address) {
+                if there.is_some() {
                     recipients.push(std::mem::take(&mut current));
                 }
                 let address = address_of(value);
                 if is_last { current.last = address } else { current.original = address }
             }
             "action" if current.action.is_none() => current.action = action(value),
-            "status" if current.status.is_none() => current.status = Status::find(value),
+            "status" if current.status.is_none() => {
+                current.status = Status::find(value);
+                // Some say it here in words, and nowhere else.
+                current.comment = value.contains(' ').then(|| value.to_owned());
+            }
             "diagnostic-code" if current.diagnostic.is_none() => current.diagnostic = Some(diagnosis(value)),
             _ => {}
         }
@@ -136,7 +149,10 @@ mod tests {
 
     #[test]
     fn odd_reports_are_read_too() {
-        // No blank line between the recipients, none before the first, the action before the address.
+        // No blank line between the recipients, none before the first; the action before both addresses; a status in words.
+        let fields = "Action: failed\nStatus: 553 too large\nOriginal-Recipient: a@b.example\nFinal-Recipient: a@c.example\n";
+        let found = recipients(fields);
+        assert_eq!((found.len(), found[0].comment.as_deref()), (1, Some("553 too large")));
         let fields = "Reporting-MTA: dns; x\nFinal-Recipient: a@b.example\nAction: failed\nFinal-Recipient: c@d.example\nAction: delayed";
         assert_eq!(recipients(fields).len(), 2);
         let fields = "Action: failed\nFinal-Recipient: utf-8; \\x{E9}lise@exemple.example";

@@ -14,13 +14,13 @@
 //! | 1 | a `message/feedback-report` (RFC 5965) of the type `abuse`, `fraud`, `opt-out` or `opt-out-list`; a large provider's complaint in its own form | `complaint` |
 //! | 2 | one of another type | `other` |
 //! | 3 | delivery status fields (RFC 3464): per recipient by `Action`, see below | `hard`, `soft`, `delayed`, `other` |
-//! | 4 | a `message/disposition-notification` (RFC 8098) | `auto_reply` |
-//! | 5 | from a mail system, or `X-Failed-Recipients`: the words of the message, see below | `hard`, `soft`, `delayed` |
+//! | 4 | from a mail system, or `X-Failed-Recipients`: the words of the message, see below | `hard`, `soft`, `delayed` |
+//! | 5 | a `message/disposition-notification` (RFC 8098) | `auto_reply` |
 //! | 6 | `Auto-Submitted` other than `no` (RFC 3834), the older headers of the kind, or the subject of a vacation note | `auto_reply` |
 //! | 7 | the subject or first words of a bounce | `hard`, `soft`, `delayed` |
 //! | 8 | anything else | `other` |
 //!
-//! 5 comes before 6, because Postfix and Exim mark their bounces as automatic replies; 6 before 7, because people who have left a company
+//! 4 comes before 5 and 6, because Postfix and Exim mark their bounces as automatic replies, and Dovecot its as receipts; 6 before 7, because people who have left a company
 //! say so in words that bounces use too.
 //!
 //! Then, for each recipient of a report:

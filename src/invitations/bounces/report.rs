@@ -29,6 +29,15 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
         let message = if nested <= NESTED_AT_MOST { parser.parse(bytes) } else { parser.parse_headers(bytes) };
         let message = message.filter(|message| looks_like_mail(message))?;
         let taken = Taken::apart(&message, bytes);
+        // A gateway may wrap a report into a message of its own.
+        let wrapped = message.parts.iter().find_map(|part| match &part.body {
+            PartType::Message(nested) if taken.fields.is_none() && taken.is_from_a_mail_system() => {
+                let nested = Taken::apart(nested, nested.raw_message());
+                (nested.fields.is_some() && nested.is_from_a_mail_system()).then_some(nested)
+            }
+            _ => None,
+        });
+        let taken = wrapped.unwrap_or(taken);
         let mut report = taken.report();
         report.return_path_tokens = return_path_tokens(bytes, &taken);
         report.message_ids = taken.message_ids();
@@ -142,8 +151,8 @@ impl Taken {
     /// The tests, in the order of the table of [`super`].
     fn report(&self) -> Report {
         let findings = self.complaint().or_else(|| self.delivery_report());
-        let findings = findings.or_else(|| self.is_receipt.then(|| self.reply("a receipt: the mail was displayed, or deleted")));
         let findings = findings.or_else(|| if self.is_from_a_mail_system() { self.bounce() } else { None });
+        let findings = findings.or_else(|| self.is_receipt.then(|| self.reply("a receipt: the mail was displayed, or deleted")));
         let findings = findings.or_else(|| self.automatic().map(|sign| self.reply(&sign)));
         let findings = findings.or_else(|| if self.begins_like_a_bounce() { self.bounce() } else { None });
         let mut findings = findings.unwrap_or_else(|| vec![other("no report")]);
@@ -192,9 +201,11 @@ impl Taken {
         }
         let is_alone = recipients.len() == 1;
         let findings = recipients.into_iter().map(|recipient| {
-            let Recipient { last, original, action, status, diagnostic } = recipient;
-            let mut named: Vec<String> = last.into_iter().collect();
-            named.extend(original.filter(|address| !named.iter().any(|known| address::is_same(known, address))));
+            let Recipient { last, original, action, status, diagnostic, comment } = recipient;
+            let diagnostic = diagnostic.or(comment);
+            // Whom it was sent to, rather than where an alias had led it.
+            let mut named: Vec<String> = original.into_iter().collect();
+            named.extend(last.filter(|address| !named.iter().any(|known| address::is_same(known, address))));
             // The text for people is about all of the recipients.
             let text = if is_alone { self.text.as_str() } else { "" };
             let evidence = Evidence { action, status, diagnostic: diagnostic.as_deref(), text };
@@ -215,33 +226,38 @@ impl Taken {
         let weigh = |text: &str, recipients: Vec<String>| {
             finding_if_understood(Evidence { action: None, status: None, diagnostic: None, text }, recipients)
         };
-        let with_subject = format!("{}\n{subject}", self.text);
-        let whole = weigh(&with_subject, Vec::new());
-        let looks_like_one = !failed.is_empty() || self.begins_like_a_bounce();
-        if !looks_like_one {
-            return None;
-        }
-        let (is_understood, whole) = whole;
-        let named = if failed.is_empty() { self.named_in_text() } else { failed };
-        let blocks = blocks(&self.text, &named);
-        if blocks.len() > 1 && whole.kind != BounceKind::Delayed {
-            let findings = blocks.into_iter().map(|(recipient, text)| match weigh(&text, vec![recipient.clone()]) {
-                (true, finding) => finding,
-                (false, _) => Finding { recipients: vec![recipient], ..whole.clone() },
-            });
-            return Some(findings.collect());
-        }
-        if !is_understood && named.is_empty() && self.text.trim().is_empty() {
+        let (is_understood, whole) = weigh(&format!("{}\n{subject}", self.text), Vec::new());
+        let named = if failed.is_empty() { self.named_in_text() } else { failed.clone() };
+        // What a mail system says of an address is a bounce, however it begins.
+        let is_plain = is_understood && whole.kind == BounceKind::Hard && !named.is_empty();
+        if failed.is_empty() && !self.begins_like_a_bounce() && !is_plain {
             return None;
         }
         let whole = Finding { reason: mask(&whole.reason, &named), ..whole };
-        Some(vec![Finding { recipients: named, ..whole }])
+        let blocks = if whole.kind == BounceKind::Delayed { Vec::new() } else { blocks(&self.text, &named) };
+        if blocks.is_empty() {
+            return Some(vec![Finding { recipients: named, ..whole }]);
+        }
+        let is_alone = blocks.len() == 1;
+        let findings = blocks.into_iter().map(|(recipient, text)| {
+            let recipients = if is_alone { named.clone() } else { vec![recipient] };
+            match weigh(&text, recipients.clone()) {
+                (true, finding) => finding,
+                // The words around the recipients may say more; if not, the first of its own are shown.
+                (false, _) if is_understood => Finding { recipients, ..whole.clone() },
+                (false, finding) => {
+                    let own = text.lines().skip(1).map(|line| mask(line, &recipients)).find(|line| line.contains(' '));
+                    Finding { reason: own.unwrap_or_else(|| finding.reason.clone()), ..finding }
+                }
+            }
+        });
+        Some(findings.collect())
     }
 
     /// Whom the text for people names, or else the original's headers.
     fn named_in_text(&self) -> Vec<String> {
         let to = self.original_to();
-        let ours = ["to", "delivered-to", "x-original-to", "envelope-to", "x-envelope-to", "cc"];
+        let ours = ["to", "delivered-to", "cc"];
         let ours: Vec<String> = values(&self.headers, &ours)
             .chain(self.original.iter().flat_map(|original| values(original, &["from", "return-path", "sender", "reply-to"])))
             .flat_map(address::all)
@@ -251,11 +267,15 @@ impl Taken {
         let is_of_others = |address: &String| {
             !address::is_of_a_mail_system(address) && !ours.iter().any(|known| address::is_same(known, address))
         };
-        let named: Vec<String> = address::all(&self.text)
-            .into_iter()
+        // Some quote the original's `To` before they name those who were not reached.
+        let list = ["following recipient", "following address", "undeliverable to", "not delivered to"];
+        let list = list.iter().filter_map(|phrase| find_ignoring_case(&self.text, phrase)).min().unwrap_or_default();
+        let behind = address::all(&self.text[list..]).into_iter().filter(is_of_others);
+        let before = address::all(&self.text[..list]).into_iter().filter(is_of_others);
+        let named: Vec<String> = behind
+            .chain(before)
             // A Message-ID has the look of an address.
-            .filter(|address| !self.text.contains(&format!("-ID: <{address}>")) && !self.text.contains(&format!("-Id: <{address}>")))
-            .filter(is_of_others)
+            .filter(|address| !is_a_message_id(&self.text, address))
             .collect();
         // Whom the original was sent to is meant, if the text names them; otherwise whoever stands at the beginning of a line.
         let sent_to: Vec<String> =
@@ -394,6 +414,17 @@ pub fn mask(text: &str, private: &[String]) -> String {
     masked.chars().take(REASON_AT_MOST).collect()
 }
 
+/// Whether what looks like an address is the Message-ID that the text quotes.
+fn is_a_message_id(text: &str, address: &str) -> bool {
+    text.lines().any(|line| line.contains(address) && line.to_ascii_lowercase().contains("message-id:"))
+}
+
+/// Where a phrase in lower case stands, in whatever case.
+fn find_ignoring_case(text: &str, phrase: &str) -> Option<usize> {
+    // Only ASCII changes here, so that places stay where they are.
+    text.to_ascii_lowercase().find(phrase)
+}
+
 /// The text in pieces, one per recipient, where each has its own line with what follows.
 fn blocks(text: &str, recipients: &[String]) -> Vec<(String, String)> {
     let mut blocks: Vec<(String, String)> = Vec::new();
@@ -426,7 +457,7 @@ fn blocks(text: &str, recipients: &[String]) -> Vec<(String, String)> {
 
 /// Whether a line begins with this address, apart from what stands around addresses.
 fn begins_with(line: &str, address: &str) -> bool {
-    let line = line.trim_start_matches(|c: char| c.is_whitespace() || "<*-•·'\"([>".contains(c));
+    let line = line.trim_start_matches(|c: char| c.is_whitespace() || "<*-•·'\"([>|".contains(c));
     let line = line.strip_prefix("mailto:").unwrap_or(line);
     line.get(..address.len()).is_some_and(|start| start.eq_ignore_ascii_case(address))
 }
@@ -445,7 +476,7 @@ fn split_original(text: &str) -> (&str, &str) {
 
 fn begins_the_original(line: &str) -> bool {
     const MARKERS: &[&str] = &[
-        "copy of the message", "copy of your message", "copy of the original", "copy of the headers", "copy of the mail",
+        "is a copy of", "copy of the message:", "copy of the message follows", "copy of the original message follows",
         "original message follows", "original message header", "original message is included", "header of the original message",
         "headers of the original message", "message header follows", "message headers follow", "returned message follows",
         "unsent message follows", "unsent message below", "returned message below", "start of returned", "returned message header",
