@@ -99,7 +99,7 @@ mod tests {
         ] {
             assert_eq!(all(text), expected, "{text}");
         }
-        assert_eq!(all(&"a@b.example x".repeat(10_000)).len(), 1);
+        assert_eq!(all(&"a@b.example ".repeat(10_000)).len(), 1);
     }
 
     #[test]

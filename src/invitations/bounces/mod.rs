@@ -16,7 +16,7 @@
 //! | 3 | delivery status fields (RFC 3464): per recipient by `Action`, see below | `hard`, `soft`, `delayed`, `other` |
 //! | 4 | from a mail system, or `X-Failed-Recipients`: the words of the message, see below | `hard`, `soft`, `delayed` |
 //! | 5 | a `message/disposition-notification` (RFC 8098) | `auto_reply` |
-//! | 6 | `Auto-Submitted` other than `no` (RFC 3834), the older headers of the kind, or the subject of a vacation note | `auto_reply` |
+//! | 6 | `Auto-Submitted` other than `no` (RFC 3834), the older headers of the kind, the subject of a vacation note, or an empty `Return-Path` | `auto_reply` |
 //! | 7 | the subject or first words of a bounce | `hard`, `soft`, `delayed` |
 //! | 8 | anything else | `other` |
 //!
@@ -30,7 +30,7 @@
 //! | 1 | `Action: delayed`; without an action, words that say the mail is still being tried | `delayed` |
 //! | 2 | `Action: delivered`, `relayed`, `expanded` | `other` |
 //! | 3 | the reply begins with 4, or the mail was given up after some time | `soft` |
-//! | 4 | words that are known, in the diagnosis or else in the text: [`wording::WORDINGS`], first match | `hard` or `soft` |
+//! | 4 | words that are known, in the diagnosis, or in the text where there is none and the status names no cause: [`wording::WORDINGS`], first match | `hard` or `soft` |
 //! | 5 | status 5.1.x but 5.1.7, 5.1.8 and 5.1.9 (the sender's faults); 5.2.1 | `hard` |
 //! | 6 | anything else that failed | `soft` |
 //!

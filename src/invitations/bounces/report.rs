@@ -336,11 +336,13 @@ impl Taken {
         if ["precedence", "x-precedence", "x-mailer"].iter().filter_map(|name| header(name)).any(|value| says_so(&value)) {
             return Some("an automatic reply (Precedence)".to_owned());
         }
-        let subject = self.subject.as_str();
-        wording::AUTOMATIC_SUBJECTS
-            .iter()
-            .any(|start| subject.starts_with(start))
-            .then(|| "an automatic reply, by its subject".to_owned())
+        let subject = self.subject.trim_start_matches(['[', '(', '*', ' ']);
+        if wording::AUTOMATIC_SUBJECTS.iter().any(|start| subject.starts_with(start)) {
+            return Some("an automatic reply, by its subject".to_owned());
+        }
+        // The sender that says "do not answer" is no person's (RFC 5321, 4.5.5).
+        let is_null = header("return-path").is_some_and(|value| value == "<>");
+        (is_null && !self.begins_like_a_bounce()).then(|| "an automatic reply (Return-Path: <>)".to_owned())
     }
 
     fn reply(&self, sign: &str) -> Vec<Finding> {

@@ -32,10 +32,14 @@ pub struct Verdict {
 /// The verdict about one recipient.
 pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     let diagnostic = evidence.diagnostic.filter(|text| text.chars().any(char::is_alphanumeric));
-    let said = diagnostic.unwrap_or(evidence.text);
-    let said_comparable = wording::comparable(said);
-    let text_comparable = if diagnostic.is_some() { wording::comparable(evidence.text) } else { String::new() };
-    let text_comparable = if diagnostic.is_some() { &text_comparable } else { &said_comparable };
+    let text = wording::comparable(evidence.text);
+    // A report with a status that names a cause needs no explanation for people, which may speak of much else.
+    let is_stated = evidence.status.is_some_and(Status::is_specific);
+    let said = match diagnostic {
+        Some(diagnostic) => diagnostic,
+        None if is_stated => "",
+        None => evidence.text,
+    };
 
     let code = status::reply_code(said);
     let in_words = Status::find(said).filter(|status| status.class != 2);
@@ -52,7 +56,7 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     match evidence.action {
         Some(Action::Delayed) => return verdict(BounceKind::Delayed, None, "it is delayed and still being tried"),
         Some(Action::Delivered) => return verdict(BounceKind::Other, None, "it was delivered or passed on"),
-        None if wording::has_any(text_comparable, wording::DELAYED) => {
+        None if wording::has_any(&text, wording::DELAYED) => {
             let quoted = quote(evidence.text, wording::DELAYED);
             return verdict(BounceKind::Delayed, quoted, "it is delayed and still being tried");
         }
@@ -60,10 +64,10 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     }
 
     // The diagnosis first; the text for people where the diagnosis says nothing and the status names no cause.
-    let known = wording::meaning(&said_comparable).map(|(meaning, phrase)| (meaning, quote(said, &[phrase])));
+    let in_said = wording::meaning(&wording::comparable(said));
+    let known = in_said.map(|(meaning, phrase)| (meaning, quote(said, &[phrase])));
     let known = known.or_else(|| {
-        let looks_further = diagnostic.is_some() && !status.is_some_and(Status::is_specific);
-        let (meaning, phrase) = wording::meaning(text_comparable).filter(|_| looks_further)?;
+        let (meaning, phrase) = wording::meaning(&text).filter(|_| !status.is_some_and(Status::is_specific))?;
         Some((meaning, quote(evidence.text, &[phrase])))
     });
 
@@ -71,7 +75,7 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     let not_now = match (code, status) {
         (Some(code), _) => code < 500,
         (None, Some(status)) if status.class == 4 => true,
-        (None, _) => wording::has_any(text_comparable, wording::GIVEN_UP),
+        (None, _) => wording::has_any(&text, wording::GIVEN_UP),
     };
     match known {
         Some((meaning, quoted)) => {

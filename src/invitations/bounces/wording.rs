@@ -334,6 +334,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "unknown host",
             "host unknown", // Sendmail
             "host not found",
+            "name or service not known", // Postfix
             "no such host", // qmail: couldn't find any host named
             "couldn't find any host",
             "couldn't find a mail exchanger",
@@ -401,6 +402,8 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "nosuchuser",
             "no user",
             "no mailbox",
+            "no mail box",
+            "mail-box not found",
             "no account by that name",
             "no valid recipients",
             "no recipients",
@@ -486,6 +489,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "bad mailbox",
             "bad address",
             "bad recipient",
+            "bad_recipient",
             "bad user",
             "illegal user",
             "illegal recipient",
@@ -1091,6 +1095,7 @@ pub static AUTOMATIC_SUBJECTS: &[&str] = &[
     "automaattinen vastaus",
     "poissa",
     "autoodpowiedź",
+    "automatyczna odpowiedź",
     "odpowiedź automatyczna",
     "automatická odpověď",
     "автоответ",
@@ -1130,12 +1135,16 @@ fn is_a_name(word: &str) -> bool {
     if word.contains('@') || word.contains("://") {
         return true;
     }
-    let word = word.trim_matches(|c: char| !c.is_alphanumeric());
-    let is_exchange = ["RESOLVER.", "QUEUE.", "STOREDRV."].iter().any(|start| word.starts_with(start));
-    let has_labels = word.split('.').count() > 1
-        && word.split('.').all(|label| label.chars().filter(|c| c.is_alphanumeric()).count() >= 2)
-        && word.contains(char::is_alphabetic);
-    has_labels && !is_exchange
+    let word = word.trim_start_matches(|c: char| !c.is_alphanumeric());
+    if ["RESOLVER.", "QUEUE.", "STOREDRV."].iter().any(|start| word.starts_with(start)) {
+        return false;
+    }
+    // `mx.customer.example[192.0.2.1]:25`
+    let word = word.split(['[', '(', ':', ',', ';', '<', '>']).next().unwrap_or_default().trim_end_matches('.');
+    // Where a sentence begins right behind the end of another, it begins with a capital.
+    word.rsplit_once('.').is_some_and(|(before, last)| {
+        !before.is_empty() && last.len() >= 2 && last.chars().all(char::is_lowercase)
+    })
 }
 
 /// What a text means, and the phrase that says it. The text has to be [`comparable`].
