@@ -135,6 +135,13 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
         };
         lines.push((attempt.started_at, format!("survey {survey}: try {}: {what}", attempt.attempt)));
     }
+    for bounce in &invitation.bounces {
+        let status = bounce.status.as_deref().map(|status| format!(" {status}")).unwrap_or_default();
+        lines.push((
+            bounce.received_at,
+            format!("survey {survey}: {}{status}: {}", bounce.kind.words(), bounce.reason),
+        ));
+    }
     let now = match invitation.state {
         InvitationState::Queued => "waits to be mailed",
         InvitationState::Claimed | InvitationState::InData => "is being mailed",

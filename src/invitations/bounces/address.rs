@@ -20,7 +20,8 @@ pub fn all(text: &str) -> Vec<String> {
             .last()
             .map_or(at + 1, |(end, c)| at + 1 + end + c.len_utf8());
         // Some write `SMTP=x@…`, `mailto:x@…` or `rfc822;x@…`, of which only `=` can be in an address.
-        let local = text[local_start..at].rsplit_once("SMTP=").map_or(&text[local_start..at], |(_, local)| local);
+        let local =
+            text[local_start..at].rsplit_once("SMTP=").map_or(&text[local_start..at], |(_, local)| local);
         let local = local.trim_start_matches(['\'', '`', '*', '=', '-', '.']);
         let domain = text[at + 1..domain_end].trim_end_matches(['.', '-', '_']);
         if local.is_empty() || domain.is_empty() || domain.starts_with(['.', '-']) {
@@ -68,8 +69,19 @@ fn domain_key(domain: &str) -> String {
 pub fn is_of_a_mail_system(address: &str) -> bool {
     let local = address.split('@').next().unwrap_or_default().to_lowercase();
     let local: String = local.chars().filter(char::is_ascii_alphanumeric).collect();
-    ["mailerdaemon", "postmaster", "maildaemon", "mailsystem", "mmdf", "mailadmin", "mta", "maildeliverysubsystem", "maildeliverysystem", "mdaemon"]
-        .contains(&local.as_str())
+    [
+        "mailerdaemon",
+        "postmaster",
+        "maildaemon",
+        "mailsystem",
+        "mmdf",
+        "mailadmin",
+        "mta",
+        "maildeliverysubsystem",
+        "maildeliverysystem",
+        "mdaemon",
+    ]
+    .contains(&local.as_str())
         || local.starts_with("mailerdaemon")
         || local.starts_with("microsoftexchange")
 }
@@ -77,7 +89,9 @@ pub fn is_of_a_mail_system(address: &str) -> bool {
 /// Whether an address was made unreadable, as feedback loops do.
 pub fn is_redacted(address: &str) -> bool {
     let local = address.split('@').next().unwrap_or_default().to_lowercase();
-    local.contains("redacted") || local.contains("undisclosed") || local.chars().all(|c| matches!(c, 'x' | '*' | '-'))
+    local.contains("redacted")
+        || local.contains("undisclosed")
+        || local.chars().all(|c| matches!(c, 'x' | '*' | '-'))
 }
 
 #[cfg(test)]
@@ -92,7 +106,10 @@ mod tests {
             ("c=US;a= ;p=X;dda:SMTP=Claire@Customer.EXAMPLE; on", vec!["Claire@Customer.EXAMPLE"]),
             ("'claire@customer.example' on Monday.", vec!["claire@customer.example"]),
             ("o'hara+x@customer.example.", vec!["o'hara+x@customer.example"]),
-            ("élise@exemple.example, zoë@bücher.example", vec!["élise@exemple.example", "zoë@bücher.example"]),
+            (
+                "élise@exemple.example, zoë@bücher.example",
+                vec!["élise@exemple.example", "zoë@bücher.example"],
+            ),
             ("a@b.example a@b.example", vec!["a@b.example"]),
             ("mailto:a@b.example", vec!["a@b.example"]),
             ("@ a@ @b no", vec![]),

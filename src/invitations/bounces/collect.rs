@@ -105,7 +105,8 @@ pub async fn take(
             transaction.rollback().await?;
             continue;
         };
-        let private: Vec<String> = [mail.email, mail.first_name, mail.last_name].into_iter().flatten().collect();
+        let private: Vec<String> =
+            [mail.email, mail.first_name, mail.last_name].into_iter().flatten().collect();
         let counted = sqlx::query!(
             "insert into bounce (shop_id, invitation_id, digest, kind, status, reason, received_at)
              values ($1, $2, $3, $4, $5, $6, $7)
@@ -133,7 +134,11 @@ pub async fn take(
             suppression::add(conn, shop, mail.customer, reason, now).await?;
         }
         let is_settled = outbox::accept(conn, shop, invitation).await?;
-        if dry_run { transaction.rollback().await? } else { transaction.commit().await? }
+        if dry_run {
+            transaction.rollback().await?
+        } else {
+            transaction.commit().await?
+        }
         return Ok(Outcome::Counted { kind: finding.kind, shop, invitation, is_settled });
     }
     Ok(Outcome::NotOurs(why))

@@ -89,7 +89,8 @@ fn action(value: &str) -> Option<Action> {
 
 /// `smtp; 550 5.1.1 no such user` without the type.
 fn diagnosis(value: &str) -> String {
-    let text = value.split_once(';').filter(|(kind, _)| kind.trim().len() <= 20).map_or(value, |(_, text)| text);
+    let text =
+        value.split_once(';').filter(|(kind, _)| kind.trim().len() <= 20).map_or(value, |(_, text)| text);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -99,7 +100,10 @@ fn address_of(value: &str) -> Option<String> {
     let mut rest = value;
     while let Some((before, after)) = rest.split_once("\\x{") {
         plain.push_str(before);
-        match after.split_once('}').and_then(|(code, behind)| Some((char::from_u32(u32::from_str_radix(code, 16).ok()?)?, behind))) {
+        match after
+            .split_once('}')
+            .and_then(|(code, behind)| Some((char::from_u32(u32::from_str_radix(code, 16).ok()?)?, behind)))
+        {
             Some((c, behind)) => {
                 plain.push(c);
                 rest = behind;

@@ -33,7 +33,8 @@ impl<R: Read> Messages<R> {
     /// # Errors
     /// When it cannot be read.
     pub fn new(reader: R) -> io::Result<Self> {
-        let mut messages = Self { reader: BufReader::with_capacity(PIECE, reader), is_mbox: false, piece: Vec::new() };
+        let mut messages =
+            Self { reader: BufReader::with_capacity(PIECE, reader), is_mbox: false, piece: Vec::new() };
         if messages.next_piece()? && is_from_line(&messages.piece) {
             messages.is_mbox = true;
             messages.piece.clear();
@@ -196,17 +197,26 @@ mod tests {
 
     #[test]
     fn an_mbox_is_split_where_messages_begin() {
-        let mbox = format!("{FROM}Subject: one\n\nFrom here on it is text\n\n>From quoted\n>>From twice\n\n{FROM}Subject: two\n\nx\n\n");
+        let mbox = format!(
+            "{FROM}Subject: one\n\nFrom here on it is text\n\n>From quoted\n>>From twice\n\n{FROM}Subject: two\n\nx\n\n"
+        );
         assert_eq!(
             texts(&mbox),
-            ["Subject: one\n\nFrom here on it is text\n\nFrom quoted\n>From twice\n\n", "Subject: two\n\nx\n\n"]
+            [
+                "Subject: one\n\nFrom here on it is text\n\nFrom quoted\n>From twice\n\n",
+                "Subject: two\n\nx\n\n"
+            ]
         );
         assert_eq!(texts("Subject: alone\n\nFrom here\n"), ["Subject: alone\n\nFrom here\n"]);
         assert_eq!(texts(""), Vec::<String>::new());
         assert_eq!(texts("\n\n"), Vec::<String>::new());
         assert_eq!(texts(FROM), Vec::<String>::new());
         assert_eq!(texts(&format!("{FROM}\n{FROM}Subject: x\n")), ["Subject: x\n"]);
-        assert_eq!(texts("From: claire@customer.example\n\nFrom 10:00 on\n").len(), 1, "a header is no From line");
+        assert_eq!(
+            texts("From: claire@customer.example\n\nFrom 10:00 on\n").len(),
+            1,
+            "a header is no From line"
+        );
     }
 
     #[test]

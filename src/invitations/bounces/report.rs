@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mail_parser::{Header, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders as _, PartType};
+use mail_parser::{
+    Header, HeaderName, HeaderValue, Message, MessageParser, MessagePart, MimeHeaders as _, PartType,
+};
 
 use super::delivery_status::{self, Recipient};
 use super::verdict::{self, Evidence};
@@ -26,7 +28,8 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
     catch_unwind(AssertUnwindSafe(|| {
         let parser = MessageParser::new();
         let nested = count(bytes, b"message/") + count(bytes, b"multipart/");
-        let message = if nested <= NESTED_AT_MOST { parser.parse(bytes) } else { parser.parse_headers(bytes) };
+        let message =
+            if nested <= NESTED_AT_MOST { parser.parse(bytes) } else { parser.parse_headers(bytes) };
         let message = message.filter(|message| looks_like_mail(message))?;
         let taken = Taken::apart(&message, bytes);
         // A gateway may wrap a report into a message of its own.
@@ -51,7 +54,9 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
 fn looks_like_mail(message: &Message<'_>) -> bool {
     use HeaderName::{Date, From, MessageId, Received, ReturnPath, Subject, To};
     let Some(root) = message.parts.first() else { return false };
-    root.headers.iter().any(|header| matches!(header.name, Date | From | MessageId | Received | ReturnPath | Subject | To))
+    root.headers
+        .iter()
+        .any(|header| matches!(header.name, Date | From | MessageId | Received | ReturnPath | Subject | To))
 }
 
 /// A message taken apart: what the tests look at.
@@ -77,7 +82,8 @@ struct Taken {
 
 impl Taken {
     fn apart(message: &Message<'_>, raw: &[u8]) -> Self {
-        let headers = message.parts.first().map(|root| headers(root, message.raw_message())).unwrap_or_default();
+        let headers =
+            message.parts.first().map(|root| headers(root, message.raw_message())).unwrap_or_default();
         let (mut plain, mut html) = (String::new(), String::new());
         let (mut fields, mut feedback, mut original, mut is_receipt) = (None, None, None, false);
         for part in &message.parts {
@@ -86,10 +92,13 @@ impl Taken {
             });
             let content = || match &part.body {
                 PartType::Text(text) | PartType::Html(text) => text.to_string(),
-                PartType::Binary(bytes) | PartType::InlineBinary(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+                PartType::Binary(bytes) | PartType::InlineBinary(bytes) => {
+                    String::from_utf8_lossy(bytes).into_owned()
+                }
                 PartType::Message(_) | PartType::Multipart(_) => {
                     let (from, to) = (part.offset_body as usize, part.offset_end as usize);
-                    String::from_utf8_lossy(message.raw_message().get(from..to).unwrap_or_default()).into_owned()
+                    String::from_utf8_lossy(message.raw_message().get(from..to).unwrap_or_default())
+                        .into_owned()
                 }
             };
             match (kind.as_deref().unwrap_or_default(), &part.body) {
@@ -97,14 +106,28 @@ impl Taken {
                     fields.get_or_insert_with(String::new).push_str(&format!("{}\n\n", content()));
                 }
                 ("message/feedback-report", _) => feedback = feedback.or_else(|| Some(content())),
-                ("message/disposition-notification" | "message/global-disposition-notification", _) => is_receipt = true,
-                ("text/rfc822-headers" | "text/rfc822" | "message/rfc822-headers" | "message/global-headers", _) => {
+                ("message/disposition-notification" | "message/global-disposition-notification", _) => {
+                    is_receipt = true
+                }
+                (
+                    "text/rfc822-headers"
+                    | "text/rfc822"
+                    | "message/rfc822-headers"
+                    | "message/global-headers",
+                    _,
+                ) => {
                     let content = content();
                     let parsed = MessageParser::new().parse_headers(content.as_bytes()).map(|message| {
-                        message.parts.first().map(|root| self::headers(root, message.raw_message())).unwrap_or_default()
+                        message
+                            .parts
+                            .first()
+                            .map(|root| self::headers(root, message.raw_message()))
+                            .unwrap_or_default()
                     });
                     // Headers without the blank line that ends them are none for the parser.
-                    original = original.or(parsed.filter(|headers| !headers.is_empty())).or_else(|| Some(header_lines(&content)));
+                    original = original
+                        .or(parsed.filter(|headers| !headers.is_empty()))
+                        .or_else(|| Some(header_lines(&content)));
                 }
                 (_, PartType::Message(nested)) => {
                     original = original.or_else(|| {
@@ -152,7 +175,8 @@ impl Taken {
     fn report(&self) -> Report {
         let findings = self.complaint().or_else(|| self.delivery_report());
         let findings = findings.or_else(|| if self.is_from_a_mail_system() { self.bounce() } else { None });
-        let findings = findings.or_else(|| self.is_receipt.then(|| self.reply("a receipt: the mail was displayed, or deleted")));
+        let findings = findings
+            .or_else(|| self.is_receipt.then(|| self.reply("a receipt: the mail was displayed, or deleted")));
         let findings = findings.or_else(|| self.automatic().map(|sign| self.reply(&sign)));
         let findings = findings.or_else(|| if self.begins_like_a_bounce() { self.bounce() } else { None });
         let mut findings = findings.unwrap_or_else(|| vec![other("no report")]);
@@ -175,7 +199,11 @@ impl Taken {
         if self.feedback.is_none() && !own_form {
             return None;
         }
-        let kind = values(&headers_of_feedback, &["feedback-type"]).next().unwrap_or("abuse").trim().to_ascii_lowercase();
+        let kind = values(&headers_of_feedback, &["feedback-type"])
+            .next()
+            .unwrap_or("abuse")
+            .trim()
+            .to_ascii_lowercase();
         if !own_form && !["abuse", "fraud", "opt-out", "opt-out-list"].contains(&kind.as_str()) {
             return Some(vec![other("a report, but no complaint")]);
         }
@@ -221,7 +249,8 @@ impl Taken {
 
     /// A bounce in words. `None`: nothing in it says that a mail was not delivered.
     fn bounce(&self) -> Option<Vec<Finding>> {
-        let failed: Vec<String> = values(&self.headers, &["x-failed-recipients"]).flat_map(address::all).collect();
+        let failed: Vec<String> =
+            values(&self.headers, &["x-failed-recipients"]).flat_map(address::all).collect();
         let subject = values(&self.headers, &["subject"]).next().unwrap_or_default();
         let weigh = |text: &str, recipients: Vec<String>| {
             finding_if_understood(Evidence { action: None, status: None, diagnostic: None, text }, recipients)
@@ -246,7 +275,11 @@ impl Taken {
                 // The words around the recipients may say more; if not, the first of its own are shown.
                 (false, _) if is_understood => Finding { recipients, ..whole.clone() },
                 (false, finding) => {
-                    let own = text.lines().skip(1).map(|line| mask(line, &recipients)).find(|line| line.contains(' '));
+                    let own = text
+                        .lines()
+                        .skip(1)
+                        .map(|line| mask(line, &recipients))
+                        .find(|line| line.contains(' '));
                     Finding { reason: own.unwrap_or_else(|| finding.reason.clone()), ..finding }
                 }
             }
@@ -259,17 +292,23 @@ impl Taken {
         let to = self.original_to();
         let ours = ["to", "delivered-to", "cc"];
         let ours: Vec<String> = values(&self.headers, &ours)
-            .chain(self.original.iter().flat_map(|original| values(original, &["from", "return-path", "sender", "reply-to"])))
+            .chain(
+                self.original
+                    .iter()
+                    .flat_map(|original| values(original, &["from", "return-path", "sender", "reply-to"])),
+            )
             .flat_map(address::all)
             .chain(self.from.iter().cloned())
             .chain(quoted_headers(&self.quoted, "from"))
             .collect();
         let is_of_others = |address: &String| {
-            !address::is_of_a_mail_system(address) && !ours.iter().any(|known| address::is_same(known, address))
+            !address::is_of_a_mail_system(address)
+                && !ours.iter().any(|known| address::is_same(known, address))
         };
         // Some quote the original's `To` before they name those who were not reached.
         let list = ["following recipient", "following address", "undeliverable to", "not delivered to"];
-        let list = list.iter().filter_map(|phrase| find_ignoring_case(&self.text, phrase)).min().unwrap_or_default();
+        let list =
+            list.iter().filter_map(|phrase| find_ignoring_case(&self.text, phrase)).min().unwrap_or_default();
         let behind = address::all(&self.text[list..]).into_iter().filter(is_of_others);
         let before = address::all(&self.text[..list]).into_iter().filter(is_of_others);
         let named: Vec<String> = behind
@@ -278,13 +317,19 @@ impl Taken {
             .filter(|address| !is_a_message_id(&self.text, address))
             .collect();
         // Whom the original was sent to is meant, if the text names them; otherwise whoever stands at the beginning of a line.
-        let sent_to: Vec<String> =
-            named.iter().filter(|address| to.iter().any(|to| address::is_same(to, address))).cloned().collect();
+        let sent_to: Vec<String> = named
+            .iter()
+            .filter(|address| to.iter().any(|to| address::is_same(to, address)))
+            .cloned()
+            .collect();
         if !sent_to.is_empty() {
             return sent_to;
         }
-        let listed: Vec<String> =
-            named.iter().filter(|address| self.text.lines().any(|line| begins_with(line, address))).cloned().collect();
+        let listed: Vec<String> = named
+            .iter()
+            .filter(|address| self.text.lines().any(|line| begins_with(line, address)))
+            .cloned()
+            .collect();
         match (listed.is_empty(), named.is_empty()) {
             (false, _) => listed,
             (true, false) => named.into_iter().take(1).collect(),
@@ -294,7 +339,8 @@ impl Taken {
 
     /// Whom the original was sent to, as far as the report holds it.
     fn original_to(&self) -> Vec<String> {
-        let in_part = self.original.iter().flat_map(|original| values(original, &["to"])).flat_map(address::all);
+        let in_part =
+            self.original.iter().flat_map(|original| values(original, &["to"])).flat_map(address::all);
         in_part.chain(quoted_headers(&self.quoted, "to")).collect()
     }
 
@@ -302,13 +348,23 @@ impl Taken {
     fn is_from_a_mail_system(&self) -> bool {
         let name = values(&self.headers, &["from"]).next().map(wording::comparable).unwrap_or_default();
         let names = [
-            "mail delivery", "mailer-daemon", "mail administrator", "postmaster", "system administrator", "mail system", "systemadministrator",
-            "administrateur système", "administrador del sistema", "microsoft outlook", "exchange",
+            "mail delivery",
+            "mailer-daemon",
+            "mail administrator",
+            "postmaster",
+            "system administrator",
+            "mail system",
+            "systemadministrator",
+            "administrateur système",
+            "administrador del sistema",
+            "microsoft outlook",
+            "exchange",
         ];
         values(&self.headers, &["x-failed-recipients"]).next().is_some()
             || self.from.iter().any(|address| address::is_of_a_mail_system(address))
             || names.iter().any(|known| name.contains(known))
-            || (self.from.is_empty() && values(&self.headers, &["from"]).next().is_none_or(|from| !from.contains('@')))
+            || (self.from.is_empty()
+                && values(&self.headers, &["from"]).next().is_none_or(|from| !from.contains('@')))
     }
 
     fn begins_like_a_bounce(&self) -> bool {
@@ -318,22 +374,37 @@ impl Taken {
 
     /// The sign that nobody wrote it: RFC 3834, or what was used before.
     fn automatic(&self) -> Option<String> {
-        let header = |name: &str| values(&self.headers, &[name]).next().map(|value| value.trim().to_ascii_lowercase());
+        let header =
+            |name: &str| values(&self.headers, &[name]).next().map(|value| value.trim().to_ascii_lowercase());
         if let Some(value) = header("auto-submitted").filter(|value| !value.starts_with("no")) {
-            let word: String = value.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-').take(20).collect();
+            let word: String =
+                value.chars().take_while(|c| c.is_ascii_alphabetic() || *c == '-').take(20).collect();
             return Some(format!("an automatic reply (Auto-Submitted: {word})"));
         }
         let names = [
-            "x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply", "x-autoreply-from", "x-mail-autoreply", "x-vacation",
-            "x-ms-exchange-inbox-rules-loop", "x-auto-response",
+            "x-autoreply",
+            "x-autorespond",
+            "x-autoresponder",
+            "x-auto-reply",
+            "x-autoreply-from",
+            "x-mail-autoreply",
+            "x-vacation",
+            "x-ms-exchange-inbox-rules-loop",
+            "x-auto-response",
         ];
-        if let Some(name) = names.iter().find(|name| header(name).is_some_and(|value| !value.starts_with("no"))) {
+        if let Some(name) =
+            names.iter().find(|name| header(name).is_some_and(|value| !value.starts_with("no")))
+        {
             return Some(format!("an automatic reply ({name})"));
         }
         let says_so = |value: &String| {
             ["auto_reply", "auto-reply", "autoreply", "vacation"].iter().any(|word| value.contains(word))
         };
-        if ["precedence", "x-precedence", "x-mailer"].iter().filter_map(|name| header(name)).any(|value| says_so(&value)) {
+        if ["precedence", "x-precedence", "x-mailer"]
+            .iter()
+            .filter_map(|name| header(name))
+            .any(|value| says_so(&value))
+        {
             return Some("an automatic reply (Precedence)".to_owned());
         }
         let subject = self.subject.trim_start_matches(['[', '(', '*', ' ']);
@@ -361,7 +432,9 @@ impl Taken {
         let in_reply = values(&self.headers, &["in-reply-to", "references"]);
         let quoted = [Some(&self.quoted), Some(&self.text), self.fields.as_ref(), self.feedback.as_ref()];
         let quoted = quoted.into_iter().flatten().flat_map(|text| text.lines()).filter(|line| {
-            line.split(':').next().is_some_and(|name| name.to_ascii_lowercase().trim_end().ends_with("message-id"))
+            line.split(':')
+                .next()
+                .is_some_and(|name| name.to_ascii_lowercase().trim_end().ends_with("message-id"))
         });
         for id in in_original.chain(in_reply).chain(quoted).flat_map(in_angle_brackets) {
             if ids.len() < 20 && !ids.contains(&id) {
@@ -406,7 +479,9 @@ pub fn mask(text: &str, private: &[String]) -> String {
             || word.contains("%40")
             || word.contains("&#64;")
             || word.len() > 80
-            || pieces.iter().any(|piece| bare.split(|c: char| !c.is_alphanumeric()).any(|part| part == piece) || bare == piece)
+            || pieces.iter().any(|piece| {
+                bare.split(|c: char| !c.is_alphanumeric()).any(|part| part == piece) || bare == piece
+            })
             || pieces.iter().any(|piece| piece.chars().count() >= 6 && word.contains(piece.as_str()))
     };
     let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -437,7 +512,8 @@ fn blocks(text: &str, recipients: &[String]) -> Vec<(String, String)> {
                 block.push_str(line);
                 block.push('\n');
             }
-            (Some(address), _) => match blocks.iter().position(|(known, _)| address::is_same(known, address)) {
+            (Some(address), _) => match blocks.iter().position(|(known, _)| address::is_same(known, address))
+            {
                 // Named again behind others, as in a transcript: what follows is this one's.
                 Some(at) => {
                     let (address, mut block) = blocks.remove(at);
@@ -478,17 +554,47 @@ fn split_original(text: &str) -> (&str, &str) {
 
 fn begins_the_original(line: &str) -> bool {
     const MARKERS: &[&str] = &[
-        "is a copy of", "copy of the message:", "copy of the message follows", "copy of the original message follows",
-        "original message follows", "original message header", "original message is included", "header of the original message",
-        "headers of the original message", "message header follows", "message headers follow", "returned message follows",
-        "unsent message follows", "unsent message below", "returned message below", "start of returned", "returned message header",
-        "original mail header", "original message text", "original message body", "text of your message", "the body of your message",
-        "message d'origine", "en-tête du message", "ursprünglichen nachricht", "ursprüngliche nachricht", "mensaje original",
-        "mensagem original", "messaggio originale", "oorspronkelijk bericht", "included is a copy", "followed by the message header",
-        "your message begins", "message text follows", "message follows", "here is your returned mail",
+        "is a copy of",
+        "copy of the message:",
+        "copy of the message follows",
+        "copy of the original message follows",
+        "original message follows",
+        "original message header",
+        "original message is included",
+        "header of the original message",
+        "headers of the original message",
+        "message header follows",
+        "message headers follow",
+        "returned message follows",
+        "unsent message follows",
+        "unsent message below",
+        "returned message below",
+        "start of returned",
+        "returned message header",
+        "original mail header",
+        "original message text",
+        "original message body",
+        "text of your message",
+        "the body of your message",
+        "message d'origine",
+        "en-tête du message",
+        "ursprünglichen nachricht",
+        "ursprüngliche nachricht",
+        "mensaje original",
+        "mensagem original",
+        "messaggio originale",
+        "oorspronkelijk bericht",
+        "included is a copy",
+        "followed by the message header",
+        "your message begins",
+        "message text follows",
+        "message follows",
+        "here is your returned mail",
     ];
     let line = line.trim();
-    if line.len() < 200 && line.to_ascii_lowercase().starts_with("return-path:") || line.starts_with("Received: from ") {
+    if line.len() < 200 && line.to_ascii_lowercase().starts_with("return-path:")
+        || line.starts_with("Received: from ")
+    {
         return true;
     }
     // The longest of these lines is a sentence; a paragraph on one line is none.
@@ -496,7 +602,9 @@ fn begins_the_original(line: &str) -> bool {
         return false;
     }
     let comparable = wording::comparable(line);
-    let is_ruled = comparable.starts_with("--") && comparable.contains("original message") && !comparable.contains("received");
+    let is_ruled = comparable.starts_with("--")
+        && comparable.contains("original message")
+        && !comparable.contains("received");
     is_ruled || MARKERS.iter().any(|marker| comparable.contains(marker))
 }
 
@@ -516,9 +624,9 @@ fn field_lines(text: &str) -> Option<String> {
 /// The first lines `name: …` of a quoted original.
 fn quoted_headers(quoted: &str, name: &str) -> Vec<String> {
     let mut lines = quoted.lines().map(|line| line.trim_start_matches(['>', ' ', '\t', '|']));
-    let line = lines.find(|line| line.get(..name.len() + 1).is_some_and(|start| {
-        start.eq_ignore_ascii_case(&format!("{name}:"))
-    }));
+    let line = lines.find(|line| {
+        line.get(..name.len() + 1).is_some_and(|start| start.eq_ignore_ascii_case(&format!("{name}:")))
+    });
     line.map(address::all).unwrap_or_default()
 }
 
@@ -538,7 +646,11 @@ fn header_lines(text: &str) -> Vec<(String, String)> {
 
 /// The headers of a part, names in lower case, values decoded and on one line.
 fn headers(part: &MessagePart<'_>, raw: &[u8]) -> Vec<(String, String)> {
-    part.headers.iter().take(500).map(|header| (header.name.as_str().to_ascii_lowercase(), value(header, raw))).collect()
+    part.headers
+        .iter()
+        .take(500)
+        .map(|header| (header.name.as_str().to_ascii_lowercase(), value(header, raw)))
+        .collect()
 }
 
 fn value(header: &Header<'_>, raw: &[u8]) -> String {
@@ -560,7 +672,10 @@ fn values<'a>(headers: &'a [(String, String)], names: &'a [&str]) -> impl Iterat
 /// What stands between `<` and `>` and could be a Message-ID.
 fn in_angle_brackets(text: &str) -> Vec<String> {
     let pieces = text.split('<').skip(1).filter_map(|piece| piece.split_once('>')).map(|(id, _)| id);
-    pieces.filter(|id| id.contains('@') && id.len() < 250 && !id.contains(char::is_whitespace)).map(str::to_owned).collect()
+    pieces
+        .filter(|id| id.contains('@') && id.len() < 250 && !id.contains(char::is_whitespace))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What may be the token of a return path, wherever it stands: in the headers of the report, in the fields, in the original.

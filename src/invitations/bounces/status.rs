@@ -51,7 +51,9 @@ impl Status {
                 return None;
             }
             let before = at.checked_sub(1).map(|at| bytes[at]);
-            if before.is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'[' | b'-')) {
+            if before
+                .is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'/' | b'[' | b'-'))
+            {
                 // `550-5.1.1` is how a reply of several lines writes it.
                 let is_reply = before == Some(b'-') && ends_with_reply_code(&text[..at - 1]);
                 if !is_reply {
@@ -75,20 +77,25 @@ impl Status {
 pub fn reply_code(text: &str) -> Option<u16> {
     let bytes = text.as_bytes();
     for at in 0..bytes.len().saturating_sub(2) {
-        if !matches!(bytes[at], b'4' | b'5') || !matches!(bytes[at + 1], b'0'..=b'7') || !bytes[at + 2].is_ascii_digit() {
+        if !matches!(bytes[at], b'4' | b'5')
+            || !matches!(bytes[at + 1], b'0'..=b'7')
+            || !bytes[at + 2].is_ascii_digit()
+        {
             continue;
         }
         let before = text[..at].trim_end_matches([' ', '\t', '(', '"', '\'', '<']);
         let starts = before.is_empty() || before.ends_with([':', ';', '\n', '=', '#', ']']);
-        let announced = ["said", "with", "error", "code", "response", "respond", "reply", "replied", "smtp", "was"]
-            .iter()
-            .any(|word| ends_with_ignoring_case(before, word));
+        let announced =
+            ["said", "with", "error", "code", "response", "respond", "reply", "replied", "smtp", "was"]
+                .iter()
+                .any(|word| ends_with_ignoring_case(before, word));
         let ends = match bytes.get(at + 3) {
             None => true,
             Some(b' ' | b'-' | b'\n' | b'\r' | b'\t' | b':' | b'<' | b')' | b'"' | b',' | b';') => true,
             Some(_) => false,
         };
-        let stands_alone = at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || matches!(bytes[at - 1], b'.' | b'-'));
+        let stands_alone =
+            at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || matches!(bytes[at - 1], b'.' | b'-'));
         let rest = text[at + 3..].trim_start_matches([' ', '-', '#']);
         let enhanced = rest.as_bytes().first() == bytes.get(at) && rest.as_bytes().get(1) == Some(&b'.');
         if stands_alone && ends && (starts || announced || enhanced) {
@@ -102,11 +109,17 @@ fn ends_with_reply_code(text: &str) -> bool {
     let Some(tail) = text.len().checked_sub(3).and_then(|at| text.get(at..)) else { return false };
     let bytes = tail.as_bytes();
     let stands_alone = !text[..text.len() - 3].ends_with(|c: char| c.is_ascii_alphanumeric() || c == '.');
-    matches!(bytes[0], b'2' | b'4' | b'5') && bytes[1].is_ascii_digit() && bytes[2].is_ascii_digit() && stands_alone
+    matches!(bytes[0], b'2' | b'4' | b'5')
+        && bytes[1].is_ascii_digit()
+        && bytes[2].is_ascii_digit()
+        && stands_alone
 }
 
 fn ends_with_ignoring_case(text: &str, word: &str) -> bool {
-    text.len().checked_sub(word.len()).and_then(|at| text.get(at..)).is_some_and(|tail| tail.eq_ignore_ascii_case(word))
+    text.len()
+        .checked_sub(word.len())
+        .and_then(|at| text.get(at..))
+        .is_some_and(|tail| tail.eq_ignore_ascii_case(word))
 }
 
 /// A number of one to three digits, and where it ends.

@@ -54,7 +54,9 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     };
 
     match evidence.action {
-        Some(Action::Delayed) => return verdict(BounceKind::Delayed, None, "it is delayed and still being tried"),
+        Some(Action::Delayed) => {
+            return verdict(BounceKind::Delayed, None, "it is delayed and still being tried");
+        }
         Some(Action::Delivered) => return verdict(BounceKind::Other, None, "it was delivered or passed on"),
         None if wording::has_any(&text, wording::DELAYED) => {
             let quoted = quote(evidence.text, wording::DELAYED);
@@ -67,7 +69,8 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
     let in_said = wording::meaning(&wording::comparable(said));
     let known = in_said.map(|(meaning, phrase)| (meaning, quote(said, &[phrase])));
     let known = known.or_else(|| {
-        let (meaning, phrase) = wording::meaning(&text).filter(|_| !status.is_some_and(Status::is_specific))?;
+        let (meaning, phrase) =
+            wording::meaning(&text).filter(|_| !status.is_some_and(Status::is_specific))?;
         Some((meaning, quote(evidence.text, &[phrase])))
     });
 
@@ -91,7 +94,10 @@ pub fn weigh(evidence: Evidence<'_>) -> Verdict {
         }
         None => {
             let is_understood = status.is_some() || code.is_some() || evidence.action.is_some();
-            Verdict { is_understood, ..verdict(BounceKind::Soft, None, "it was not delivered, in words that are not known here") }
+            Verdict {
+                is_understood,
+                ..verdict(BounceKind::Soft, None, "it was not delivered, in words that are not known here")
+            }
         }
     }
 }
@@ -138,7 +144,11 @@ mod tests {
             ("5.0.0", "450 Requested action not taken: mailbox unavailable", Soft),
             ("5.0.0", "550 odd words", Soft),
             ("5.4.1", "550 5.4.1 Recipient address rejected: Access denied. [mx.example]", Hard),
-            ("5.2.1", "550-5.2.1 The user you are trying to contact is receiving mail at a rate that prevents", Soft),
+            (
+                "5.2.1",
+                "550-5.2.1 The user you are trying to contact is receiving mail at a rate that prevents",
+                Soft,
+            ),
             ("5.1.1", "552 5.1.1 mailbox full", Soft),
             ("5.2.2", "552 5.2.2 odd words", Soft),
             ("4.2.2", "452 4.2.2 The email account is over quota", Soft),
@@ -148,8 +158,16 @@ mod tests {
             ("5.3.4", "552 5.3.4 Message size exceeds fixed limit", Soft),
             ("5.6.0", "554 5.6.0 odd words", Soft),
             ("4.4.1", "connect to mx.customer.example[192.0.2.1]:25: Connection timed out", Soft),
-            ("5.4.4", "Host or domain name not found. Name service error for name=x type=A: Host not found", Hard),
-            ("4.4.3", "Host or domain name not found. Name service error for name=x type=MX: Host not found, try again", Soft),
+            (
+                "5.4.4",
+                "Host or domain name not found. Name service error for name=x type=A: Host not found",
+                Hard,
+            ),
+            (
+                "4.4.3",
+                "Host or domain name not found. Name service error for name=x type=MX: Host not found, try again",
+                Soft,
+            ),
             // A host can be called anything.
             ("5.1.1", "host spam.customer.example[192.0.2.1] said: 550 5.1.1 odd words", Hard),
             ("5.0.0", "host unknown.customer.example[192.0.2.1] said: 554 odd words", Soft),

@@ -27,9 +27,13 @@ impl Meaning {
     pub fn kind(self) -> BounceKind {
         match self {
             Self::NoAddress | Self::NoDomain | Self::Closed => BounceKind::Hard,
-            Self::Full | Self::TooMany | Self::Sender | Self::Policy | Self::Content | Self::NoRelay | Self::Later => {
-                BounceKind::Soft
-            }
+            Self::Full
+            | Self::TooMany
+            | Self::Sender
+            | Self::Policy
+            | Self::Content
+            | Self::NoRelay
+            | Self::Later => BounceKind::Soft,
         }
     }
 
@@ -57,16 +61,16 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
         Meaning::NoAddress,
         &[
             "recipient address rejected: access denied", // Exchange Online, for addresses that are not in the directory
-            "recipient address rejected: user unknown", // Postfix
-            "recipient address rejected: no such", // Postfix
-            "recipient address rejected: unknown user", // Postfix
+            "recipient address rejected: user unknown",  // Postfix
+            "recipient address rejected: no such",       // Postfix
+            "recipient address rejected: unknown user",  // Postfix
             "recipient address rejected: invalid user",
             "undeliverable address: user unknown", // Postfix, address verification
             "mailbox not found or access denied",
             "user unknown in", // Postfix: virtual mailbox table, local recipient table
             "resolver.adr.recipientnotfound", // Exchange
-            "resolver.adr.recipnotfound",     // Exchange
-            "resolver.adr.exrecipnotfound",   // Exchange
+            "resolver.adr.recipnotfound", // Exchange
+            "resolver.adr.exrecipnotfound", // Exchange
             "resolver.adr.invalidinternaladdress",
         ],
     ),
@@ -124,7 +128,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "quotaexceededexception", // Exchange
             "storedrv.deliver; mailbox full",
             "mailbox is over", // various
-            "ist voll", // German
+            "ist voll",        // German
             "postfach voll",
             "mailbox voll",
             "überfüllt",
@@ -191,7 +195,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "sender address rejected",
             "sender rejected",
             "sender denied",
-            "sender verify failed",  // Exim
+            "sender verify failed", // Exim
             "sender verify fail",
             "sender is unauthenticated",
             "sender not allowed",
@@ -313,7 +317,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "compte bloqué",
             "cuenta desactivada", // Spanish
             "cuenta ha sido desactivada",
-            "conta desativada", // Portuguese
+            "conta desativada",     // Portuguese
             "casella disabilitata", // Italian
             "deaktiviert",          // German
             "wurde gelöscht",
@@ -335,7 +339,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "host unknown", // Sendmail
             "host not found",
             "name or service not known", // Postfix
-            "no such host", // qmail: couldn't find any host named
+            "no such host",              // qmail: couldn't find any host named
             "couldn't find any host",
             "couldn't find a mail exchanger",
             "can't find any host",
@@ -363,9 +367,9 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "invalid domain",
             "nom de domaine introuvable", // French
             "domaine introuvable",
-            "dominio no existe", // Spanish
-            "domínio não existe", // Portuguese
-            "dominio inesistente", // Italian
+            "dominio no existe",      // Spanish
+            "domínio não existe",     // Portuguese
+            "dominio inesistente",    // Italian
             "domain existiert nicht", // German
             "domäne existiert nicht",
         ],
@@ -452,7 +456,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "recipient invalid",
             "invalid recipient",
             "recipient's email address was not found", // Exchange
-            "couldn't be found", // Exchange Online: wasn't found at
+            "couldn't be found",                       // Exchange Online: wasn't found at
             "wasn't found at",
             "could not be found",
             "was not found",
@@ -471,7 +475,7 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "account does not exist",
             "account doesn't exist",
             "account not found",
-            "this user doesn't have a", // Yahoo
+            "this user doesn't have a",      // Yahoo
             "invalid final delivery userid", // IMail
             "does not have a final email delivery point",
             "does not have an account",
@@ -568,10 +572,10 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "niet gevonden",
             "okänd användare", // Swedish
             "finns inte",
-            "ukendt bruger",            // Danish
-            "ukjent bruker",            // Norwegian
-            "uživatel neexistuje",      // Czech
-            "пользователь не найден",   // Russian
+            "ukendt bruger",          // Danish
+            "ukjent bruker",          // Norwegian
+            "uživatel neexistuje",    // Czech
+            "пользователь не найден", // Russian
             "не существует",
             "не найден",
             "宛先不明", // Japanese
@@ -963,9 +967,9 @@ pub static OPENINGS: &[&str] = &[
     "nie została dostarczona",
     "niedostarczon",
     "nie mogła zostać dostarczona",
-    "kunde inte levereras", // Swedish
-    "kunne ikke leveres",   // Danish, Norwegian
-    "nelze doručit",        // Czech
+    "kunde inte levereras",    // Swedish
+    "kunne ikke leveres",      // Danish, Norwegian
+    "nelze doručit",           // Czech
     "не может быть доставлен", // Russian
     "не доставлено",
     "не было доставлено",
@@ -1140,7 +1144,8 @@ fn is_a_name(word: &str) -> bool {
         return false;
     }
     // `mx.customer.example[192.0.2.1]:25`
-    let word = word.split(['[', '(', ':', ',', ';', '<', '>']).next().unwrap_or_default().trim_end_matches('.');
+    let word =
+        word.split(['[', '(', ':', ',', ';', '<', '>']).next().unwrap_or_default().trim_end_matches('.');
     // Where a sentence begins right behind the end of another, it begins with a capital.
     word.rsplit_once('.').is_some_and(|(before, last)| {
         !before.is_empty() && last.len() >= 2 && last.chars().all(char::is_lowercase)
