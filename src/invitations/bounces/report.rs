@@ -35,7 +35,7 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
         // A gateway may wrap a report into a message of its own.
         let wrapped = message.parts.iter().find_map(|part| match &part.body {
             PartType::Message(nested) if taken.fields.is_none() && taken.is_from_a_mail_system() => {
-                let nested = Taken::apart(nested, nested.raw_message());
+                let nested = Taken::apart(nested, &nested.raw_message);
                 (nested.fields.is_some() && nested.is_from_a_mail_system()).then_some(nested)
             }
             _ => None,
@@ -83,7 +83,7 @@ struct Taken {
 impl Taken {
     fn apart(message: &Message<'_>, raw: &[u8]) -> Self {
         let headers =
-            message.parts.first().map(|root| headers(root, message.raw_message())).unwrap_or_default();
+            message.parts.first().map(|root| headers(root, &message.raw_message)).unwrap_or_default();
         let (mut plain, mut html) = (String::new(), String::new());
         let (mut fields, mut feedback, mut original, mut is_receipt) = (None, None, None, false);
         for part in &message.parts {
@@ -97,7 +97,7 @@ impl Taken {
                 }
                 PartType::Message(_) | PartType::Multipart(_) => {
                     let (from, to) = (part.offset_body as usize, part.offset_end as usize);
-                    String::from_utf8_lossy(message.raw_message().get(from..to).unwrap_or_default())
+                    String::from_utf8_lossy(message.raw_message.get(from..to).unwrap_or_default())
                         .into_owned()
                 }
             };
@@ -121,7 +121,7 @@ impl Taken {
                         message
                             .parts
                             .first()
-                            .map(|root| self::headers(root, message.raw_message()))
+                            .map(|root| self::headers(root, &message.raw_message))
                             .unwrap_or_default()
                     });
                     // Headers without the blank line that ends them are none for the parser.
@@ -131,7 +131,7 @@ impl Taken {
                 }
                 (_, PartType::Message(nested)) => {
                     original = original.or_else(|| {
-                        nested.parts.first().map(|root| self::headers(root, nested.raw_message()))
+                        nested.parts.first().map(|root| self::headers(root, &nested.raw_message))
                     });
                 }
                 (_, PartType::Text(text)) if plain.len() < TEXT_AT_MOST => {
@@ -178,7 +178,11 @@ impl Taken {
         let findings = findings
             .or_else(|| self.is_receipt.then(|| self.reply("a receipt: the mail was displayed, or deleted")));
         let findings = findings.or_else(|| self.automatic().map(|sign| self.reply(&sign)));
-        let findings = findings.or_else(|| if self.begins_like_a_bounce() { self.bounce() } else { None });
+        let findings = findings.or_else(|| {
+            // From anybody else, it has to say whom it is about: people write about mail, too.
+            let bounce = if self.begins_like_a_bounce() { self.bounce()? } else { return None };
+            bounce.iter().any(|finding| !finding.recipients.is_empty()).then_some(bounce)
+        });
         let mut findings = findings.unwrap_or_else(|| vec![other("no report")]);
         // The gravest first; what was said first stays first among equals.
         findings.sort_by_key(|finding| finding.kind);

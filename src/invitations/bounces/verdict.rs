@@ -110,7 +110,9 @@ fn quote(text: &str, phrases: &[&str]) -> Option<String> {
         if wording::has_any(&wording::comparable(line), phrases) {
             return Some(line.to_owned());
         }
-        if let Some(next) = lines.peek() {
+        if let Some(next) = lines.peek()
+            && !wording::has_any(&wording::comparable(next), phrases)
+        {
             let two = format!("{line} {next}");
             if wording::has_any(&wording::comparable(&two), phrases) {
                 return Some(two);
