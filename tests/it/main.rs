@@ -8,6 +8,7 @@ mod orders;
 mod response_files;
 mod invitations;
 mod kill;
+mod bounces;
 mod pages;
 mod jobs;
 mod scheduler;

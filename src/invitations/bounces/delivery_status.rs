@@ -90,20 +90,21 @@ fn action(value: &str) -> Option<Action> {
 /// `smtp; 550 5.1.1 no such user` without the type, and a reply of several lines as one: each repeats the code (RFC 5321, 4.2.1), and
 /// would stand in the middle of a phrase.
 fn diagnosis(value: &str) -> String {
-    let text = value.split_once(';').filter(|(kind, _)| kind.trim().len() <= 20).map_or(value, |(_, text)| text);
+    let text =
+        value.split_once(';').filter(|(kind, _)| kind.trim().len() <= 20).map_or(value, |(_, text)| text);
     let mut words: Vec<&str> = Vec::new();
     let mut code: Option<(&str, &str)> = None;
     for word in text.split_whitespace() {
         if let Some((number, status)) = word.split_once('-').filter(|(number, status)| {
-            number.len() == 3 && number.bytes().all(|byte| byte.is_ascii_digit()) && Status::find(status).is_some()
+            number.len() == 3
+                && number.bytes().all(|byte| byte.is_ascii_digit())
+                && Status::find(status).is_some()
         }) {
             if code.is_none() {
                 words.extend([number, status]);
             }
             code = Some((number, status));
-        } else if code.is_some_and(|(number, status)| {
-            word == number || (word == status && words.len() > 2)
-        }) {
+        } else if code.is_some_and(|(number, status)| word == number || (word == status && words.len() > 2)) {
             // The code again.
         } else {
             words.push(word);
@@ -171,7 +172,10 @@ mod tests {
 
     #[test]
     fn a_reply_of_several_lines_is_one() {
-        assert_eq!(diagnosis("smtp; 550-5.2.1 at a rate that\n 550 5.2.1 prevents. x1"), "550 5.2.1 at a rate that prevents. x1");
+        assert_eq!(
+            diagnosis("smtp; 550-5.2.1 at a rate that\n 550 5.2.1 prevents. x1"),
+            "550 5.2.1 at a rate that prevents. x1"
+        );
         assert_eq!(diagnosis("smtp; 550-5.1.1 one 550-5.1.1 two 550 5.1.1 three"), "550 5.1.1 one two three");
         assert_eq!(diagnosis("550 5.1.1 one 550 5.1.1"), "550 5.1.1 one 550 5.1.1");
         assert_eq!(diagnosis("X-Postfix; unknown user"), "unknown user");

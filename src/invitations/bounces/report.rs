@@ -313,13 +313,12 @@ impl Taken {
         let list = ["following recipient", "following address", "undeliverable to", "not delivered to"];
         let list =
             list.iter().filter_map(|phrase| find_ignoring_case(&self.text, phrase)).min().unwrap_or_default();
-        let behind = address::all(&self.text[list..]).into_iter().filter(is_of_others);
-        let before = address::all(&self.text[..list]).into_iter().filter(is_of_others);
-        let named: Vec<String> = behind
-            .chain(before)
-            // A Message-ID has the look of an address.
-            .filter(|address| !is_a_message_id(&self.text, address))
-            .collect();
+        let named_in = |text: &str| -> Vec<String> {
+            let named = address::all(text).into_iter().filter(is_of_others);
+            named.filter(|address| !is_a_message_id(text, address)).collect()
+        };
+        let named = Some(named_in(&self.text[list..])).filter(|named| !named.is_empty());
+        let named = named.unwrap_or_else(|| named_in(&self.text));
         // Whom the original was sent to is meant, if the text names them; otherwise whoever stands at the beginning of a line.
         let sent_to: Vec<String> = named
             .iter()

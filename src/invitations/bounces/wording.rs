@@ -56,7 +56,16 @@ impl Meaning {
 
 /// The meanings with the phrases that say them. The first group that occurs decides.
 pub static WORDINGS: &[(Meaning, &[&str])] = &[
-    // Phrases about an address that contain words of the groups below.
+    // Phrases that contain words of the groups below.
+    (
+        Meaning::Later,
+        &[
+            "not found, try again", // the name server did not answer
+            "temporary lookup failure",
+            "temporary failure in name resolution",
+            "lookup failed temporarily",
+        ],
+    ),
     (
         Meaning::NoAddress,
         &[
