@@ -1,5 +1,6 @@
 //! From the bytes of a message to a [`Report`].
 
+use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mail_parser::{
@@ -24,6 +25,13 @@ const REASON_AT_MOST: usize = 300;
 /// What a message says. `None`: it is no mail message at all. Never panics, whatever the bytes are.
 pub fn read(bytes: &[u8]) -> Option<Report> {
     let bytes = &bytes[..bytes.len().min(READ_AT_MOST)];
+    // Lines that end in nothing but a carriage return, as old Macintosh programs wrote them.
+    let has_no_lines = bytes.contains(&b'\r') && !bytes.contains(&b'\n');
+    let bytes: &[u8] = &if has_no_lines {
+        Cow::Owned(bytes.iter().map(|byte| if *byte == b'\r' { b'\n' } else { *byte }).collect::<Vec<u8>>())
+    } else {
+        Cow::Borrowed(bytes)
+    };
     // The parser promises not to panic, and what it is given here comes from anybody.
     catch_unwind(AssertUnwindSafe(|| {
         let parser = MessageParser::new();
@@ -199,7 +207,7 @@ impl Taken {
         let headers_of_feedback = self.feedback.as_deref().map(header_lines).unwrap_or_default();
         let own_form = self.feedback.is_none()
             && self.subject.starts_with("complaint about message from")
-            && values(&self.headers, &["x-hmxmroriginalrecipient"]).next().is_some();
+            && (self.junk_mail_recipient().next().is_some());
         if self.feedback.is_none() && !own_form {
             return None;
         }
@@ -212,7 +220,7 @@ impl Taken {
             return Some(vec![other("a report, but no complaint")]);
         }
         let named = values(&headers_of_feedback, &["original-rcpt-to", "removal-recipient"])
-            .chain(values(&self.headers, &["x-hmxmroriginalrecipient"]))
+            .chain(self.junk_mail_recipient())
             .flat_map(address::all)
             .chain(self.original_to());
         let mut recipients: Vec<String> = Vec::new();
@@ -223,6 +231,12 @@ impl Taken {
         }
         let reason = if own_form { "a complaint".to_owned() } else { format!("a complaint ({kind})") };
         Some(vec![Finding { kind: BounceKind::Complaint, recipients, status: None, reason }])
+    }
+
+    /// Whom Outlook.com's junk mail reports name, in the report or in the mail that is in it.
+    fn junk_mail_recipient(&self) -> impl Iterator<Item = &str> {
+        let places = std::iter::once(&self.headers).chain(&self.original);
+        places.flat_map(|headers| values(headers, &["x-hmxmroriginalrecipient"]))
     }
 
     /// A delivery report: RFC 3464.

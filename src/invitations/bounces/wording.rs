@@ -702,7 +702,8 @@ pub static WORDINGS: &[(Meaning, &[&str])] = &[
             "policy",
             "prohibited",
             "administrative",
-            "administratively",
+            "recipient preferences",
+            "domain filter",
             "denied by",
             "access denied",
             "access restricted",
@@ -1128,6 +1129,11 @@ pub fn comparable(text: &str) -> String {
         if !comparable.is_empty() {
             comparable.push(' ');
         }
+        // Each line of a reply begins with its code, which would stand in the middle of a phrase.
+        if is_continuation(word) {
+            comparable.pop();
+            continue;
+        }
         if is_a_name(word) {
             comparable.push('·');
             continue;
@@ -1141,6 +1147,17 @@ pub fn comparable(text: &str) -> String {
         }
     }
     comparable
+}
+
+/// `550-5.1.1`
+fn is_continuation(word: &str) -> bool {
+    word.split_once('-').is_some_and(|(code, status)| {
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        code.len() == 3
+            && is_digits(code)
+            && status.split('.').count() == 3
+            && status.split('.').all(is_digits)
+    })
 }
 
 /// Whether a word is an address, a link or the name of a host, and no word of Exchange's, which have dots too.
