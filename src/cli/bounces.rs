@@ -105,7 +105,7 @@ fn read_path(named: &Path, rows: &mut Vec<Row>) -> anyhow::Result<()> {
 fn read(file: &str, content: impl Read, rows: &mut Vec<Row>) -> io::Result<()> {
     let mut messages = Messages::new(content)?;
     let mut message = 0;
-    while let Some(raw) = messages.next()? {
+    while let Some(raw) = messages.read_next()? {
         message += 1;
         let report = bounces::read(&raw.bytes);
         let finding = report.and_then(|report| report.findings.into_iter().next());

@@ -1,7 +1,7 @@
 //! Reads what came back by mail: bounces, complaints and automatic replies.
 //!
 //! Comes in: the messages of a Maildir (or a folder of message files), or of an mbox. Goes out: rows in `bounce`, the do-not-contact list,
-//! `unknown` mails settled (see [`collect`](crate::invitations::bounces::collect)); the messages in `done/`, and what is no mail message
+//! `unknown` mails settled (see [`collect`]); the messages in `done/`, and what is no mail message
 //! in `aside/`. Nothing is deleted. If it dies half way, what was not put away is read again, and counts once: each row keeps the digest
 //! of its message.
 //!
@@ -193,7 +193,7 @@ async fn each(
             tally.is_stopped = true;
             return Ok(Ended::Stopped);
         }
-        let raw = match messages.next() {
+        let raw = match messages.read_next() {
             Ok(Some(raw)) => raw,
             Ok(None) => return Ok(Ended::Whole),
             Err(error) => return Ok(Ended::Unreadable(error)),

@@ -46,7 +46,7 @@ impl<R: Read> Messages<R> {
     ///
     /// # Errors
     /// When the file cannot be read on.
-    pub fn next(&mut self) -> io::Result<Option<RawMessage>> {
+    pub fn read_next(&mut self) -> io::Result<Option<RawMessage>> {
         let mut message = Growing::default();
         // Of `From ` lines only those count that follow an empty line, or stand at the beginning.
         let (mut at_line_start, mut after_empty) = (true, true);
@@ -186,7 +186,7 @@ mod tests {
 
     fn messages(content: &[u8]) -> Vec<RawMessage> {
         let mut messages = Messages::new(content).unwrap();
-        std::iter::from_fn(|| messages.next().unwrap()).collect()
+        std::iter::from_fn(|| messages.read_next().unwrap()).collect()
     }
 
     fn texts(content: &str) -> Vec<String> {
