@@ -128,7 +128,8 @@ fn ran_json(command: &mut std::process::Command) -> Value {
     ran(command.output().unwrap()).expect(0).json()
 }
 
-/// How often this test has panicked since [`note_panics`], whoever caught it: `read` catches what the parser might do.
+/// How often this test has panicked in our own code since [`note_panics`], though it was caught: `read` catches what the parser of
+/// MIME does, and reads on without it.
 fn n_panics() -> usize {
     PANICKED.lock().unwrap().iter().filter(|name| **name == test_name()).count()
 }
@@ -140,8 +141,10 @@ fn note_panics() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            PANICKED.lock().unwrap().push(test_name());
-            usual(panic);
+            if panic.location().is_some_and(|at| !at.file().contains("/mail-parser-")) {
+                PANICKED.lock().unwrap().push(test_name());
+                usual(panic);
+            }
         }));
     });
 }

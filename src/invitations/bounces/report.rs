@@ -32,12 +32,13 @@ pub fn read(bytes: &[u8]) -> Option<Report> {
     } else {
         Cow::Borrowed(bytes)
     };
-    // The parser promises not to panic, and what it is given here comes from anybody.
+    // The parser promises not to panic, and does so on some malformed messages where its own assertions are compiled in. Then, and
+    // where messages lie in too many others, the headers are parsed alone, and what follows them is taken for text.
+    let nested = count(bytes, b"message/") + count(bytes, b"multipart/");
+    let whole =
+        (nested <= NESTED_AT_MOST).then(|| catch_unwind(|| MessageParser::new().parse(bytes)).ok().flatten());
     catch_unwind(AssertUnwindSafe(|| {
-        let parser = MessageParser::new();
-        let nested = count(bytes, b"message/") + count(bytes, b"multipart/");
-        let message =
-            if nested <= NESTED_AT_MOST { parser.parse(bytes) } else { parser.parse_headers(bytes) };
+        let message = whole.flatten().or_else(|| MessageParser::new().parse_headers(bytes));
         let message = message.filter(|message| looks_like_mail(message))?;
         let taken = Taken::apart(&message, bytes);
         // A gateway may wrap a report into a message of its own.
