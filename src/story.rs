@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use crate::config::Shop;
 use crate::context::Context;
+use crate::invitations::bounces::BounceKind;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::suppression::{self, Suppressed};
 use crate::invitations::{InvitationState, Reason};
@@ -53,6 +54,8 @@ pub struct Invitation {
     pub remind_at: Option<DateTime<Utc>>,
     pub message_id: Option<String>,
     pub attempts: Vec<Attempt>,
+    /// What came back by mail about it.
+    pub bounces: Vec<Bounce>,
 }
 
 /// One try to send it.
@@ -65,6 +68,15 @@ pub struct Attempt {
     pub code: Option<i16>,
     pub enhanced_code: Option<String>,
     pub text: String,
+}
+
+/// What came back by mail.
+#[derive(Debug, Serialize)]
+pub struct Bounce {
+    pub kind: BounceKind,
+    pub status: Option<String>,
+    pub reason: String,
+    pub received_at: DateTime<Utc>,
 }
 
 /// A survey without a decision.
@@ -266,6 +278,15 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
         )
         .fetch_all(pool)
         .await?;
+        let bounces = sqlx::query_as!(
+            Bounce,
+            r#"select kind as "kind: BounceKind", status, reason, received_at
+               from bounce where shop_id = $1 and invitation_id = $2 order by received_at, bounce_id"#,
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
         invitations.push(Invitation {
             invitation_id: row.invitation_id,
             survey: row.survey,
@@ -279,6 +300,7 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
             remind_at: row.remind_at,
             message_id: row.message_id,
             attempts,
+            bounces,
         });
     }
     Ok(invitations)

@@ -3,6 +3,9 @@
 //! A token is `shop || invitation || HMAC-SHA256(key, purpose || shop || invitation)`, the code shortened to 128 bits, in base64url.
 //! Nothing about it is stored: the secret makes it, and the secret proves it. Each purpose has its own code, so that a survey link
 //! cannot unsubscribe and an unsubscribe link cannot answer.
+//!
+//! The token in a return path is written otherwise: the same content in hexadecimal digits and the code shortened to 64 bits, because mail
+//! systems may change the case of a local part, and a local part has at most 64 octets.
 
 use std::fmt;
 
@@ -17,6 +20,10 @@ const SHOP_BYTES: usize = 4;
 const ID_BYTES: usize = SHOP_BYTES + 8;
 const CODE_BYTES: usize = 16;
 const MOMENT_BYTES: usize = 8;
+const RETURN_PATH_CODE_BYTES: usize = 8;
+
+/// How many characters a token in a return path has.
+pub const RETURN_PATH_TOKEN: usize = 2 * (ID_BYTES + RETURN_PATH_CODE_BYTES);
 
 /// What a link allows its holder to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub enum Purpose {
     MessageId,
     /// Prove that a form was fetched before it was sent.
     Form,
+    /// Name the mail in the address that its bounces go to.
+    ReturnPath,
 }
 
 impl Purpose {
@@ -38,6 +47,7 @@ impl Purpose {
             Self::Unsubscribe => b"unsubscribe",
             Self::MessageId => b"message-id",
             Self::Form => b"form",
+            Self::ReturnPath => b"return-path",
         }
     }
 }
@@ -67,12 +77,26 @@ impl Tokens {
 
     /// Whom a token names, when we issued it for this purpose. Compares in constant time.
     pub fn verify(&self, purpose: Purpose, token: &str) -> Option<(ShopId, InvitationId)> {
-        let id: [u8; ID_BYTES] = self.opened(purpose, token)?;
-        let (shop, invitation) = id.split_at(SHOP_BYTES);
-        Some((
-            ShopId(i32::from_be_bytes(shop.try_into().ok()?)),
-            InvitationId(i64::from_be_bytes(invitation.try_into().ok()?)),
-        ))
+        named(self.opened(purpose, token)?)
+    }
+
+    /// The token for the return path of one invitation's mail: [`RETURN_PATH_TOKEN`] hexadecimal digits.
+    pub fn issue_return_path(&self, shop: ShopId, invitation: InvitationId) -> String {
+        let id = id(shop, invitation);
+        let code = self.mac(Purpose::ReturnPath, &id).finalize().into_bytes();
+        [&id[..], &code[..RETURN_PATH_CODE_BYTES]].concat().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whose mail a return path names, when we issued it, in whatever case it came back. Compares in constant time.
+    pub fn verify_return_path(&self, token: &str) -> Option<(ShopId, InvitationId)> {
+        if token.len() != RETURN_PATH_TOKEN || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return None;
+        }
+        let digits = |at| u8::from_str_radix(token.get(at..at + 2)?, 16).ok();
+        let bytes: Vec<u8> = (0..RETURN_PATH_TOKEN).step_by(2).map(digits).collect::<Option<_>>()?;
+        let (id, code) = bytes.split_first_chunk::<ID_BYTES>()?;
+        self.mac(Purpose::ReturnPath, id).verify_truncated_left(code).ok()?;
+        named(*id)
     }
 
     /// A proof that the form for one invitation was made at this moment.
@@ -133,6 +157,15 @@ fn id(shop: ShopId, invitation: InvitationId) -> [u8; ID_BYTES] {
     id
 }
 
+/// The reverse of [`id`].
+fn named(id: [u8; ID_BYTES]) -> Option<(ShopId, InvitationId)> {
+    let (shop, invitation) = id.split_at(SHOP_BYTES);
+    Some((
+        ShopId(i32::from_be_bytes(shop.try_into().ok()?)),
+        InvitationId(i64::from_be_bytes(invitation.try_into().ok()?)),
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +204,26 @@ mod tests {
         }
         assert_eq!(tokens.verify(Purpose::Survey, ""), None);
         assert_eq!(tokens.verify(Purpose::Survey, &token[1..]), None);
+    }
+
+    #[test]
+    fn a_return_path_survives_a_change_of_case_and_nothing_else() {
+        let tokens = Tokens::new(b"secret");
+        let named = (ShopId(i32::MAX), InvitationId(i64::MAX));
+        let token = tokens.issue_return_path(named.0, named.1);
+        assert_eq!(token.len(), RETURN_PATH_TOKEN);
+        assert_eq!(tokens.verify_return_path(&token), Some(named));
+        assert_eq!(tokens.verify_return_path(&token.to_uppercase()), Some(named));
+        assert_eq!(Tokens::new(b"other").verify_return_path(&token), None);
+        assert_eq!(tokens.verify(Purpose::ReturnPath, &token), None);
+        for position in 0..token.len() {
+            let mut changed = token.clone().into_bytes();
+            changed[position] = if changed[position] == b'0' { b'1' } else { b'0' };
+            let changed = String::from_utf8(changed).unwrap();
+            assert_eq!(tokens.verify_return_path(&changed), None, "position {position}");
+        }
+        for wrong in ["", &token[2..], &format!("{token}00"), &token.replace('f', "+"), &"é".repeat(20)] {
+            assert_eq!(tokens.verify_return_path(wrong), None, "{wrong}");
+        }
     }
 }

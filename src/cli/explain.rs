@@ -238,6 +238,13 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
         let next = wave_words(invitation.wave + 1);
         lines.push((remind_at, format!("survey {}, {next}: is decided about", invitation.survey)));
     }
+    for bounce in &invitation.bounces {
+        let status = bounce.status.as_deref().map(|status| format!(" {status}")).unwrap_or_default();
+        lines.push((
+            bounce.received_at,
+            format!("survey {survey}: {}{status}: {}", bounce.kind.words(), bounce.reason),
+        ));
+    }
     let now = match invitation.state {
         InvitationState::Queued => "waits to be mailed".to_owned(),
         InvitationState::Claimed | InvitationState::InData => "is being mailed".to_owned(),

@@ -2,6 +2,7 @@
 //! a working [`Context`], and the exit codes.
 
 pub mod adopt;
+pub mod bounces;
 pub mod check;
 pub mod demo;
 pub mod explain;
@@ -92,6 +93,8 @@ pub enum Command {
     Outbox(outbox::Args),
     /// Let mails leave from a database that was moved or restored
     Adopt(adopt::Args),
+    /// What came back by mail: say what each message is
+    Bounces(bounces::Args),
     /// Whom not to write to any more
     Suppress(suppress::Args),
     /// Look through, approve or reject what may be published
@@ -155,6 +158,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,
         Command::Adopt(args) => adopt::run(args, &global).await,
+        Command::Bounces(args) => bounces::run(args, &global),
         Command::Suppress(args) => suppress::run(args, &global).await,
         Command::Testimonials(args) => testimonials::run(args, &global).await,
         Command::Completions(args) => shell::completions(&args),

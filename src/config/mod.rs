@@ -99,7 +99,8 @@ pub struct Mail {
     pub max_per_connection: u32,
     /// How many mails the relay gets in a minute at most, from all instances together; `None`: as many as it takes.
     pub rate_per_minute: Option<NonZeroU32>,
-    /// The envelope sender, where bounces go; `None`: the shop's `from`.
+    /// The envelope sender, where bounces go, before the token is put into it (`bounces@` becomes `bounces+<token>@`); `None`: the
+    /// shop's `from`.
     pub return_path: Option<String>,
     /// Above which shares of the mails a job that sends stops by itself.
     pub brakes: Brakes,

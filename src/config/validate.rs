@@ -29,6 +29,7 @@ use crate::survey::{
     Choice, ConsentRule, Demand, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey,
     Texts, Trigger, When, Yes,
 };
+use crate::token::RETURN_PATH_TOKEN;
 
 const DEFAULT_CONNECTIONS: usize = 4;
 const DEFAULT_PER_CONNECTION: u32 = 500;
@@ -222,13 +223,10 @@ fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problems<'_>) -> O
         let span = mail.max_connections.as_ref().map_or(0..0, Spanned::span);
         problems.add(span, "max_connections must be between 1 and 64", None);
     }
-    let return_path = mail.return_path.as_ref().and_then(|word| {
-        parsed(word, problems, |text| {
-            text.parse::<lettre::Address>()
-                .map(|_| text.to_owned())
-                .map_err(|_| "is not a mail address".to_owned())
-        })
-    });
+    let return_path = mail
+        .return_path
+        .as_ref()
+        .and_then(|word| parsed(word, problems, |text| return_path(text).map(|()| text.to_owned())));
     let usual = Brakes::default();
     let mut share_or = |typed: &Option<Spanned<f64>>, usual: f64| match typed {
         Some(typed) => share(typed, problems),
@@ -282,6 +280,27 @@ fn signer(base: &Path, dkim: &Spanned<raw::Dkim>, problems: &mut Problems<'_>) -
     Signer::new(text(domain), text(selector), &secret)
         .inspect_err(|problem| problems.add(place.span(), format!("[mail.dkim] {problem}"), None))
         .ok()
+}
+
+/// Whether `text` can become `bounces+<token>@shop.example`: a local part has at most 64 octets (RFC 5321, 4.5.3.1.1), and mail systems
+/// cut it at the first `+`.
+fn return_path(text: &str) -> Result<(), String> {
+    let address: lettre::Address = text.parse().map_err(|_| "is not a mail address".to_owned())?;
+    let longest = 64 - 1 - RETURN_PATH_TOKEN;
+    let local = address.user();
+    if !local.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(&byte)) {
+        return Err(
+            "must have only letters, digits, dots, hyphens and underscores before the @; afterword puts \
+                    a + and a token there"
+                .to_owned(),
+        );
+    }
+    if local.len() > longest {
+        return Err(format!(
+            "must not have more than {longest} characters before the @, because a token is put there"
+        ));
+    }
+    Ok(())
 }
 
 /// A secret is written in the file, or in a file of its own; not in both.

@@ -63,7 +63,8 @@ pub async fn check(
                select outcome, enhanced_code from attempt
                where shop_id = $1 and started_at > $3 and outcome in ('sent', 'failed')
            ),
-           returned as (select kind from bounce where shop_id = $1 and received_at > $3)
+           -- Several reports may come about one mail.
+           returned as (select distinct invitation_id, kind from bounce where shop_id = $1 and received_at > $3)
            select
                (select count(*) from latest) as "n_latest!",
                (select count(*) from latest where outcome = 'failed' and code >= 500 and not is_address_fault(enhanced_code))

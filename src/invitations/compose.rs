@@ -97,11 +97,12 @@ pub fn compose(
     let to = for_envelope(&to).ok_or(ComposeError::Recipient)?;
     let from = in_envelope(&shop.from)?;
     let envelope_from = match letterhead.return_path {
-        Some(path) => path
-            .parse()
-            .ok()
-            .and_then(|path| for_envelope(&path))
-            .ok_or_else(|| ComposeError::ReturnPath(path.to_owned()))?,
+        Some(path) => {
+            let token = tokens.issue_return_path(facts.shop_id, facts.invitation_id);
+            let path = path.replacen('@', &format!("+{token}@"), 1);
+            let address = path.parse().ok().and_then(|path| for_envelope(&path));
+            address.ok_or(ComposeError::ReturnPath(path))?
+        }
         None => from.email.clone(),
     };
     let id = token(Purpose::MessageId);

@@ -13,6 +13,7 @@ pub mod compose;
 mod recorder;
 pub mod relay;
 pub mod sender;
+pub mod bounces;
 pub mod suppression;
 pub mod verdict;
 

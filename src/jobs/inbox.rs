@@ -28,7 +28,7 @@ pub(super) fn auto() -> String {
 }
 
 /// A file that was written to within this time may still be growing, and waits for the next run.
-const STILL_GROWING: Duration = Duration::from_secs(2);
+pub(super) const STILL_GROWING: Duration = Duration::from_secs(2);
 
 /// Offers every file of the folder to `import`, one after the other, together with where to write the rejects.
 ///
@@ -45,8 +45,8 @@ where
 {
     // Whether a file is still growing is a matter of the machine's own time, whatever moment the command plays.
     let now = Clock::System.now();
-    let (files, n_growing) =
-        waiting(inbox, now.into()).with_context(|| format!("cannot read the folder {}", inbox.display()))?;
+    let (files, n_growing) = waiting(inbox, now.into(), STILL_GROWING)
+        .with_context(|| format!("cannot read the folder {}", inbox.display()))?;
     let mut report = Report::default();
     for path in files {
         if run.stop.is_cancelled() {
@@ -89,9 +89,13 @@ where
     Ok(report.finish(n_growing, run.dry_run))
 }
 
-/// The regular files that may be taken, in the order of their names, and how many are still growing. A folder that is not there yet
-/// is made.
-fn waiting(inbox: &Path, now: SystemTime) -> io::Result<(Vec<PathBuf>, usize)> {
+/// The regular files that may be taken, in the order of their names, and how many are still growing, being written to within
+/// `growing_for`. A folder that is not there yet is made.
+pub(super) fn waiting(
+    inbox: &Path,
+    now: SystemTime,
+    growing_for: Duration,
+) -> io::Result<(Vec<PathBuf>, usize)> {
     fs::create_dir_all(inbox)?;
     let (mut files, mut n_growing) = (Vec::new(), 0);
     for entry in fs::read_dir(inbox)? {
@@ -106,7 +110,7 @@ fn waiting(inbox: &Path, now: SystemTime) -> io::Result<(Vec<PathBuf>, usize)> {
             continue;
         }
         // A time in the future is a wrong clock somewhere, not a growing file.
-        let is_growing = now.duration_since(metadata.modified()?).is_ok_and(|age| age < STILL_GROWING);
+        let is_growing = now.duration_since(metadata.modified()?).is_ok_and(|age| age < growing_for);
         if is_growing {
             n_growing += 1;
         } else {
@@ -124,7 +128,7 @@ fn is_private(name: &OsStr) -> bool {
 }
 
 /// Moves a file into a folder under its own name, or under one with the time where that is taken; answers where it is now.
-fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<PathBuf> {
+pub(super) fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<PathBuf> {
     let move_it = || -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -263,13 +267,14 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", inbox.join("link.csv")).unwrap();
         let modified = fs::metadata(inbox.join("b.csv")).unwrap().modified().unwrap();
 
-        let (files, n_growing) = waiting(&inbox, modified + Duration::from_millis(500)).unwrap();
+        let (files, n_growing) =
+            waiting(&inbox, modified + Duration::from_millis(500), STILL_GROWING).unwrap();
         assert_eq!((names(&files), n_growing), (Vec::new(), 2));
-        let (files, n_growing) = waiting(&inbox, modified + Duration::from_secs(3)).unwrap();
+        let (files, n_growing) = waiting(&inbox, modified + Duration::from_secs(3), STILL_GROWING).unwrap();
         assert_eq!((names(&files), n_growing), (vec!["a.csv".to_owned(), "b.csv".to_owned()], 0));
-        let (files, _) = waiting(&inbox, modified - Duration::from_secs(3600)).unwrap();
+        let (files, _) = waiting(&inbox, modified - Duration::from_secs(3600), STILL_GROWING).unwrap();
         assert_eq!(files.len(), 2, "a file of the future is no growing file");
-        assert_eq!(waiting(&folder.path().join("new"), modified).unwrap(), (Vec::new(), 0));
+        assert_eq!(waiting(&folder.path().join("new"), modified, STILL_GROWING).unwrap(), (Vec::new(), 0));
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod ledger;
 mod inbox;
 mod import_orders;
 mod send_invitations;
+mod collect_bounces;
 mod import_responses;
 mod export_testimonials;
 
@@ -33,6 +34,7 @@ mod export_testimonials;
 pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<import_orders::ImportOrders>(),
     JobKind::of::<send_invitations::SendInvitations>(),
+    JobKind::of::<collect_bounces::CollectBounces>(),
     JobKind::of::<import_responses::ImportResponses>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];

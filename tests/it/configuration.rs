@@ -31,6 +31,25 @@ fn the_shipped_file_is_valid() {
 }
 
 #[test]
+fn a_return_path_must_leave_room_for_its_token() {
+    let shipped = "# return_path = \"bounces@shop.example\"";
+    let check_path = |path: &str, problem: &str| {
+        let expected = format!("jobs.toml:{}:15: {path:?}: {problem}", line(shipped));
+        check(shipped, &format!("return_path = {path:?}"), &[&expected]);
+    };
+    let long = "b".repeat(24);
+    check_path(
+        &format!("{long}@shop.example"),
+        "must not have more than 23 characters before the @, because a token is put there",
+    );
+    let letters = "must have only letters, digits, dots, hyphens and underscores before the @; afterword puts a + and a token there";
+    check_path("bounces+shop@shop.example", letters);
+    check_path("\"b c\"@shop.example", letters);
+    check_path("bounces", "is not a mail address");
+    check(shipped, &format!("return_path = \"{}@shop.example\"", &long[1..]), &[]);
+}
+
+#[test]
 fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
     check(
         "log_format",

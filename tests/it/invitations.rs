@@ -487,5 +487,6 @@ async fn the_enums_are_the_databases() {
     check!("decision_reason", Reason);
     check!("attempt_outcome", AttemptOutcome);
     check!("suppression_reason", SuppressionReason);
+    check!("bounce_kind", afterword::invitations::bounces::BounceKind);
     check!("display_name_rule", afterword::config::DisplayName);
 }

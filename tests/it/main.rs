@@ -16,6 +16,7 @@ mod delivery;
 mod mail;
 mod explain;
 mod kill;
+mod bounces;
 mod pages;
 mod jobs;
 mod scheduler;
