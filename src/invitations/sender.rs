@@ -195,8 +195,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
             break;
         }
         let mut n = outbox::BATCH.min(i64::try_from(at_most - n_claimed).unwrap_or(i64::MAX));
-        let was_slowed = round.is_slowed.load(Ordering::Relaxed);
-        let is_limited = was_slowed || limit.is_some();
+        let is_limited = limit.is_some() || round.is_slowed.load(Ordering::Relaxed);
         if is_limited {
             let taken = relay::take(pool, &round.relay, limit, n).await?;
             round.is_slowed.store(taken.is_slowed, Ordering::Relaxed);
@@ -222,7 +221,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
         let mut batch = batch.into_iter();
         while let Some(row) = batch.next() {
             // When the relay says "too many", the rest of a batch is too many, too.
-            let is_slower = round.is_slowed.load(Ordering::Relaxed) && !was_slowed && !is_limited;
+            let is_slower = round.is_slowed.load(Ordering::Relaxed) && !is_limited;
             if round.is_over() || is_slower {
                 let rest: Vec<Claimed> = std::iter::once(row).chain(batch).collect();
                 outbox::release(pool, &rest, None).await?;
@@ -473,6 +472,7 @@ impl Round {
     async fn relay_works(&self) -> anyhow::Result<()> {
         if self.has_faults.swap(false, Ordering::Relaxed) {
             relay::works(&self.context.pool, &self.relay).await?;
+            self.count(|delivery| delivery.outage = None);
         }
         Ok(())
     }
