@@ -111,7 +111,7 @@ pub struct Mail {
 /// The shares of mails, 0 to 1, above which a job that sends is paused until somebody has looked.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Brakes {
-    /// To addresses that do not take mail, of the mails of the last 7 days.
+    /// To addresses that do not take mail, of the last 1000 mails, and of those of the last 7 days.
     pub max_bounce_rate: f64,
     /// Called spam by their recipients, of the mails of the last 7 days.
     pub max_complaint_rate: f64,

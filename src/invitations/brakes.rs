@@ -11,15 +11,13 @@ use sqlx::PgExecutor;
 use crate::config::Brakes;
 use crate::types::ShopId;
 
-/// Refusals are counted over so many of the latest mails.
-const LATEST: i64 = 100;
-/// With fewer mails than this, a share says nothing about refusals.
-const MIN_FOR_REFUSALS: i64 = 20;
-/// With fewer mails than this, a share says nothing about bounces.
-const MIN_FOR_BOUNCES: i64 = 100;
+/// Refusals are counted over so many of the latest mails, and say nothing with fewer than that many.
+const REFUSALS: (i64, i64) = (100, 20);
+/// While mails leave, bounces are counted over so many of the latest, and say nothing with fewer than that many.
+const BOUNCES: (i64, i64) = (1000, 100);
 /// Fewer complaints than this may be chance, whatever their share.
 const MIN_COMPLAINTS: i64 = 3;
-/// Bounces and complaints are counted over the mails of so many days.
+/// What comes back later is counted over the mails of so many days.
 const WINDOW: TimeDelta = TimeDelta::days(7);
 
 /// Why the job is to stop.
@@ -39,76 +37,99 @@ impl fmt::Display for Brake {
     }
 }
 
-/// Looks at what became of a shop's mails; `None`: it may go on.
+/// Whose mails, and since when.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope {
+    pub shop: ShopId,
+    pub limits: Brakes,
+    /// When the job was last resumed.
+    pub resumed_at: Option<DateTime<Utc>>,
+}
+
+/// Looks at what the relay said of the latest mails; cheap enough for every batch. `None`: it may go on.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn check(
-    executor: impl PgExecutor<'_>,
-    shop: ShopId,
-    limits: &Brakes,
-    resumed_at: Option<DateTime<Utc>>,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<Brake>> {
-    let resumed_at = resumed_at.unwrap_or(DateTime::UNIX_EPOCH);
-    let since = resumed_at.max(now - WINDOW);
-    // An address that does not exist is the address's fault, and is counted as a bounce, wherever we were told.
+pub async fn latest(executor: impl PgExecutor<'_>, scope: Scope) -> sqlx::Result<Option<Brake>> {
+    // An address that does not exist is the address's fault, and counts as a bounce.
     let counts = sqlx::query!(
         r#"with latest as (
-               select outcome, code, enhanced_code from attempt
+               select row_number() over (order by started_at desc) as nth, outcome, code, enhanced_code
+               from attempt
                where shop_id = $1 and started_at > $2 and outcome in ('sent', 'failed')
-               order by started_at desc limit $4
-           ),
-           recent as (
-               select outcome, enhanced_code from attempt
-               where shop_id = $1 and started_at > $3 and outcome in ('sent', 'failed')
-           ),
-           -- Several reports may come about one mail.
-           returned as (select distinct invitation_id, kind from bounce where shop_id = $1 and received_at > $3)
+               order by started_at desc limit $3
+           )
            select
-               (select count(*) from latest) as "n_latest!",
-               (select count(*) from latest where outcome = 'failed' and code >= 500 and not is_address_fault(enhanced_code))
+               count(*) filter (where nth <= $4) as "n_latest!",
+               count(*) filter (where nth <= $4 and outcome = 'failed' and code >= 500 and not is_address_fault(enhanced_code))
                    as "n_refused!",
-               (select count(*) from recent) as "n_recent!",
-               (select count(*) from recent where outcome = 'failed' and is_address_fault(enhanced_code))
-                   + (select count(*) from returned where kind = 'hard') as "n_bounced!",
-               (select count(*) from returned where kind = 'complaint') as "n_complained!""#,
-        shop.0,
-        resumed_at,
-        since,
-        LATEST,
+               count(*) as "n!",
+               count(*) filter (where outcome = 'failed' and is_address_fault(enhanced_code)) as "n_bounced!"
+           from latest"#,
+        scope.shop.0,
+        scope.resumed_at.unwrap_or(DateTime::UNIX_EPOCH),
+        BOUNCES.0,
+        REFUSALS.0,
     )
     .fetch_one(executor)
     .await?;
-    let share = |n: i64, of: i64| n as f64 / of.max(1) as f64;
-    let brakes = [
-        Brake {
-            what: "were refused by the relay",
-            n: counts.n_refused,
-            of: counts.n_latest,
-            limit: limits.max_refusal_rate,
-            key: "max_refusal_rate",
-        },
-        Brake {
-            what: "went to addresses that do not take mail",
-            n: counts.n_bounced,
-            of: counts.n_recent,
-            limit: limits.max_bounce_rate,
-            key: "max_bounce_rate",
-        },
-        Brake {
-            what: "were called spam",
-            n: counts.n_complained,
-            of: counts.n_recent,
-            limit: limits.max_complaint_rate,
-            key: "max_complaint_rate",
-        },
-    ];
-    let is_enough = [
-        counts.n_latest >= MIN_FOR_REFUSALS,
-        counts.n_recent >= MIN_FOR_BOUNCES,
-        counts.n_complained >= MIN_COMPLAINTS,
-    ];
-    let mut pulled = brakes.into_iter().zip(is_enough).filter(|(_, is_enough)| *is_enough);
-    Ok(pulled.find(|(brake, _)| share(brake.n, brake.of) > brake.limit).map(|(brake, _)| brake))
+    let refused = refused(counts.n_refused, counts.n_latest, &scope.limits);
+    let bounced = bounced(counts.n_bounced, counts.n, &scope.limits);
+    Ok(refused.filter(|_| counts.n_latest >= REFUSALS.1).or(bounced.filter(|_| counts.n >= BOUNCES.1)))
+}
+
+/// Looks at all that came back about the mails of the last days. `None`: it may go on.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn returned(
+    executor: impl PgExecutor<'_>,
+    scope: Scope,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Option<Brake>> {
+    let since = scope.resumed_at.map_or(now - WINDOW, |resumed_at| resumed_at.max(now - WINDOW));
+    let counts = sqlx::query!(
+        r#"with recent as (
+               select outcome, enhanced_code from attempt
+               where shop_id = $1 and started_at > $2 and outcome in ('sent', 'failed')
+           ),
+           -- Several reports may come about one mail.
+           returned as (select distinct invitation_id, kind from bounce where shop_id = $1 and received_at > $2)
+           select
+               (select count(*) from recent) as "n!",
+               (select count(*) from recent where outcome = 'failed' and is_address_fault(enhanced_code))
+                   + (select count(*) from returned where kind = 'hard') as "n_bounced!",
+               (select count(*) from returned where kind = 'complaint') as "n_complained!""#,
+        scope.shop.0,
+        since,
+    )
+    .fetch_one(executor)
+    .await?;
+    let complained = Brake {
+        what: "were called spam",
+        n: counts.n_complained,
+        of: counts.n,
+        limit: scope.limits.max_complaint_rate,
+        key: "max_complaint_rate",
+    };
+    let bounced = bounced(counts.n_bounced, counts.n, &scope.limits).filter(|_| counts.n >= BOUNCES.1);
+    Ok(bounced.or(complained.pulled().filter(|_| counts.n_complained >= MIN_COMPLAINTS)))
+}
+
+fn refused(n: i64, of: i64, limits: &Brakes) -> Option<Brake> {
+    let what = "were refused by the relay";
+    Brake { what, n, of, limit: limits.max_refusal_rate, key: "max_refusal_rate" }.pulled()
+}
+
+fn bounced(n: i64, of: i64, limits: &Brakes) -> Option<Brake> {
+    let what = "went to addresses that do not take mail";
+    Brake { what, n, of, limit: limits.max_bounce_rate, key: "max_bounce_rate" }.pulled()
+}
+
+impl Brake {
+    /// Itself, when the share is above the limit.
+    #[expect(clippy::cast_precision_loss, reason = "counts of mails are far below 2^52")]
+    fn pulled(self) -> Option<Self> {
+        (self.n as f64 > self.limit * self.of as f64).then_some(self)
+    }
 }

@@ -249,8 +249,13 @@ async fn decide_and_settle(
     report.reminders = decide::remind(&mut transaction, &terms).await?;
     report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
     if manner.dry_run {
-        let limits = &context.config.mail.brakes;
-        let brake = brakes::check(&mut *transaction, shop_id, limits, manner.resumed_at, now).await?;
+        let scope = brakes::Scope {
+            shop: shop_id,
+            limits: context.config.mail.brakes,
+            resumed_at: manner.resumed_at,
+        };
+        let returned = brakes::returned(&mut *transaction, scope, now).await?;
+        let brake = returned.or(brakes::latest(&mut *transaction, scope).await?);
         report.delivery.brake = brake.map(|brake| brake.to_string());
         let is_open = sender::is_open(survey.send_window.as_ref(), now, shop.timezone);
         report.delivery.window_closed = !is_open;

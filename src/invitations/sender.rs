@@ -80,8 +80,7 @@ struct Round {
     is_slowed: AtomicBool,
     /// Rows that were claimed and not begun when the round ended.
     left_over: Mutex<Vec<Claimed>>,
-    /// The brakes look only at what happened since.
-    resumed_at: Option<DateTime<Utc>>,
+    brakes: brakes::Scope,
     stop: CancellationToken,
 }
 
@@ -101,6 +100,12 @@ pub async fn deliver(
     stop: &CancellationToken,
 ) -> anyhow::Result<Delivery> {
     let pool = &context.pool;
+    let brakes =
+        brakes::Scope { shop: shop_id, limits: context.config.mail.brakes, resumed_at: manner.resumed_at };
+    if let Some(brake) = brakes::returned(pool, brakes, context.clock.now()).await? {
+        let n_waiting = outbox::n_waiting(pool, shop_id, survey).await?;
+        return Ok(Delivery { brake: Some(brake.to_string()), n_waiting, ..Delivery::default() });
+    }
     let relay = relay::name(&context.config.mail.transport);
     let known = relay::admit(pool, &relay, manner.probe_now, context.clock.now()).await?;
     let round = Arc::new(Round {
@@ -116,7 +121,7 @@ pub async fn deliver(
         is_probe: AtomicBool::new(false),
         is_slowed: AtomicBool::new(known.is_slowed),
         left_over: Mutex::default(),
-        resumed_at: manner.resumed_at,
+        brakes,
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
@@ -142,7 +147,7 @@ pub async fn deliver(
         Admission::Closed(outage) => round.count(|delivery| delivery.outage = Some(outage)),
     }
     // The last mails of the round count, too.
-    round.look_at_brakes().await?;
+    round.is_braked().await?;
     let mut delivery = round.delivery.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let now = context.clock.now();
     delivery.cap_reached = left == 0 && outbox::is_due(pool, shop_id, survey, now).await?;
@@ -191,7 +196,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        if round.look_at_brakes().await? {
+        if round.is_braked().await? {
             break;
         }
         let mut n = outbox::BATCH.min(i64::try_from(at_most - n_claimed).unwrap_or(i64::MAX));
@@ -459,10 +464,8 @@ impl Round {
     }
 
     /// Whether the job is to stop until somebody has looked.
-    async fn look_at_brakes(&self) -> sqlx::Result<bool> {
-        let Context { config, pool, clock, .. } = &self.context;
-        let brake =
-            brakes::check(pool, self.shop_id, &config.mail.brakes, self.resumed_at, clock.now()).await?;
+    async fn is_braked(&self) -> sqlx::Result<bool> {
+        let brake = brakes::latest(&self.context.pool, self.brakes).await?;
         let is_pulled = brake.is_some();
         self.count(|delivery| delivery.brake = brake.map(|brake| brake.to_string()));
         Ok(is_pulled)
