@@ -22,8 +22,8 @@ create type invitation_state as enum (
     'failed',     -- the relay said no
     'unknown',    -- nobody can know whether the relay has it; never sent again by itself
     'expired',    -- waited longer than the survey's max_lateness
-    'cancelled',  -- the order was cancelled or refunded while it waited
-    'suppressed'  -- the customer opted out while it waited
+    'cancelled',  -- while it waited the order was cancelled, refunded or changed, the customer answered or withdrew the consent
+    'suppressed'  -- while it waited the customer opted out or was erased
 );
 
 -- Why an order is not asked, or not any more.
@@ -68,9 +68,10 @@ create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at
     where state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown');
 -- The reminders that become due.
 create index invitation_remind_idx on invitation (shop_id, survey, remind_at) where remind_at is not null;
--- The throttle asks when a customer was last asked.
-create index invitation_customer_idx on invitation (shop_id, customer_id, decided_at)
-    where state <> 'skipped' or reason = 'already_asked';
+-- The throttle asks who was asked lately. In the order of time, so that a new row lies beside the last one: an index by customer would cost
+-- more than all the others together.
+create index invitation_asked_idx on invitation (shop_id, decided_at) include (customer_id)
+    where wave = 0 and (state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or reason = 'already_asked');
 
 -- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
 -- and was written by an import up to `import_run_id` has its decision. Another rule starts from the beginning.
@@ -93,7 +94,7 @@ create table attempt (
     invitation_id bigint not null,
     attempt       smallint not null,
     started_at    timestamptz not null,
-    phase         text not null, -- connect, greeting, mail, rcpt, data, body, final
+    phase         text not null, -- connect, auth, mail, rcpt, data, body, final
     outcome       attempt_outcome not null,
     code          smallint, -- SMTP reply code
     enhanced_code text, -- RFC 3463

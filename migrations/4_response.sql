@@ -46,3 +46,27 @@ create table answer (
     foreign key (shop_id, response_id) references response,
     constraint answer_has_one_value check (num_nonnulls(score, choice, body) = 1)
 );
+
+-- Why a mail must not leave, or must not be followed by a reminder, as things stand now; null: nothing is against it. Who waits, who is
+-- about to be mailed and who is to be reminded are judged by this one view; that it is too late depends on the moment and is not in it.
+create view obstacle as
+select i.shop_id, i.invitation_id, o.ordered_at, o.fulfilled_at, o.country,
+    case
+        when o.status = 'cancelled' then 'cancelled'
+        when o.status = 'refunded' then 'refunded'
+        when o.customer_id <> i.customer_id then 'order_changed'
+        when c.email is null then 'no_address'
+        when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
+        when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
+        when not o.consent then 'no_consent'
+        when exists (
+            select from response r
+            where r.shop_id = i.shop_id and r.order_id = i.order_id and r.survey = i.survey and r.counted
+        ) then 'answered'
+    end::decision_reason as reason
+from invitation i
+join "order" o using (shop_id, order_id)
+join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
+left join suppression s on s.shop_id = i.shop_id and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+left join suppression everywhere
+    on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'));

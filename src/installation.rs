@@ -16,9 +16,10 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::config::Config;
+use crate::invitations::outbox;
 use crate::new_file::NewFile;
 
 /// Why nothing may be sent from this database.
@@ -48,80 +49,85 @@ pub enum Happened {
     Restored,
 }
 
-/// What a database says of itself.
-struct Known {
-    fingerprint: String,
-    mark: i64,
-    asked_until: Option<DateTime<Utc>>,
-}
-
-/// Whether mails may leave from this database; and until when orders may have been asked by a past it has lost. The first that asks
-/// makes it the installation's.
+/// Whether mails may leave from this database; and until when orders may have been asked by a past it has lost. Changes nothing.
 ///
 /// # Errors
 /// [`Foreign`] (inside) when nothing may be sent; or when the database or the file under `data_dir` cannot be read.
-pub async fn check(
-    conn: &mut PgConnection,
-    config: &Config,
-    now: DateTime<Utc>,
-) -> anyhow::Result<Option<DateTime<Utc>>> {
-    let fingerprint = fingerprint(conn).await?;
-    sqlx::query!(
-        "insert into installation (fingerprint, mark, adopted_at) values ($1, 0, $2) on conflict do nothing",
-        fingerprint,
-        now,
-    )
-    .execute(&mut *conn)
-    .await?;
+pub async fn check(conn: &mut PgConnection, config: &Config) -> anyhow::Result<Option<DateTime<Utc>>> {
     // The file first: another run may leave its mark meanwhile, in the database before the file.
-    let mark = read_mark(&path(config))?;
-    let known = known(conn).await?;
-    if known.fingerprint != fingerprint {
-        return Err(Foreign::Copied.into());
-    }
-    if mark.is_some_and(|mark| mark > known.mark) {
+    let left = read_mark(&path(config))?;
+    let known = sqlx::query!("select fingerprint, mark, asked_until from installation")
+        .fetch_optional(&mut *conn)
+        .await?;
+    if known.as_ref().is_some_and(|known| left.is_some_and(|left| left > known.mark)) {
         return Err(Foreign::SetBack.into());
     }
-    Ok(known.asked_until)
+    let fingerprint = fingerprint(conn).await?;
+    if known.as_ref().is_some_and(|known| known.fingerprint != fingerprint) {
+        return Err(Foreign::Copied.into());
+    }
+    Ok(known.and_then(|known| known.asked_until))
 }
 
-/// Leaves the mark of a run that is about to send: in the database, then in the file. The connection is in no transaction, so that the
-/// one is committed before the other is written.
+/// Leaves the mark of a run that is about to send: in the database, then in the file. The first run makes the database the
+/// installation's. The connection is in no transaction, so that the one is committed before the other is written.
 ///
 /// # Errors
 /// When one of them cannot be written; then nothing may be sent.
-pub async fn leave_mark(conn: &mut PgConnection, config: &Config) -> anyhow::Result<()> {
+pub async fn leave_mark(conn: &mut PgConnection, config: &Config, now: DateTime<Utc>) -> anyhow::Result<()> {
     // Of the time, so that it is ahead of every file's after an adoption, whatever a restored database has forgotten.
     let mark = sqlx::query_scalar!(
-        "update installation set mark = greatest(mark + 1, (extract(epoch from clock_timestamp()) * 1000)::bigint) returning mark"
+        "insert into installation as i (fingerprint, mark, adopted_at)
+         values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint, $2)
+         on conflict (is_only) do update set mark = greatest(i.mark + 1, excluded.mark)
+         returning mark",
+        fingerprint(conn).await?,
+        now,
     )
     .fetch_one(conn)
     .await?;
     write_mark(&path(config), mark)
 }
 
-/// Makes this database the installation's.
+/// Makes this database the installation's. How many mails waited, of which nobody can know any more whether they left.
 ///
 /// # Errors
-/// When the database or the file cannot be written.
-pub async fn adopt(conn: &mut PgConnection, happened: Happened, now: DateTime<Utc>) -> anyhow::Result<()> {
+/// [`Foreign::SetBack`] (inside) when it is said to have moved, and does not know the last runs that sent from here; or when the database
+/// or the file cannot be written.
+pub async fn adopt(
+    pool: &PgPool,
+    config: &Config,
+    happened: Happened,
+    now: DateTime<Utc>,
+) -> anyhow::Result<u64> {
+    let mut conn = pool.acquire().await?;
+    if happened == Happened::Moved
+        && let Err(error) = check(&mut conn, config).await
+        && error.downcast_ref::<Foreign>() != Some(&Foreign::Copied)
+    {
+        return Err(error);
+    }
+    let fingerprint = fingerprint(&mut conn).await?;
     let asked_until = (happened == Happened::Restored).then_some(now);
+    let mut transaction = conn.begin().await?;
     sqlx::query!(
-        "insert into installation (fingerprint, mark, adopted_at, asked_until) values ($1, 0, $2, $3)
-         on conflict on constraint installation_pkey do update
+        "insert into installation as i (fingerprint, mark, adopted_at, asked_until) values ($1, 0, $2, $3)
+         on conflict (is_only) do update
          set fingerprint = excluded.fingerprint, adopted_at = excluded.adopted_at,
-             asked_until = coalesce(excluded.asked_until, installation.asked_until)",
-        fingerprint(conn).await?,
+             asked_until = coalesce(excluded.asked_until, i.asked_until)",
+        fingerprint,
         now,
         asked_until,
     )
-    .execute(conn)
+    .execute(&mut *transaction)
     .await?;
-    Ok(())
-}
-
-async fn known(conn: &mut PgConnection) -> sqlx::Result<Known> {
-    sqlx::query_as!(Known, "select fingerprint, mark, asked_until from installation").fetch_one(conn).await
+    let n_doubted = match happened {
+        Happened::Moved => 0,
+        Happened::Restored => outbox::doubt_all(&mut transaction, now).await?,
+    };
+    transaction.commit().await?;
+    leave_mark(&mut conn, config, now).await?;
+    Ok(n_doubted)
 }
 
 /// The server's own number, when it tells it, and the database's: a database that is dropped and made again has another.

@@ -130,7 +130,7 @@ pub async fn of_order(
 ) -> sqlx::Result<Option<Story>> {
     let pool = &context.pool;
     let Some(order) = sqlx::query!(
-        r#"select o.order_id as "order_id: OrderId", o.customer_id as "customer_id: CustomerId", o.ordered_at, o.fulfilled_at,
+        r#"select o.order_id as "order_id: OrderId", o.customer_id as "customer_id: CustomerId", o.ordered_at, o.fulfilled_at, o.country,
                o.status as "status: OrderStatus", o.imported_at, o.updated_at, c.erased_at, r.file_name as "file_name?"
            from "order" o
            join customer c using (shop_id, customer_id)
@@ -154,7 +154,7 @@ pub async fn of_order(
         .filter(|survey| !invitations.iter().any(|invitation| invitation.survey == survey.key))
         .map(|survey| Undecided {
             survey: survey.key.clone(),
-            why: why_undecided(survey, order.ordered_at, order.fulfilled_at, now),
+            why: why_undecided(survey, order.ordered_at, order.fulfilled_at, order.country.as_deref(), now),
         })
         .collect();
     Ok(Some(Story {
@@ -218,9 +218,9 @@ pub async fn of_customer(
     for (shop_id, shop) in shops {
         let customer = sqlx::query!(
             r#"select c.customer_id as "customer_id: CustomerId", (
-                   select max(i.decided_at) from invitation i
-                   where i.shop_id = c.shop_id and i.customer_id = c.customer_id and i.wave = 0
-                     and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
+                   select max(i.decided_at) from "order" o join invitation i using (shop_id, order_id)
+                   where o.shop_id = c.shop_id and o.customer_id = c.customer_id and i.wave = 0
+                     and (i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or i.reason = 'already_asked')
                ) as asked_at
                from customer c where c.shop_id = $1 and c.email_key = $2"#,
             shop_id.0,
@@ -357,13 +357,14 @@ fn why_undecided(
     survey: &Survey,
     ordered_at: DateTime<Utc>,
     fulfilled_at: Option<DateTime<Utc>>,
+    country: Option<&str>,
     now: DateTime<Utc>,
 ) -> String {
     let start = match survey.trigger {
         Trigger::Ordered => Some(ordered_at),
         Trigger::Fulfilled => fulfilled_at,
     };
-    match start.map(|start| start + survey.delay) {
+    match start.map(|start| start + survey.delay_for(country)) {
         None => "it has no delivery date, and the survey waits for one".to_owned(),
         Some(due) if due > now => format!("it becomes due on {}", due.format("%F %R UTC")),
         Some(_) => "it is due; the next run of the sending job decides".to_owned(),

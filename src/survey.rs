@@ -56,6 +56,11 @@ pub struct Survey {
 }
 
 impl Survey {
+    /// From the trigger to the first mail, for an order of this country.
+    pub fn delay_for(&self, country: Option<&str>) -> TimeDelta {
+        country.and_then(|country| self.delay_by_country.get(country)).copied().unwrap_or(self.delay)
+    }
+
     /// Whether it is for this shop.
     pub fn is_for(&self, shop: &str) -> bool {
         self.shops.as_ref().is_none_or(|shops| shops.iter().any(|s| s == shop))

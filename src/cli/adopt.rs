@@ -1,8 +1,7 @@
 //! `afterword adopt`: what happened to a database that refuses to send.
 
 use super::{Exit, Global, output};
-use crate::installation::{self, Happened};
-use crate::invitations::outbox;
+use crate::installation::{self, Foreign, Happened};
 
 /// Let mails leave from a database that was moved or restored
 #[derive(Debug, clap::Args)]
@@ -26,9 +25,17 @@ pub struct Args {
 /// When the database does not answer, or the mark under `data_dir` cannot be written.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
-    let adopted = adopt(&opened, if args.moved { Happened::Moved } else { Happened::Restored }).await;
+    let happened = if args.moved { Happened::Moved } else { Happened::Restored };
+    let context = &opened.context;
+    let adopted = installation::adopt(&context.pool, &context.config, happened, context.clock.now()).await;
     opened.close().await;
-    let n_doubted = adopted?;
+    let n_doubted = match adopted {
+        Err(error) if error.is::<Foreign>() => {
+            output::say(&format!("error: {error}"));
+            return Ok(Exit::Refused);
+        }
+        adopted => adopted?,
+    };
     output::say(if args.moved {
         "This database is the one now; the next run mails what waits."
     } else {
@@ -41,18 +48,4 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         ));
     }
     Ok(Exit::Done)
-}
-
-async fn adopt(opened: &super::Opened, happened: Happened) -> anyhow::Result<u64> {
-    let context = &opened.context;
-    let now = context.clock.now();
-    let mut transaction = context.pool.begin().await?;
-    installation::adopt(&mut transaction, happened, now).await?;
-    let n_doubted = match happened {
-        Happened::Moved => 0,
-        Happened::Restored => outbox::doubt_all(&mut transaction, now).await?,
-    };
-    transaction.commit().await?;
-    installation::leave_mark(&mut *context.pool.acquire().await?, &context.config).await?;
-    Ok(n_doubted)
 }

@@ -242,7 +242,7 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
         let status = bounce.status.as_deref().map(|status| format!(" {status}")).unwrap_or_default();
         lines.push((
             bounce.received_at,
-            format!("survey {survey}: {}{status}: {}", bounce.kind.words(), bounce.reason),
+            format!("{survey}: {}{status}: {}", bounce.kind.words(), bounce.reason),
         ));
     }
     let now = match invitation.state {

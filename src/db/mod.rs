@@ -204,6 +204,7 @@ pub async fn lift_statement_timeout(connection: &mut PgConnection) -> sqlx::Resu
 #[derive(Debug, Clone, Copy)]
 pub enum Turn {
     Imports,
+    Decisions,
     Exports,
 }
 
@@ -214,6 +215,7 @@ pub enum Turn {
 pub async fn take_turn(connection: &mut PgConnection, turn: Turn, shop: ShopId) -> sqlx::Result<()> {
     let name = match turn {
         Turn::Imports => "imports",
+        Turn::Decisions => "decisions",
         Turn::Exports => "exports",
     };
     sqlx::query!("select pg_advisory_xact_lock(hashtext($1), $2)", name, shop.0).execute(connection).await?;

@@ -11,10 +11,16 @@ use sqlx::PgExecutor;
 use crate::config::Brakes;
 use crate::types::ShopId;
 
-/// Refusals are counted over so many of the latest mails, and say nothing with fewer than that many.
-const REFUSALS: (i64, i64) = (100, 20);
-/// While mails leave, bounces are counted over so many of the latest, and say nothing with fewer than that many.
-const BOUNCES: (i64, i64) = (1000, 100);
+/// While mails leave, the latest are looked at after so many.
+pub const EVERY: u64 = 20;
+/// Refusals are counted over so many of the latest mails.
+const LATEST_FOR_REFUSALS: i64 = 100;
+/// With fewer mails than this, a share says nothing about refusals.
+const MIN_FOR_REFUSALS: i64 = 20;
+/// While mails leave, bounces are counted over so many of the latest.
+const LATEST_FOR_BOUNCES: i64 = 1000;
+/// With fewer mails than this, a share says nothing about bounces.
+const MIN_FOR_BOUNCES: i64 = 100;
 /// Fewer complaints than this may be chance, whatever their share.
 const MIN_COMPLAINTS: i64 = 3;
 /// What comes back later is counted over the mails of so many days.
@@ -39,7 +45,7 @@ impl fmt::Display for Brake {
 
 /// Whose mails, and since when.
 #[derive(Debug, Clone, Copy)]
-pub struct Scope {
+pub struct Watched {
     pub shop: ShopId,
     pub limits: Brakes,
     /// When the job was last resumed.
@@ -50,7 +56,7 @@ pub struct Scope {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn latest(executor: impl PgExecutor<'_>, scope: Scope) -> sqlx::Result<Option<Brake>> {
+pub async fn latest(executor: impl PgExecutor<'_>, watched: Watched) -> sqlx::Result<Option<Brake>> {
     // An address that does not exist is the address's fault, and counts as a bounce.
     let counts = sqlx::query!(
         r#"with latest as (
@@ -66,16 +72,18 @@ pub async fn latest(executor: impl PgExecutor<'_>, scope: Scope) -> sqlx::Result
                count(*) as "n!",
                count(*) filter (where outcome = 'failed' and is_address_fault(enhanced_code)) as "n_bounced!"
            from latest"#,
-        scope.shop.0,
-        scope.resumed_at.unwrap_or(DateTime::UNIX_EPOCH),
-        BOUNCES.0,
-        REFUSALS.0,
+        watched.shop.0,
+        watched.resumed_at.unwrap_or(DateTime::UNIX_EPOCH),
+        LATEST_FOR_BOUNCES,
+        LATEST_FOR_REFUSALS,
     )
     .fetch_one(executor)
     .await?;
-    let refused = refused(counts.n_refused, counts.n_latest, &scope.limits);
-    let bounced = bounced(counts.n_bounced, counts.n, &scope.limits);
-    Ok(refused.filter(|_| counts.n_latest >= REFUSALS.1).or(bounced.filter(|_| counts.n >= BOUNCES.1)))
+    let refused = refused(counts.n_refused, counts.n_latest, &watched.limits);
+    let bounced = bounced(counts.n_bounced, counts.n, &watched.limits);
+    Ok(refused
+        .filter(|_| counts.n_latest >= MIN_FOR_REFUSALS)
+        .or(bounced.filter(|_| counts.n >= MIN_FOR_BOUNCES)))
 }
 
 /// Looks at all that came back about the mails of the last days. `None`: it may go on.
@@ -84,10 +92,10 @@ pub async fn latest(executor: impl PgExecutor<'_>, scope: Scope) -> sqlx::Result
 /// When the database does not answer.
 pub async fn returned(
     executor: impl PgExecutor<'_>,
-    scope: Scope,
+    watched: Watched,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Option<Brake>> {
-    let since = scope.resumed_at.map_or(now - WINDOW, |resumed_at| resumed_at.max(now - WINDOW));
+    let since = watched.resumed_at.map_or(now - WINDOW, |resumed_at| resumed_at.max(now - WINDOW));
     let counts = sqlx::query!(
         r#"with recent as (
                select outcome, enhanced_code from attempt
@@ -100,7 +108,7 @@ pub async fn returned(
                (select count(*) from recent where outcome = 'failed' and is_address_fault(enhanced_code))
                    + (select count(*) from returned where kind = 'hard') as "n_bounced!",
                (select count(*) from returned where kind = 'complaint') as "n_complained!""#,
-        scope.shop.0,
+        watched.shop.0,
         since,
     )
     .fetch_one(executor)
@@ -109,10 +117,11 @@ pub async fn returned(
         what: "were called spam",
         n: counts.n_complained,
         of: counts.n,
-        limit: scope.limits.max_complaint_rate,
+        limit: watched.limits.max_complaint_rate,
         key: "max_complaint_rate",
     };
-    let bounced = bounced(counts.n_bounced, counts.n, &scope.limits).filter(|_| counts.n >= BOUNCES.1);
+    let bounced =
+        bounced(counts.n_bounced, counts.n, &watched.limits).filter(|_| counts.n >= MIN_FOR_BOUNCES);
     Ok(bounced.or(complained.pulled().filter(|_| counts.n_complained >= MIN_COMPLAINTS)))
 }
 

@@ -56,15 +56,6 @@ pub struct Terms<'a> {
     pub now: DateTime<Utc>,
 }
 
-/// Keeps everybody else from deciding for this shop until the transaction ends.
-///
-/// # Errors
-/// When the database does not answer, or others take too long.
-pub async fn take_turn(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<()> {
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('decide'), $1)", shop.0).execute(conn).await?;
-    Ok(())
-}
-
 /// Decides about the first mail for every order that became due and has no decision yet.
 ///
 /// # Errors

@@ -29,12 +29,15 @@ due as (
     from found
 ),
 undecided as (
-    select due.* from due
-    where due_at <= $4 and (due_at > $13 or import_run_id > $14)
-        and not exists (
-            select from invitation i
-            where i.shop_id = $1 and i.order_id = due.order_id and i.survey = $2 and i.wave = 0
-        )
+    -- One look at what was decided about an order before, by this survey or by another.
+    select due.*, earlier.is_asked from due
+    cross join lateral (
+        select coalesce(bool_or(i.survey = $2), false) as is_decided,
+            coalesce(bool_or(i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')), false) as is_asked
+        from invitation i
+        where i.shop_id = $1 and i.order_id = due.order_id and i.wave = 0
+    ) earlier
+    where due_at <= $4 and (due_at > $13 or import_run_id > $14) and not earlier.is_decided
 ),
 judged as materialized ( -- or each reason is looked for twice
     -- The first reason that applies is the one that is written: facts about the order, then about the person, then our own rules.
@@ -51,27 +54,23 @@ judged as materialized ( -- or each reason is looked for twice
                 select from response r
                 where r.shop_id = $1 and r.order_id = u.order_id and r.survey = $2 and r.counted
             ) then 'answered'
-            when u.due_at <= $20 or exists (
-                select from invitation i
-                where i.shop_id = $1 and i.order_id = u.order_id and i.wave = 0
-                    and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
-            ) then 'already_asked'
+            when u.due_at <= $20 or u.is_asked then 'already_asked'
             when u.due_at < $4::timestamptz - $9::interval then 'too_late'
             when hash >= $11 then 'not_sampled'
-            when exists (
-                select from invitation i
-                where i.shop_id = $1 and i.customer_id = u.customer_id and i.wave = 0
+            when u.customer_id in (
+                select i.customer_id from invitation i
+                where i.shop_id = $1 and i.decided_at > $4::timestamptz - $10::interval and i.wave = 0
                     and (
-                        i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or i.reason = 'already_asked'
+                        i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
+                        or i.reason = 'already_asked'
                     )
-                    and i.decided_at > $4::timestamptz - $10::interval
             ) then 'throttled'
         end::decision_reason as reason
     from undecided u
     join customer c on c.shop_id = $1 and c.customer_id = u.customer_id
-    left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-    left join suppression everywhere
-        on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    cross join lateral (select sha256(convert_to(c.email_key, 'UTF8')) as address_hash offset 0) address
+    left join suppression s on s.shop_id = $1 and s.address_hash = address.address_hash
+    left join suppression everywhere on everywhere.shop_id = 0 and everywhere.address_hash = address.address_hash
     -- The first 32 bits of SHA-256(key || order): the same order, the same verdict, in every rerun.
     cross join lateral (
         select case

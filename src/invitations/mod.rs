@@ -25,7 +25,7 @@ use self::decide::{Decided, Terms};
 use self::plan::{Left, Planned};
 use crate::config::Shop;
 use crate::context::Context;
-use crate::db::{self, Table};
+use crate::db::{self, Table, Turn};
 use crate::installation;
 use crate::survey::{self, Survey};
 use crate::types::ShopId;
@@ -201,9 +201,9 @@ pub async fn send(
     let mut report = SendReport::default();
     let asked_until = {
         let mut conn = context.pool.acquire().await?;
-        let asked_until = installation::check(&mut conn, &context.config, context.clock.now()).await?;
+        let asked_until = installation::check(&mut conn, &context.config).await?;
         if !manner.dry_run {
-            installation::leave_mark(&mut conn, &context.config).await?;
+            installation::leave_mark(&mut conn, &context.config, context.clock.now()).await?;
         }
         asked_until
     };
@@ -233,7 +233,8 @@ async fn decide_and_settle(
     let mut transaction = context.pool.begin().await?;
     // The first decision of a shop goes through its whole history.
     db::lift_statement_timeout(&mut transaction).await?;
-    decide::take_turn(&mut transaction, shop_id).await?;
+    // The throttle looks at what others decide.
+    db::take_turn(&mut transaction, Turn::Decisions, shop_id).await?;
     let now = context.clock.now();
     let terms = Terms {
         shop: shop_id,
@@ -249,13 +250,13 @@ async fn decide_and_settle(
     report.reminders = decide::remind(&mut transaction, &terms).await?;
     report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
     if manner.dry_run {
-        let scope = brakes::Scope {
+        let watched = brakes::Watched {
             shop: shop_id,
             limits: context.config.mail.brakes,
             resumed_at: manner.resumed_at,
         };
-        let returned = brakes::returned(&mut *transaction, scope, now).await?;
-        let brake = returned.or(brakes::latest(&mut *transaction, scope).await?);
+        let returned = brakes::returned(&mut *transaction, watched, now).await?;
+        let brake = returned.or(brakes::latest(&mut *transaction, watched).await?);
         report.delivery.brake = brake.map(|brake| brake.to_string());
         let is_open = sender::is_open(survey.send_window.as_ref(), now, shop.timezone);
         report.delivery.window_closed = !is_open;

@@ -202,44 +202,15 @@ pub async fn claim(
     now: DateTime<Utc>,
     limit: i64,
 ) -> anyhow::Result<Vec<Claimed>> {
-    let rows = sqlx::query!(
-        r#"with due as (
-               select i.shop_id, i.invitation_id
-               from invitation i
-               join "order" o using (shop_id, order_id)
-               join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
-               where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
-                 and o.status not in ('cancelled', 'refunded') and o.customer_id = i.customer_id and c.erased_at is null
-                 and not exists (
-                     select from response r
-                     where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
-                 )
-                 and not exists (
-                     select from suppression s
-                     where s.shop_id in (0, $1) and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-                 )
-               order by i.next_attempt_at, i.invitation_id
-               limit $4
-               for update of i skip locked
-           )
-           update invitation i
-           set state = 'claimed', claimed_by = $5, fence = fence + 1, lease_until = now() + interval '15 minutes'
-           from due, "order" o, customer c
-           where i.shop_id = due.shop_id and i.invitation_id = due.invitation_id
-             and o.shop_id = i.shop_id and o.order_id = i.order_id
-             and c.shop_id = i.shop_id and c.customer_id = i.customer_id
-           returning i.invitation_id as "invitation: InvitationId", i.fence, i.wave, i.attempts, i.message_id, i.next_attempt_at,
-               (select min(a.started_at) from attempt a
-                where i.attempts > 0 and a.shop_id = i.shop_id and a.invitation_id = i.invitation_id
-                  and a.outcome = 'deferred') as first_deferred_at,
-               i.survey_version_id as "survey_version: SurveyVersionId", i.order_id as "order: OrderId",
-               i.customer_id as "customer: CustomerId", o.external_id, o.ordered_at, o.locale, c.first_name,
-               c.email as "email!""#,
+    let rows = sqlx::query_file!(
+        "src/invitations/claim.sql",
         shop.0,
         survey.key,
         now,
         limit,
         owner,
+        survey.trigger == Trigger::Ordered,
+        decide::interval(survey.max_lateness),
     )
     .fetch_all(pool)
     .await?;

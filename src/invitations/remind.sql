@@ -7,31 +7,20 @@ with due as (
     from invitation before
     where i.shop_id = $1 and i.survey = $2 and i.remind_at <= $3
         and before.shop_id = $1 and before.invitation_id = i.invitation_id
-    returning i.order_id, i.customer_id, i.survey_version_id, (i.wave + 1)::smallint as wave, before.remind_at as due_at
+    returning i.invitation_id, i.order_id, i.customer_id, i.survey_version_id, (i.wave + 1)::smallint as wave, before.remind_at as due_at
 ),
 judged as (
     select d.*,
-        case
-            when o.status = 'cancelled' then 'cancelled'
-            when o.status = 'refunded' then 'refunded'
-            when o.customer_id <> d.customer_id or (not $5 and o.fulfilled_at is null) then 'order_changed'
-            when c.email is null then 'no_address'
-            when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
-            when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
-            when not o.consent then 'no_consent'
-            when exists (
-                select from response r
-                where r.shop_id = $1 and r.order_id = d.order_id and r.survey = $2 and r.counted
-            ) then 'answered'
-            when d.due_at <= $7 then 'already_asked'
-            when d.due_at < $3::timestamptz - $6::interval then 'too_late'
-        end::decision_reason as reason
+        coalesce(
+            o.reason,
+            case
+                when not $5 and o.fulfilled_at is null then 'order_changed'
+                when d.due_at <= $7 then 'already_asked'
+                when d.due_at < $3::timestamptz - $6::interval then 'too_late'
+            end::decision_reason
+        ) as reason
     from due d
-    join "order" o on o.shop_id = $1 and o.order_id = d.order_id
-    join customer c on c.shop_id = $1 and c.customer_id = d.customer_id
-    left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-    left join suppression everywhere
-        on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    join obstacle o on o.shop_id = $1 and o.invitation_id = d.invitation_id
     where d.wave <= $4
 ),
 inserted as (

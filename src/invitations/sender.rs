@@ -80,7 +80,7 @@ struct Round {
     is_slowed: AtomicBool,
     /// Rows that were claimed and not begun when the round ended.
     left_over: Mutex<Vec<Claimed>>,
-    brakes: brakes::Scope,
+    brakes: brakes::Watched,
     stop: CancellationToken,
 }
 
@@ -101,7 +101,7 @@ pub async fn deliver(
 ) -> anyhow::Result<Delivery> {
     let pool = &context.pool;
     let brakes =
-        brakes::Scope { shop: shop_id, limits: context.config.mail.brakes, resumed_at: manner.resumed_at };
+        brakes::Watched { shop: shop_id, limits: context.config.mail.brakes, resumed_at: manner.resumed_at };
     if let Some(brake) = brakes::returned(pool, brakes, context.clock.now()).await? {
         let n_waiting = outbox::n_waiting(pool, shop_id, survey).await?;
         return Ok(Delivery { brake: Some(brake.to_string()), n_waiting, ..Delivery::default() });
@@ -189,15 +189,19 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
     let pool = &round.context.pool;
     let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
     let owner = process::name();
-    let mut n_claimed = 0;
+    let (mut n_claimed, mut n_looked_at) = (0, None);
     while !round.is_over() && n_claimed < at_most {
         let now = round.context.clock.now();
         if !is_open(round.survey.send_window.as_ref(), now, round.shop.timezone) {
             round.count(|delivery| delivery.window_closed = true);
             break;
         }
-        if round.is_braked().await? {
-            break;
+        // With a limit a few mails are claimed at a time, and brakes that look at hundreds need no look at each.
+        if n_looked_at.is_none_or(|n| n_claimed >= n + brakes::EVERY) {
+            n_looked_at = Some(n_claimed);
+            if round.is_braked().await? {
+                break;
+            }
         }
         let mut n = outbox::BATCH.min(i64::try_from(at_most - n_claimed).unwrap_or(i64::MAX));
         let is_limited = limit.is_some() || round.is_slowed.load(Ordering::Relaxed);

@@ -8,26 +8,15 @@ with waiting as (
             case when $4 then o.ordered_at else o.fulfilled_at end
                 + coalesce(($7::interval[])[array_position($6::text[], o.country)], $5::interval)
         ) else i.due_at end as now_due_at,
-        case
-            when o.status = 'cancelled' then 'cancelled'
-            when o.status = 'refunded' then 'refunded'
-            when o.customer_id <> i.customer_id or (not $4 and o.fulfilled_at is null) then 'order_changed'
-            when c.email is null then 'no_address'
-            when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
-            when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
-            when not o.consent then 'no_consent'
-            when exists (
-                select from response r
-                where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
-            ) then 'answered'
-            when i.due_at < $3::timestamptz - $8::interval then 'too_late'
-        end::decision_reason as reason
+        coalesce(
+            o.reason,
+            case
+                when not $4 and o.fulfilled_at is null then 'order_changed'
+                when i.due_at < $3::timestamptz - $8::interval then 'too_late'
+            end::decision_reason
+        ) as reason
     from invitation i
-    join "order" o on o.shop_id = $1 and o.order_id = i.order_id
-    join customer c on c.shop_id = $1 and c.customer_id = i.customer_id
-    left join suppression s on s.shop_id = $1 and s.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
-    left join suppression everywhere
-        on everywhere.shop_id = 0 and everywhere.address_hash = sha256(convert_to(c.email_key, 'UTF8'))
+    join obstacle o using (shop_id, invitation_id)
     where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred')
 ),
 moved as (

@@ -241,8 +241,7 @@ impl Model {
             "refunded" => return Some(Reason::Refunded),
             _ => {}
         }
-        let no_delivery = self.rules.trigger == Trigger::Fulfilled && facts.fulfilled.is_none();
-        if facts.customer != customer || no_delivery {
+        if facts.customer != customer {
             return Some(Reason::OrderChanged);
         }
         if self.erased.contains(&customer) {
@@ -251,6 +250,11 @@ impl Model {
         let reasons = [true, false].map(|everywhere| self.suppressed.get(&(customer, everywhere)).copied());
         let unsubscribed = reasons.contains(&Some(Reason::Unsubscribed)).then_some(Reason::Unsubscribed);
         unsubscribed.or(reasons[0]).or(reasons[1])
+    }
+
+    /// Whether the survey waits for a delivery that the order no longer has.
+    fn has_no_delivery(&self, order: usize) -> bool {
+        self.rules.trigger == Trigger::Fulfilled && self.orders[order].fulfilled.is_none()
     }
 
     fn draw(order: usize) -> u32 {
@@ -349,6 +353,8 @@ impl Model {
                     Some(Reason::NoConsent)
                 } else if self.answered.contains(&row.order) {
                     Some(Reason::Answered)
+                } else if self.has_no_delivery(row.order) {
+                    Some(Reason::OrderChanged)
                 } else if asked_until.is_some_and(|until| due <= until) {
                     Some(Reason::AlreadyAsked)
                 } else if due < now - TimeDelta::days(self.rules.max_lateness) {
@@ -374,6 +380,8 @@ impl Model {
                     Some(Reason::NoConsent)
                 } else if self.answered.contains(&row.order) {
                     Some(Reason::Answered)
+                } else if self.has_no_delivery(row.order) {
+                    Some(Reason::OrderChanged)
                 } else if row.due < now - TimeDelta::days(self.rules.max_lateness) {
                     Some(Reason::TooLate)
                 } else {

@@ -85,6 +85,8 @@ async fn a_database_that_was_set_back_mails_nobody_again() {
     assert_eq!(history[0]["state"], "failed", "and the ledger knows: {history}");
 
     program.run(&["adopt"]).expect(2);
+    // It has not just moved, and saying so would mail people twice.
+    program.run(&["adopt", "--moved"]).expect(4);
     let adopted = program.run(&["adopt", "--restored", "--as-of", LATER]).expect(0);
     assert!(adopted.stderr.contains("when the backup was made: 1."), "{}", adopted.stderr);
     order(db, "4", "2026-03-06T10:00:00Z").await;
