@@ -70,8 +70,8 @@ create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at
 create index invitation_remind_idx on invitation (shop_id, survey, remind_at) where remind_at is not null;
 -- The throttle asks who was asked lately. In the order of time, so that a new row lies beside the last one: an index by customer would cost
 -- more than all the others together.
-create index invitation_asked_idx on invitation (shop_id, decided_at) include (customer_id)
-    where wave = 0 and (state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or reason = 'already_asked');
+create index invitation_asked_idx on invitation (shop_id, coalesce(sent_at, decided_at)) include (customer_id)
+    where wave = 0 and (state in ('sent', 'unknown') or reason = 'already_asked');
 
 -- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
 -- and was written by an import up to `import_run_id` has its decision. Another rule starts from the beginning.

@@ -48,9 +48,10 @@ create table answer (
 );
 
 -- Why a mail must not leave, or must not be followed by a reminder, as things stand now; null: nothing is against it. Who waits, who is
--- about to be mailed and who is to be reminded are judged by this one view; that it is too late depends on the moment and is not in it.
+-- about to be mailed and who is to be reminded are judged by this one view. What depends on the survey's rules or on the moment is not in
+-- it: whether a delivery and a consent are demanded, and whether it is too late.
 create view obstacle as
-select i.shop_id, i.invitation_id, o.ordered_at, o.fulfilled_at, o.country,
+select i.shop_id, i.invitation_id, o.ordered_at, o.fulfilled_at, o.country, o.consent,
     case
         when o.status = 'cancelled' then 'cancelled'
         when o.status = 'refunded' then 'refunded'
@@ -58,7 +59,6 @@ select i.shop_id, i.invitation_id, o.ordered_at, o.fulfilled_at, o.country,
         when c.email is null then 'no_address'
         when 'unsubscribed' in (s.reason, everywhere.reason) then 'unsubscribed'
         when coalesce(s.reason, everywhere.reason) is not null then 'suppressed'
-        when not o.consent then 'no_consent'
         when exists (
             select from response r
             where r.shop_id = i.shop_id and r.order_id = i.order_id and r.survey = i.survey and r.counted

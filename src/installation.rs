@@ -2,20 +2,24 @@
 //!
 //! A copy of a database (a clone for tests, a restored backup) holds mails that wait, and knows nothing of those that left since it was
 //! made. Whoever sent from it would mail people twice. So the database carries its fingerprint, which a copy elsewhere does not fit, and
-//! a mark that grows with every run that sends; the last mark lies in a file under `data_dir`, too, and a database that was set back is
-//! behind it. A run that finds either refuses, until somebody says what happened: `afterword adopt`.
+//! a mark that grows while mails are sent; the last mark lies in a file under `data_dir`, too. A database that was set back is behind the
+//! file, and one that was copied with its server has a mark where the file is missing, or is another machine's. A run that finds any of
+//! these refuses, until somebody says what happened: `afterword adopt`.
 //!
-//! Limits: a machine that was set back as a whole, with its files and its database, finds nothing wrong. Several instances each keep a
-//! file of their own; one that has never sent knows no mark.
+//! Limits: a machine that was set back as a whole, with its files and its database, finds nothing wrong. A new instance beside others has no
+//! file either, and is adopted once.
 //!
 //! If we die between the mark in the database and the one in the file, the file is behind, which is in order.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
 use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::config::Config;
@@ -32,9 +36,16 @@ pub enum Foreign {
          `afterword adopt --restored` when mails may have left since the copy was made"
     )]
     Copied,
+    /// Mails were sent from it, and not from here.
+    #[error(
+        "mails were sent from this database before, and not from this machine and data_dir: it may be a copy, with its server, of one \
+         that still sends. No mail leaves from it until you say which it is: `afterword adopt --moved` when this is the only one, or an \
+         instance beside others on the same database, `afterword adopt --restored` when mails may have left since a copy was made"
+    )]
+    Elsewhere,
     /// It has lost the latest runs.
     #[error(
-        "this database was set back: it does not know the last runs that sent from here. No mail leaves from it until you say so: \
+        "this database was set back: it does not know the last mails that were sent from here. No mail leaves from it until you say so: \
          `afterword adopt --restored` lists as unknown what it may have mailed before, and asks about no order that was due until now"
     )]
     SetBack,
@@ -49,51 +60,109 @@ pub enum Happened {
     Restored,
 }
 
+/// Makes a database that no installation has yet this one's, so that a copy of it is known for one even before the first mail.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn introduce(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<()> {
+    let is_known = sqlx::query_scalar!(r#"select exists (select from installation) as "is_known!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    if !is_known {
+        sqlx::query!(
+            "insert into installation (fingerprint, mark, adopted_at) values ($1, 0, $2) on conflict do nothing",
+            fingerprint(conn).await?,
+            now,
+        )
+        .execute(conn)
+        .await?;
+    }
+    Ok(())
+}
+
 /// Whether mails may leave from this database; and until when orders may have been asked by a past it has lost. Changes nothing.
 ///
 /// # Errors
 /// [`Foreign`] (inside) when nothing may be sent; or when the database or the file under `data_dir` cannot be read.
 pub async fn check(conn: &mut PgConnection, config: &Config) -> anyhow::Result<Option<DateTime<Utc>>> {
-    // The file first: another run may leave its mark meanwhile, in the database before the file.
-    let left = read_mark(&path(config))?;
-    let known = sqlx::query!("select fingerprint, mark, asked_until from installation")
-        .fetch_optional(&mut *conn)
-        .await?;
-    if known.as_ref().is_some_and(|known| left.is_some_and(|left| left > known.mark)) {
-        return Err(Foreign::SetBack.into());
-    }
     let fingerprint = fingerprint(conn).await?;
-    if known.as_ref().is_some_and(|known| known.fingerprint != fingerprint) {
-        return Err(Foreign::Copied.into());
+    let file = File::of(config, &fingerprint);
+    // The very first run of an installation may be between the mark in the database and the one in the file.
+    for pause in [50, 100, 200, 400, 800, 0] {
+        // The file first: another run may leave its mark meanwhile, in the database before the file.
+        let left = file.read()?;
+        let known = sqlx::query!("select fingerprint, mark, asked_until from installation")
+            .fetch_optional(&mut *conn)
+            .await?;
+        // A database that was never opened by a command.
+        let Some(known) = known else { return Ok(None) };
+        if known.fingerprint != fingerprint {
+            return Err(Foreign::Copied.into());
+        }
+        match left {
+            Some(left) if left.machine != machine() => return Err(Foreign::Elsewhere.into()),
+            Some(left) if left.mark > known.mark => return Err(Foreign::SetBack.into()),
+            Some(_) => return Ok(known.asked_until),
+            // Nothing was sent yet.
+            None if known.mark == 0 => return Ok(known.asked_until),
+            None => tokio::time::sleep(Duration::from_millis(pause)).await,
+        }
     }
-    Ok(known.and_then(|known| known.asked_until))
+    Err(Foreign::Elsewhere.into())
 }
 
-/// Leaves the mark of a run that is about to send: in the database, then in the file. The first run makes the database the
-/// installation's. The connection is in no transaction, so that the one is committed before the other is written.
+/// Leaves the mark of mails that are about to be sent: in the database, then in the file. `after`: the mark that this run left last, which
+/// the database still has to know. The first mark makes the database the installation's. The connection is in no transaction, so that the
+/// one is committed before the other is written.
 ///
 /// # Errors
-/// When one of them cannot be written; then nothing may be sent.
-pub async fn leave_mark(conn: &mut PgConnection, config: &Config, now: DateTime<Utc>) -> anyhow::Result<()> {
+/// [`Foreign::SetBack`] (inside) when the database has lost the last mark; or when one of the two cannot be written. Then nothing may be
+/// sent.
+pub async fn leave_mark(
+    conn: &mut PgConnection,
+    config: &Config,
+    after: Option<i64>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<i64> {
+    let fingerprint = fingerprint(conn).await?;
     // Of the time, so that it is ahead of every file's after an adoption, whatever a restored database has forgotten.
     let mark = sqlx::query_scalar!(
         "insert into installation as i (fingerprint, mark, adopted_at)
          values ($1, (extract(epoch from clock_timestamp()) * 1000)::bigint, $2)
-         on conflict (is_only) do update set mark = greatest(i.mark + 1, excluded.mark)
+         on conflict (is_only) do update set mark = greatest(i.mark + 1, excluded.mark) where i.mark >= $3
          returning mark",
-        fingerprint(conn).await?,
+        fingerprint,
         now,
+        after.unwrap_or_default(),
     )
-    .fetch_one(conn)
-    .await?;
-    write_mark(&path(config), mark)
+    .fetch_optional(conn)
+    .await?
+    .ok_or(Foreign::SetBack)?;
+    File::of(config, &fingerprint).write(mark)?;
+    Ok(mark)
+}
+
+/// Brings the file of an instance that has sent before up to the mark that others have left since, so that it, too, notices a database
+/// that was set back.
+///
+/// # Errors
+/// When the database or the file cannot be read or written.
+pub async fn keep_up(pool: &PgPool, config: &Config) -> anyhow::Result<()> {
+    let mut conn = pool.acquire().await?;
+    let file = File::of(config, &fingerprint(&mut conn).await?);
+    let Some(left) = file.read()? else { return Ok(()) };
+    let mark = sqlx::query_scalar!("select mark from installation").fetch_optional(&mut *conn).await?;
+    match mark {
+        Some(mark) if mark > left.mark && left.machine == machine() => file.write(mark),
+        _ => Ok(()),
+    }
 }
 
 /// Makes this database the installation's. How many mails waited, of which nobody can know any more whether they left.
 ///
 /// # Errors
-/// [`Foreign::SetBack`] (inside) when it is said to have moved, and does not know the last runs that sent from here; or when the database
-/// or the file cannot be written.
+/// [`Foreign::SetBack`] (inside) when it is said to have moved, and does not know the last mails that were sent from here; or when the
+/// database or the file cannot be written.
 pub async fn adopt(
     pool: &PgPool,
     config: &Config,
@@ -103,7 +172,7 @@ pub async fn adopt(
     let mut conn = pool.acquire().await?;
     if happened == Happened::Moved
         && let Err(error) = check(&mut conn, config).await
-        && error.downcast_ref::<Foreign>() != Some(&Foreign::Copied)
+        && !matches!(error.downcast_ref(), Some(Foreign::Copied | Foreign::Elsewhere))
     {
         return Err(error);
     }
@@ -121,12 +190,21 @@ pub async fn adopt(
     )
     .execute(&mut *transaction)
     .await?;
+    // A link in a mail names an invitation by its number. Those that were given in the time that was lost must not be given again, to
+    // somebody else; the time is beyond all of them, and beyond those of another restore.
+    sqlx::query_scalar!(
+        "select setval(pg_get_serial_sequence('invitation', 'invitation_id'), greatest(
+             (select max(invitation_id) from invitation), (extract(epoch from clock_timestamp()) * 1000)::bigint
+         ))"
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     let n_doubted = match happened {
         Happened::Moved => 0,
         Happened::Restored => outbox::doubt_all(&mut transaction, now).await?,
     };
     transaction.commit().await?;
-    leave_mark(&mut conn, config, now).await?;
+    leave_mark(&mut conn, config, None, now).await?;
     Ok(n_doubted)
 }
 
@@ -149,27 +227,49 @@ async fn fingerprint(conn: &mut PgConnection) -> sqlx::Result<String> {
     Ok(format!("{server}/{}/{}", database.oid, database.name))
 }
 
-fn path(config: &Config) -> PathBuf {
-    config.app.data_dir.join("installation")
+/// Where the system keeps a number of its own that a clone is given anew; empty where it has none.
+fn machine() -> String {
+    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-fn read_mark(path: &Path) -> anyhow::Result<Option<i64>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
-    };
-    let mark = text.trim().parse();
-    mark.map(Some)
-        .with_context(|| format!("{} does not hold the number that was written there", path.display()))
+/// The file under `data_dir` for one database: the last mark, and the machine it was left on.
+struct File(PathBuf);
+
+struct Left {
+    mark: i64,
+    machine: String,
 }
 
-fn write_mark(path: &Path, mark: i64) -> anyhow::Result<()> {
-    // Two jobs of one process would write beside the file under the same name.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut file = NewFile::create(path)?;
-    writeln!(file, "{mark}")?;
-    file.sync()?;
-    Ok(file.publish()?)
+impl File {
+    fn of(config: &Config, fingerprint: &str) -> Self {
+        let mut name = "installation.".to_owned();
+        for byte in &Sha256::digest(fingerprint)[..6] {
+            let _ = write!(name, "{byte:02x}");
+        }
+        Self(config.app.data_dir.join(name))
+    }
+
+    fn read(&self) -> anyhow::Result<Option<Left>> {
+        let text = match std::fs::read_to_string(&self.0) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.0.display())),
+        };
+        let (mark, machine) = text.trim_end().split_once(' ').unwrap_or((text.trim_end(), ""));
+        let mark = mark.parse().with_context(|| {
+            format!("{} does not hold the number that was written there", self.0.display())
+        })?;
+        Ok(Some(Left { mark, machine: machine.to_owned() }))
+    }
+
+    fn write(&self, mark: i64) -> anyhow::Result<()> {
+        // Two jobs of one process would write beside the file under the same name.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever runs the next job has to read it, and it tells nobody anything.
+        let mut file = NewFile::create_public(&self.0)?;
+        writeln!(file, "{mark} {}", machine())?;
+        file.sync()?;
+        Ok(file.publish()?)
+    }
 }

@@ -25,6 +25,14 @@ impl NewFile {
         Self::with_mode(path, 0o640)
     }
 
+    /// As [`NewFile::create`], for everybody to read.
+    ///
+    /// # Errors
+    /// As [`NewFile::create`].
+    pub fn create_public(path: &Path) -> io::Result<Self> {
+        Self::with_mode(path, 0o644)
+    }
+
     /// As [`NewFile::create`], for its owner alone.
     ///
     /// # Errors

@@ -7,6 +7,10 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+
 /// Our name: `host/boot/namespace/pid/start`. Where the system does not tell these, the name says less and nobody concludes anything
 /// from it.
 pub fn name() -> &'static str {
@@ -23,9 +27,19 @@ pub fn is_gone(name: &str) -> bool {
     let (Some(start), Some(pid), Some(its_place)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
     };
-    let Ok(pid) = pid.parse() else { return false };
+    let Ok(pid) = pid.parse::<u32>() else { return false };
     // An empty start was not told by the system, so nothing follows from it.
-    !start.is_empty() && its_place == place() && started(pid).as_deref() != Some(start)
+    if start.is_empty() || its_place != place() {
+        return false;
+    }
+    match started(pid) {
+        Some(started) => started != start,
+        // A zombie; or nothing is shown, and other people's processes may be hidden: that there is none has to be said by the system.
+        None => {
+            fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false)
+                || i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
+        }
+    }
 }
 
 /// This start of this machine, and the numbering of processes we live in.
@@ -45,7 +59,7 @@ fn place() -> &'static str {
     &PLACE
 }
 
-/// When a process began, in ticks since the machine's start (proc(5), field 22 of `stat`); `None`: there is no such process.
+/// When a process began, in ticks since the machine's start (proc(5), field 22 of `stat`); `None`: it has ended, or is not shown.
 fn started(pid: u32) -> Option<String> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses, and may contain anything.

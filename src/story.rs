@@ -218,9 +218,9 @@ pub async fn of_customer(
     for (shop_id, shop) in shops {
         let customer = sqlx::query!(
             r#"select c.customer_id as "customer_id: CustomerId", (
-                   select max(i.decided_at) from "order" o join invitation i using (shop_id, order_id)
+                   select max(coalesce(i.sent_at, i.decided_at)) from "order" o join invitation i using (shop_id, order_id)
                    where o.shop_id = c.shop_id and o.customer_id = c.customer_id and i.wave = 0
-                     and (i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown') or i.reason = 'already_asked')
+                     and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
                ) as asked_at
                from customer c where c.shop_id = $1 and c.email_key = $2"#,
             shop_id.0,

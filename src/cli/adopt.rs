@@ -41,6 +41,12 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     } else {
         "This database is the one now; the next run asks only about orders that become due from now on."
     });
+    if args.restored {
+        output::say(
+            "Opt-outs, bounces and answers since the backup are lost with it: move the reports in `done/` of [jobs.collect-bounces] back, \
+             and give the do-not-contact list the opt-outs that your web server's log shows (`afterword suppress`).",
+        );
+    }
     if n_doubted > 0 {
         output::say(&format!(
             "Mails that waited when the backup was made: {n_doubted}. Nobody can know whether they left since; \

@@ -35,6 +35,7 @@ use crate::config::problem::ConfigError;
 use crate::config::{Config, Shop, Unreadable, secret};
 use crate::context::{Context, Shops};
 use crate::db::{self, Database};
+use crate::installation;
 use crate::mail::templates::Templates;
 use crate::metrics::window::Bound;
 use crate::token::Tokens;
@@ -205,6 +206,7 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
     }
     let pool = database.pool.clone();
     let shops = Shops::store(&pool, &config).await?;
+    installation::introduce(&mut *pool.acquire().await?, clock.now()).await?;
     let context = Context {
         config: Arc::new(config),
         pool,

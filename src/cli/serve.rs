@@ -11,6 +11,8 @@ use super::logging::{self, Attendance};
 use super::{Exit, Global, output};
 use crate::config::Config;
 use crate::context::Context;
+use crate::installation;
+use crate::masked;
 use crate::types::Clock;
 use crate::{scheduler, web};
 
@@ -65,17 +67,28 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
     let schedule = tokio::spawn(until_end(scheduler::run(context.clone(), stop.clone()), stop.clone()));
     tracing::info!(%address, n_scheduled, "ready: pages on http://{address}, {n_scheduled} jobs on schedule");
 
+    let keeping_up = tokio::spawn(keep_up(context.clone(), stop.clone()));
+
     stop.cancelled().await;
     tracing::info!("stopping: nothing more is started, what is running may end within {} s", grace.as_secs());
     // A little more than a job gets, because what became of it is still to be recorded.
-    let both = async { (pages.await, schedule.await) };
-    let Ok((pages, schedule)) = tokio::time::timeout(grace + Duration::from_secs(20), both).await else {
+    let all = async { (pages.await, schedule.await, keeping_up.await) };
+    let Ok((pages, schedule, _)) = tokio::time::timeout(grace + Duration::from_secs(20), all).await else {
         anyhow::bail!("the pages or the schedule did not end in time");
     };
     pages.context("the pages have panicked")?.context("the pages cannot be served")?;
     schedule.context("the schedule has panicked")?.context("the schedule cannot be followed")?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Every minute, notes the mark that other instances have left.
+async fn keep_up(context: Context, stop: CancellationToken) {
+    while stop.run_until_cancelled(tokio::time::sleep(Duration::from_secs(60))).await.is_some() {
+        if let Err(error) = installation::keep_up(&context.pool, &context.config).await {
+            tracing::warn!(error = %masked::reason(&error), "the mark by which a restored database is noticed could not be kept up");
+        }
+    }
 }
 
 /// Runs a part, and asks the other parts to stop when it has ended, even by a panic.

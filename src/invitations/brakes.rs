@@ -102,7 +102,11 @@ pub async fn returned(
                where shop_id = $1 and started_at > $2 and outcome in ('sent', 'failed')
            ),
            -- Several reports may come about one mail.
-           returned as (select distinct invitation_id, kind from bounce where shop_id = $1 and received_at > $2)
+           returned as (
+               select distinct b.invitation_id, b.kind
+               from bounce b join invitation i using (shop_id, invitation_id)
+               where b.shop_id = $1 and b.received_at > $2 and i.sent_at > $2
+           )
            select
                (select count(*) from recent) as "n!",
                (select count(*) from recent where outcome = 'failed' and is_address_fault(enhanced_code))

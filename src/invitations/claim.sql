@@ -1,11 +1,13 @@
 -- Takes rows that are due under a lease. What stands against a mail is looked at once more, in the statement that takes it.
--- $1 shop, $2 survey, $3 now, $4 how many, $5 owner, $6 trigger is the order's date, $7 max lateness
+-- $1 shop, $2 survey, $3 now, $4 how many, $5 owner, $6 trigger is the order's date, $7 max lateness, $8 a yes is demanded,
+-- $9 countries where the opposite holds
 with due as (
     select i.shop_id, i.invitation_id
     from invitation i
     join obstacle b using (shop_id, invitation_id)
     where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
         and i.due_at >= $3::timestamptz - $7::interval and b.reason is null and ($6 or b.fulfilled_at is not null)
+        and coalesce(b.consent, $8 = coalesce(b.country = any($9::text[]), false))
     order by i.next_attempt_at, i.invitation_id
     limit $4
     for update of i skip locked
@@ -20,6 +22,12 @@ returning i.invitation_id as "invitation: InvitationId", i.fence, i.wave, i.atte
     (
         select min(a.started_at) from attempt a
         where i.attempts > 0 and a.shop_id = i.shop_id and a.invitation_id = i.invitation_id and a.outcome = 'deferred'
+            -- What was mailed again by hand begins anew.
+            and not exists (
+                select from attempt later
+                where later.shop_id = a.shop_id and later.invitation_id = a.invitation_id and later.attempt > a.attempt
+                    and later.outcome = 'unknown'
+            )
     ) as first_deferred_at,
     i.survey_version_id as "survey_version: SurveyVersionId", i.order_id as "order: OrderId",
     i.customer_id as "customer: CustomerId", o.external_id, o.ordered_at, o.locale, c.first_name, c.email as "email!"

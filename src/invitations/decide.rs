@@ -72,9 +72,7 @@ pub async fn decide(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
     let threshold = (survey.sample * 4_294_967_296.0).round() as i64;
     let (countries, delays) = delays(survey);
     let all_delays = || survey.delay_by_country.values().chain([&survey.delay]);
-    let demanded = survey.consent.default == Demand::Consent;
-    let opposite = survey.consent.by_country.iter().filter(|(_, demand)| **demand != survey.consent.default);
-    let opposite: Vec<String> = opposite.map(|(country, _)| country.clone()).collect();
+    let (demanded, opposite) = demanded(survey);
     let counts = sqlx::query_file!(
         "src/invitations/decide.sql",
         shop.0,
@@ -105,7 +103,8 @@ pub async fn decide(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
         decided.note(row.reason, row.n);
     }
     let reached = Progress {
-        due_until: now.max(progress.due_until),
+        // Also when the clock was ahead once: what is due between then and now is looked at again, and has its decision.
+        due_until: now,
         import_run_id: latest_import,
         n_asked: progress.n_asked.saturating_add(i32::try_from(decided.n_queued).unwrap_or(i32::MAX)),
     };
@@ -119,6 +118,7 @@ pub async fn decide(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
 /// When the database does not answer.
 pub async fn remind(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Result<Decided> {
     let survey = terms.survey;
+    let (demanded, opposite) = demanded(survey);
     let counts = sqlx::query_file!(
         "src/invitations/remind.sql",
         terms.shop.0,
@@ -128,6 +128,8 @@ pub async fn remind(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
         survey.trigger == Trigger::Ordered,
         interval(survey.max_lateness),
         terms.asked_until,
+        demanded,
+        &opposite,
     )
     .fetch_all(conn)
     .await?;
@@ -222,6 +224,13 @@ fn rule(survey: &Survey) -> String {
 /// The countries with a delay of their own, and these delays.
 pub(super) fn delays(survey: &Survey) -> (Vec<String>, Vec<PgInterval>) {
     survey.delay_by_country.iter().map(|(country, delay)| (country.clone(), interval(*delay))).unzip()
+}
+
+/// Whether a yes is demanded, and the countries where the opposite holds.
+pub(super) fn demanded(survey: &Survey) -> (bool, Vec<String>) {
+    let usual = survey.consent.default;
+    let opposite = survey.consent.by_country.iter().filter(|(_, demand)| **demand != usual);
+    (usual == Demand::Consent, opposite.map(|(country, _)| country.clone()).collect())
 }
 
 pub(super) fn interval(delta: TimeDelta) -> PgInterval {

@@ -57,13 +57,17 @@ judged as materialized ( -- or each reason is looked for twice
             when u.due_at <= $20 or u.is_asked then 'already_asked'
             when u.due_at < $4::timestamptz - $9::interval then 'too_late'
             when hash >= $11 then 'not_sampled'
-            when u.customer_id in (
-                select i.customer_id from invitation i
-                where i.shop_id = $1 and i.decided_at > $4::timestamptz - $10::interval and i.wave = 0
-                    and (
-                        i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
-                        or i.reason = 'already_asked'
-                    )
+            when $10::interval > interval '0' and (
+                -- Whoever waits to be mailed, whenever that was decided; and who was mailed, or may have been, lately.
+                u.customer_id in (
+                    select i.customer_id from invitation i
+                    where i.shop_id = $1 and i.wave = 0 and i.state in ('queued', 'claimed', 'in_data', 'deferred')
+                )
+                or u.customer_id in (
+                    select i.customer_id from invitation i
+                    where i.shop_id = $1 and coalesce(i.sent_at, i.decided_at) > $4::timestamptz - $10::interval and i.wave = 0
+                        and (i.state in ('sent', 'unknown') or i.reason = 'already_asked' and i.due_at <= $20)
+                )
             ) then 'throttled'
         end::decision_reason as reason
     from undecided u

@@ -27,6 +27,7 @@ use crate::config::Shop;
 use crate::context::Context;
 use crate::db::{self, Table, Turn};
 use crate::installation;
+use crate::masked;
 use crate::survey::{self, Survey};
 use crate::types::ShopId;
 
@@ -156,6 +157,9 @@ pub struct ShopReport {
     /// Order by order, what would be done (a dry run).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<Planned>,
+    /// Why nothing more could be done for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl SendReport {
@@ -166,6 +170,7 @@ impl SendReport {
             delivery.n_failed + delivery.n_unknown + delivery.settled.n_unknown > 0
                 || delivery.relay_fault.is_some()
                 || delivery.outage.is_some()
+                || shop.error.is_some()
         })
     }
 
@@ -198,24 +203,54 @@ pub async fn send(
     manner: Manner,
     stop: &CancellationToken,
 ) -> anyhow::Result<SendReport> {
-    let mut report = SendReport::default();
     let asked_until = {
         let mut conn = context.pool.acquire().await?;
         let asked_until = installation::check(&mut conn, &context.config).await?;
         if !manner.dry_run {
-            installation::leave_mark(&mut conn, &context.config, context.clock.now()).await?;
+            installation::leave_mark(&mut conn, &context.config, None, context.clock.now()).await?;
         }
         asked_until
     };
+    let mut report = SendReport::default();
+    let mut first_error = None;
     for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
-        let mut of_shop = decide_and_settle(context, shop_id, shop, survey, asked_until, manner).await?;
-        if !manner.dry_run {
-            let settled = std::mem::take(&mut of_shop.delivery.settled);
-            let at_most = survey.max_per_run.map(u64::from);
-            of_shop.delivery = sender::deliver(context, shop_id, shop, survey, at_most, manner, stop).await?;
-            of_shop.delivery.settled = settled;
+        match send_for(context, shop_id, shop, survey, asked_until, manner, stop).await {
+            Ok(of_shop) => report.shops.push(of_shop),
+            // That concerns every shop.
+            Err(error) if error.is::<installation::Foreign>() => return Err(error),
+            Err(error) => {
+                report.shops.push(ShopReport {
+                    shop: shop.key.clone(),
+                    error: Some(masked::reason(&error)),
+                    ..ShopReport::default()
+                });
+                first_error.get_or_insert(error);
+            }
         }
-        report.shops.push(of_shop);
+    }
+    match first_error {
+        // None was served.
+        Some(error) if report.shops.iter().all(|shop| shop.error.is_some()) => Err(error),
+        _ => Ok(report),
+    }
+}
+
+/// The same for one shop.
+async fn send_for(
+    context: &Context,
+    shop_id: ShopId,
+    shop: &Shop,
+    survey: &Survey,
+    asked_until: Option<DateTime<Utc>>,
+    manner: Manner,
+    stop: &CancellationToken,
+) -> anyhow::Result<ShopReport> {
+    let mut report = decide_and_settle(context, shop_id, shop, survey, asked_until, manner).await?;
+    if !manner.dry_run {
+        let at_most = survey.max_per_run.map(u64::from);
+        let settled = std::mem::take(&mut report.delivery.settled);
+        report.delivery = sender::deliver(context, shop_id, shop, survey, at_most, manner, stop).await?;
+        report.delivery.settled = settled;
     }
     Ok(report)
 }
@@ -233,7 +268,8 @@ async fn decide_and_settle(
     let mut transaction = context.pool.begin().await?;
     // The first decision of a shop goes through its whole history.
     db::lift_statement_timeout(&mut transaction).await?;
-    // The throttle looks at what others decide.
+    // The throttle looks at what others decide. A first decision, or a dry run of one, may take a while.
+    sqlx::raw_sql("set local lock_timeout = '10min'").execute(&mut *transaction).await?;
     db::take_turn(&mut transaction, Turn::Decisions, shop_id).await?;
     let now = context.clock.now();
     let terms = Terms {

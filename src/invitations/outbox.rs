@@ -97,6 +97,7 @@ pub async fn settle(
 ) -> anyhow::Result<Settled> {
     let n_unknown = reclaim(conn, shop, survey, now).await?;
     let (countries, delays) = decide::delays(survey);
+    let (demanded, opposite) = decide::demanded(survey);
     let rows = sqlx::query_file!(
         "src/invitations/settle.sql",
         shop.0,
@@ -107,6 +108,8 @@ pub async fn settle(
         &countries,
         &delays,
         decide::interval(survey.max_lateness),
+        demanded,
+        &opposite,
     )
     .fetch_all(conn)
     .await?;
@@ -161,9 +164,25 @@ async fn reclaim(
         Phase::Final.as_str(),
         &gone,
     )
+    .execute(&mut *conn)
+    .await?;
+    // Who has answered meanwhile has the mail.
+    let answered = sqlx::query!(
+        "update invitation i
+         set state = 'sent',
+             sent_at = (select max(a.started_at) from attempt a
+                        where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
+         where i.shop_id = $1 and i.survey = $2 and i.state = 'unknown' and exists (
+             select from response r
+             where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
+               and r.invitation_id = i.invitation_id
+         )",
+        shop.0,
+        survey.key,
+    )
     .execute(conn)
     .await?;
-    Ok(lost.rows_affected())
+    Ok(lost.rows_affected().saturating_sub(answered.rows_affected()))
 }
 
 /// Of everything that waits, nobody can know any more whether it was mailed: the database was restored. How many mails that are.
@@ -202,6 +221,7 @@ pub async fn claim(
     now: DateTime<Utc>,
     limit: i64,
 ) -> anyhow::Result<Vec<Claimed>> {
+    let (demanded, opposite) = decide::demanded(survey);
     let rows = sqlx::query_file!(
         "src/invitations/claim.sql",
         shop.0,
@@ -211,6 +231,8 @@ pub async fn claim(
         owner,
         survey.trigger == Trigger::Ordered,
         decide::interval(survey.max_lateness),
+        demanded,
+        &opposite,
     )
     .fetch_all(pool)
     .await?;
@@ -498,7 +520,7 @@ pub async fn resolve(
         Resolution::Accept => accept(&mut conn, shop, id).await,
         Resolution::Resend => {
             let queued = sqlx::query!(
-                "update invitation set state = 'queued', next_attempt_at = $3
+                "update invitation set state = 'queued', due_at = $3, next_attempt_at = $3
                  where shop_id = $1 and invitation_id = $2 and state = 'unknown'",
                 shop.0,
                 id.0,

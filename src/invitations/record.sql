@@ -15,7 +15,8 @@ ended as (
     )
 ),
 in_data as (
-    update invitation i set state = 'in_data', message_id = coalesce(i.message_id, entering.message_id)
+    update invitation i
+    set state = 'in_data', message_id = coalesce(i.message_id, entering.message_id), lease_until = now() + interval '15 minutes'
     from entering
     where i.shop_id = entering.shop_id and i.invitation_id = entering.invitation_id and i.fence = entering.fence
         -- As text, so that the rows are found by their key: the index of the outbox fits too, and is as long as the queue.

@@ -1,6 +1,6 @@
 -- One decision about the next wave for every mail whose reminder became due.
 -- $1 shop, $2 survey, $3 now, $4 the last wave there is, $5 trigger is the order's date, $6 max lateness, $7 reminders due by then may have
--- been sent before a restore
+-- been sent before a restore, $8 a yes is demanded, $9 countries where the opposite holds
 with due as (
     -- Of two runs at once, one takes the row. A reminder that is no longer configured is dropped without a word.
     update invitation i set remind_at = null
@@ -15,6 +15,7 @@ judged as (
             o.reason,
             case
                 when not $5 and o.fulfilled_at is null then 'order_changed'
+                when not coalesce(o.consent, $8 = coalesce(o.country = any($9::text[]), false)) then 'no_consent'
                 when d.due_at <= $7 then 'already_asked'
                 when d.due_at < $3::timestamptz - $6::interval then 'too_late'
             end::decision_reason

@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Datelike as _, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::Manner;
+use super::bounces;
 use super::brakes;
 use super::compose::{self, ComposeError, Composed, Facts, Letterhead};
 use super::outbox::{self, AttemptOutcome, Claimed, Outcome, Settled, Try};
@@ -25,6 +27,7 @@ use super::relay::{self, Admission, Outage};
 use super::verdict::{self, Standing, Verdict};
 use crate::config::Shop;
 use crate::context::Context;
+use crate::installation;
 use crate::mail::transport::{Connection, Fault, Phase};
 use crate::process;
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
@@ -33,6 +36,8 @@ use crate::types::{ShopId, SurveyVersionId};
 /// How long a row waits after the relay did not take even its sender, so that another row is tried first: it might be this one's fault
 /// after all.
 const RELAY_PAUSE: TimeDelta = TimeDelta::minutes(1);
+/// Between two attempts to connect.
+const CONNECT_PAUSE: Duration = Duration::from_millis(300);
 /// So many rows wait in each sender's hands, so that nobody is idle while the next are claimed.
 const ROWS_AHEAD: usize = 4;
 
@@ -81,6 +86,8 @@ struct Round {
     /// Rows that were claimed and not begun when the round ended.
     left_over: Mutex<Vec<Claimed>>,
     brakes: brakes::Watched,
+    /// The mark that was left last.
+    mark: tokio::sync::Mutex<Option<i64>>,
     stop: CancellationToken,
 }
 
@@ -106,6 +113,13 @@ pub async fn deliver(
         let n_waiting = outbox::n_waiting(pool, shop_id, survey).await?;
         return Ok(Delivery { brake: Some(brake.to_string()), n_waiting, ..Delivery::default() });
     }
+    // A probe is for whoever has something to send.
+    let now = context.clock.now();
+    let is_open_now = is_open(survey.send_window.as_ref(), now, shop.timezone);
+    if !is_open_now || !outbox::is_due(pool, shop_id, survey, now).await? {
+        let n_waiting = outbox::n_waiting(pool, shop_id, survey).await?;
+        return Ok(Delivery { window_closed: !is_open_now, n_waiting, ..Delivery::default() });
+    }
     let relay = relay::name(&context.config.mail.transport);
     let known = relay::admit(pool, &relay, manner.probe_now, context.clock.now()).await?;
     let round = Arc::new(Round {
@@ -122,6 +136,7 @@ pub async fn deliver(
         is_slowed: AtomicBool::new(known.is_slowed),
         left_over: Mutex::default(),
         brakes,
+        mark: tokio::sync::Mutex::default(),
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
@@ -189,7 +204,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
     let pool = &round.context.pool;
     let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
     let owner = process::name();
-    let (mut n_claimed, mut n_looked_at) = (0, None);
+    let (mut n_claimed, mut n_looked_at, mut n_marked) = (0, None, None);
     while !round.is_over() && n_claimed < at_most {
         let now = round.context.clock.now();
         if !is_open(round.survey.send_window.as_ref(), now, round.shop.timezone) {
@@ -197,6 +212,10 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
             break;
         }
         // With a limit a few mails are claimed at a time, and brakes that look at hundreds need no look at each.
+        if n_marked.is_none_or(|n| n_claimed >= n + outbox::BATCH.unsigned_abs()) {
+            n_marked = Some(n_claimed);
+            round.leave_mark().await?;
+        }
         if n_looked_at.is_none_or(|n| n_claimed >= n + brakes::EVERY) {
             n_looked_at = Some(n_claimed);
             if round.is_braked().await? {
@@ -398,6 +417,11 @@ impl Sender<'_> {
             if standing == Standing::TooMany {
                 break;
             }
+            // Whoever restarts a relay needs a moment, and one that takes fewer connections is not to be asked again and again.
+            tokio::select! {
+                () = tokio::time::sleep(CONNECT_PAUSE) => {}
+                () = round.stop.cancelled() => {}
+            }
         }
         Ok(None)
     }
@@ -405,6 +429,8 @@ impl Sender<'_> {
     /// What a fault means for the mail, and for the relay. The connection is gone with it.
     async fn failed(&mut self, row: &Claimed, fault: Fault, started_at: DateTime<Utc>) -> anyhow::Result<()> {
         let (round, now) = (self.round, self.round.context.clock.now());
+        // What a relay says is kept; whom it says it about is not.
+        let fault = Fault { text: bounces::report::mask(&fault.text, &private(row)), ..fault };
         let Verdict { outcome, suppress, relay } = verdict::judge(&fault, row.first_deferred_at, now);
         match outcome {
             Some(outcome) => {
@@ -465,6 +491,15 @@ impl Round {
     /// Whether no mail is begun any more.
     fn is_over(&self) -> bool {
         self.stop.is_cancelled()
+    }
+
+    /// Says in the database and beside it that mails are about to leave, so that a database that loses them is noticed.
+    async fn leave_mark(&self) -> anyhow::Result<()> {
+        let Context { config, pool, clock, .. } = &self.context;
+        let mut last = self.mark.lock().await;
+        let mut conn = pool.acquire().await?;
+        *last = Some(installation::leave_mark(&mut conn, config, *last, clock.now()).await?);
+        Ok(())
     }
 
     /// Whether the job is to stop until somebody has looked.
@@ -540,6 +575,11 @@ async fn questionnaire(round: &Round, version: SurveyVersionId) -> anyhow::Resul
     let questionnaire = Arc::new(survey::asked(&mut conn, round.shop_id, version).await?);
     known.insert(version, Arc::clone(&questionnaire));
     Ok(questionnaire)
+}
+
+/// What a relay might repeat of a recipient.
+fn private(row: &Claimed) -> Vec<String> {
+    std::iter::once(row.email.clone()).chain(row.first_name.clone()).collect()
 }
 
 /// The name of the file a mail is written to: the same for every try, so that a second try replaces the first.

@@ -1,5 +1,6 @@
 -- What happened to those who wait to be mailed: gave up on them, with the reason, or moved them with their order's delivery date.
--- $1 shop, $2 survey, $3 now, $4 trigger is the order's date, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness
+-- $1 shop, $2 survey, $3 now, $4 trigger is the order's date, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness,
+-- $9 a yes is demanded, $10 countries where the opposite holds
 with waiting as (
     select i.invitation_id, i.due_at,
         -- A delivery that turned out to be later moves the first mail; one that turned out to be earlier does not.
@@ -12,6 +13,7 @@ with waiting as (
             o.reason,
             case
                 when not $4 and o.fulfilled_at is null then 'order_changed'
+                when not coalesce(o.consent, $9 = coalesce(o.country = any($10::text[]), false)) then 'no_consent'
                 when i.due_at < $3::timestamptz - $8::interval then 'too_late'
             end::decision_reason
         ) as reason

@@ -121,7 +121,9 @@ fn text(report: &SendReport, dry_run: bool) -> String {
         }
     }
     for shop in &report.shops {
-        if let Some(brake) = &shop.delivery.brake {
+        if let Some(error) = &shop.error {
+            text.push_str(&format!("; {}: failed: {error}", shop.shop));
+        } else if let Some(brake) = &shop.delivery.brake {
             text.push_str(&format!("; {}: stopped, because {brake}", shop.shop));
         } else if shop.delivery.stopped {
             text.push_str(&format!("; {}: stopped when asked to", shop.shop));

@@ -140,7 +140,8 @@ fn world() -> impl Strategy<Value = World> {
                 .prop_map(|(customer, everywhere)| Event::Suppress { customer, everywhere }),
             1 => customer.prop_map(|customer| Event::Erase { customer }),
         ];
-        let step = (0..7_i64, proptest::collection::vec(event, 0..5), proptest::bool::weighted(0.5));
+        // A clock that was ahead is set back now and then.
+        let step = (-2..7_i64, proptest::collection::vec(event, 0..5), proptest::bool::weighted(0.5));
         let step = step.prop_map(|(days, events, relay_is_up)| Step { days, events, relay_is_up });
         (Just(rules), Just(orders), proptest::collection::vec(step, 4..8))
             .prop_map(|(rules, orders, steps)| World { rules, orders, steps })
@@ -218,6 +219,9 @@ struct ModelRow {
     reason: Option<Reason>,
     due: DateTime<Utc>,
     decided: DateTime<Utc>,
+    /// Not mailed before.
+    next: DateTime<Utc>,
+    sent: Option<DateTime<Utc>>,
     remind: Option<DateTime<Utc>>,
 }
 
@@ -262,10 +266,27 @@ impl Model {
         u32::from_be_bytes(digest[..4].try_into().unwrap())
     }
 
-    fn has_been_asked(row: &ModelRow) -> bool {
-        row.wave == 0
-            && (row.reason.is_none() || row.reason == Some(Reason::AlreadyAsked))
-            && !matches!(row.state, InvitationState::Failed)
+    /// Whether a first mail to this customer is under way, or left after this moment.
+    fn is_asked_since(&self, customer: usize, since: DateTime<Utc>) -> bool {
+        let asked_until = self.rules.asked_until.map(day);
+        self.rows.iter().filter(|row| row.customer == customer && row.wave == 0).any(|row| match row.state {
+            InvitationState::Queued => true,
+            InvitationState::Sent => row.sent.is_some_and(|sent| sent > since),
+            _ => {
+                row.reason == Some(Reason::AlreadyAsked)
+                    && asked_until.is_some_and(|until| row.due <= until)
+                    && row.decided > since
+            }
+        })
+    }
+
+    fn may_be_asked(&self, order: usize) -> bool {
+        let facts = &self.orders[order];
+        let demanded = match (facts.country, self.rules.consent_in_germany) {
+            (Some("DE"), Some(demand)) => demand,
+            _ => self.rules.consent,
+        } == Demand::Consent;
+        facts.consent.unwrap_or(!demanded)
     }
 
     fn decide(&mut self, now: DateTime<Utc>) {
@@ -281,19 +302,12 @@ impl Model {
         let mut verdicts: Vec<(usize, DateTime<Utc>, Option<Reason>)> = Vec::new();
         for (due, order) in due {
             let facts = &self.orders[order];
-            let demanded = match (facts.country, self.rules.consent_in_germany) {
-                (Some("DE"), Some(demand)) => demand,
-                _ => self.rules.consent,
-            } == Demand::Consent;
-            let may_be_asked = facts.consent.unwrap_or(!demanded);
             let since = now - TimeDelta::days(self.rules.throttle);
-            let throttled = self.rows.iter().any(|row| {
-                row.customer == facts.customer && Self::has_been_asked(row) && row.decided > since
-            });
+            let throttled = self.rules.throttle > 0 && self.is_asked_since(facts.customer, since);
             let reason = self.about_the_order_and_person(order, facts.customer).or_else(|| {
                 let asked_about =
                     self.rows.iter().any(|row| row.order == order && row.wave == 0 && row.reason.is_none());
-                if !may_be_asked {
+                if !self.may_be_asked(order) {
                     Some(Reason::NoConsent)
                 } else if self.answered.contains(&order) {
                     Some(Reason::Answered)
@@ -349,12 +363,12 @@ impl Model {
             let Some(due) = row.remind.filter(|due| *due <= now) else { continue };
             self.rows[n].remind = None;
             let reason = self.about_the_order_and_person(row.order, row.customer).or_else(|| {
-                if self.orders[row.order].consent == Some(false) {
-                    Some(Reason::NoConsent)
-                } else if self.answered.contains(&row.order) {
+                if self.answered.contains(&row.order) {
                     Some(Reason::Answered)
                 } else if self.has_no_delivery(row.order) {
                     Some(Reason::OrderChanged)
+                } else if !self.may_be_asked(row.order) {
+                    Some(Reason::NoConsent)
                 } else if asked_until.is_some_and(|until| due <= until) {
                     Some(Reason::AlreadyAsked)
                 } else if due < now - TimeDelta::days(self.rules.max_lateness) {
@@ -376,12 +390,12 @@ impl Model {
             }
             let order = &self.orders[row.order];
             let reason = self.about_the_order_and_person(row.order, row.customer).or_else(|| {
-                if order.consent == Some(false) {
-                    Some(Reason::NoConsent)
-                } else if self.answered.contains(&row.order) {
+                if self.answered.contains(&row.order) {
                     Some(Reason::Answered)
                 } else if self.has_no_delivery(row.order) {
                     Some(Reason::OrderChanged)
+                } else if !self.may_be_asked(row.order) {
+                    Some(Reason::NoConsent)
                 } else if row.due < now - TimeDelta::days(self.rules.max_lateness) {
                     Some(Reason::TooLate)
                 } else {
@@ -391,7 +405,9 @@ impl Model {
             match reason {
                 None if row.wave == 0 => {
                     let due = self.due(order).unwrap();
-                    self.rows[n].due = row.due.max(due);
+                    if due > row.due {
+                        (self.rows[n].due, self.rows[n].next) = (due, due);
+                    }
                 }
                 None => {}
                 Some(reason) => {
@@ -410,8 +426,9 @@ impl Model {
 
     fn send(&mut self, now: DateTime<Utc>) {
         for row in &mut self.rows {
-            if row.ours && row.state == InvitationState::Queued && row.due <= now {
+            if row.ours && row.state == InvitationState::Queued && row.next <= now {
                 row.state = InvitationState::Sent;
+                row.sent = Some(now);
                 row.remind = self.rules.reminders.get(row.wave).map(|days| now + TimeDelta::days(*days));
             }
         }
@@ -428,7 +445,19 @@ impl ModelRow {
         reason: Option<Reason>,
     ) -> Self {
         let state = if reason.is_none() { InvitationState::Queued } else { InvitationState::Skipped };
-        Self { order, customer, ours: true, wave, state, reason, due, decided: now, remind: None }
+        Self {
+            order,
+            customer,
+            ours: true,
+            wave,
+            state,
+            reason,
+            due,
+            decided: now,
+            next: now,
+            sent: None,
+            remind: None,
+        }
     }
 }
 
@@ -556,7 +585,7 @@ async fn happen(
             factories::sent_invitation(real.pool, real.shop, real.orders[&order], now).await;
             let customer = model.orders[order].customer;
             let row = ModelRow::new(order, customer, 0, now, now, None);
-            model.rows.push(ModelRow { ours: false, state: InvitationState::Sent, ..row });
+            model.rows.push(ModelRow { ours: false, state: InvitationState::Sent, sent: Some(now), ..row });
         }
         Event::Unsubscribe { customer } if !model.erased.contains(&customer) => {
             model.suppressed.entry((customer, false)).or_insert(Reason::Unsubscribed);

@@ -7,7 +7,7 @@ use afterword::invitations::Reason;
 
 use crate::support::TestDb;
 use crate::support::factories::{self, Order};
-use crate::support::program::{Program, shipped_with};
+use crate::support::program::{Program, command, ran, shipped_with};
 use crate::support::smtp::Relay;
 
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -101,11 +101,10 @@ async fn a_database_that_was_set_back_mails_nobody_again() {
 async fn a_copy_of_a_database_mails_nobody() {
     let relay = Relay::start();
     let program = Program::new(&shipped_with(relay.port)).await;
-    program.run(&["migrate"]).expect(0);
-    program.run(&["run", "send-invitations", "--as-of", NOW]).expect(0);
+    program.run(&["jobs"]).expect(0);
     order(&program.db, "1", "2026-03-01T10:00:00Z").await;
 
-    // Somebody makes a copy, to try something.
+    // Somebody makes a copy, to try something, before the first mail has left.
     let copy = Program { db: program.db.copy().await, dir: crate::support::data_dir() };
     copy.configure(&shipped_with(relay.port));
     let refused = copy.run(&["run", "send-invitations", "--as-of", NOW]).expect(4);
@@ -119,4 +118,46 @@ async fn a_copy_of_a_database_mails_nobody() {
     copy.run(&["adopt", "--moved"]).expect(0);
     copy.run(&["run", "send-invitations", "--as-of", NOW]).expect(0);
     assert_eq!(relay.accepted().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_instance_that_never_sent_from_here_is_asked_about_once() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(relay.port)).await;
+    program.run(&["jobs"]).expect(0);
+    order(&program.db, "1", "2026-03-01T10:00:00Z").await;
+    program.run(&["run", "send-invitations", "--as-of", NOW]).expect(0);
+    // The same database, as it is after its server was copied: only the files beside it are missing.
+    let elsewhere = crate::support::data_dir();
+    let jobs_toml = std::fs::read_to_string(program.path("jobs.toml")).unwrap();
+    std::fs::write(elsewhere.path().join("jobs.toml"), jobs_toml).unwrap();
+    let run = |args: &[&str]| ran(command(elsewhere.path()).args(args).output().unwrap());
+    let send = ["run", "send-invitations", "--as-of", NOW];
+    let refused = run(&send).expect(4);
+    assert!(refused.stderr.contains("not from this machine and data_dir"), "{}", refused.stderr);
+    run(&["adopt", "--moved"]).expect(0);
+    run(&send).expect(0);
+    // Both send from now on.
+    program.run(&send).expect(0);
+    run(&send).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_was_mailed_in_the_lost_time_leads_to_nobody_else() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(relay.port)).await;
+    let db = &program.db;
+    program.run(&["jobs"]).expect(0);
+    let backup = backup(db);
+    order(db, "lost", "2026-03-01T10:00:00Z").await;
+    program.run(&["run", "send-invitations", "--as-of", NOW]).expect(0);
+    restore(db, &backup);
+    program.run(&["adopt", "--restored", "--as-of", NOW]).expect(0);
+    order(db, "later", "2026-03-05T10:00:00Z").await;
+    program.run(&["run", "send-invitations", "--as-of", "2026-03-16T10:00:00Z"]).expect(0);
+    let links: Vec<String> =
+        relay.accepted().iter().map(|mail| mail.header("List-Unsubscribe").unwrap()).collect();
+    let ids: Vec<String> = relay.accepted().iter().map(|mail| mail.header("Message-ID").unwrap()).collect();
+    assert_eq!(links.len(), 2);
+    assert!(links[0] != links[1] && ids[0] != ids[1], "{links:?}");
 }
