@@ -104,7 +104,7 @@ pub async fn deliver(
         survey: survey.clone(),
         questionnaires: tokio::sync::Mutex::default(),
         delivery: Mutex::new(Delivery { settled, ..Delivery::default() }),
-        recorder: Recorder::start(pool),
+        recorder: Recorder::start(pool, context.config.mail.max_connections),
         relay,
         has_faults: AtomicBool::new(known.has_faults),
         is_probe: AtomicBool::new(false),
