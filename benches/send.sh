@@ -41,7 +41,7 @@ sink=$!
 "$program" init >/dev/null 2>&1
 configure() { # transport and connections
     sed -e '/^send_window/d' -e "s/^max_connections = 4 .*/max_connections = $2/" \
-        -e "s/^transport = \"file\".*/$1/" -e 's/^listen = .*/listen = "127.0.0.1:0"/' jobs.shipped >jobs.toml
+        -e "s/^transport = \"file\".*/$1/" -e "s/^schedule = .*/&\nenabled = false/" -e 's/^listen = .*/listen = "127.0.0.1:0"/' jobs.shipped >jobs.toml
 }
 cp jobs.toml jobs.shipped
 configure 'transport = "file"' 4

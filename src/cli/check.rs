@@ -175,6 +175,7 @@ fn mail(
         order: "A-1001",
         ordered_at: now - survey.delay,
         reminder,
+        message_id: None,
         first_name: Some("Claire"),
         locale: Some(locale.as_str()),
         email: "claire@customer.example",

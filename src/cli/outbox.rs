@@ -17,7 +17,7 @@ use crate::types::InvitationId;
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:\n  afterword outbox\n  afterword outbox --state unknown --json\n  \
-    afterword outbox --state all -n 200\n  afterword outbox resolve 4711 --accept\n\n\
+    afterword outbox --state all -n 200\n  afterword outbox resolve 4711 4712 --accept\n\n\
     Unknown: the connection or the program died between the end of the mail and the relay's answer. Such a mail is never sent again\n\
     by itself. Look it up in the relay's log by its Message-ID (--json shows it), or let an answer to it settle it.")]
 pub struct Args {
@@ -58,8 +58,9 @@ enum Subcommand {
     /// Settle a mail of which nobody could know whether it arrived
     #[command(group = clap::ArgGroup::new("how").required(true))]
     Resolve {
-        /// The mail's number in `afterword outbox`
-        id: i64,
+        /// The mails' numbers in `afterword outbox`
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<i64>,
         /// The relay has it: it counts as sent
         #[arg(long, group = "how")]
         accept: bool,
@@ -74,9 +75,9 @@ enum Subcommand {
 /// # Errors
 /// When the database does not answer.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    if let Some(Subcommand::Resolve { id, accept, .. }) = args.resolve {
-        let resolution = if accept { Resolution::Accept } else { Resolution::Resend };
-        return resolve(InvitationId(id), resolution, global).await;
+    if let Some(Subcommand::Resolve { ids, accept, .. }) = &args.resolve {
+        let resolution = if *accept { Resolution::Accept } else { Resolution::Resend };
+        return resolve(ids, resolution, global).await;
     }
     let opened = super::open(global).await?;
     let listed = list(&args, global, &opened.context).await;
@@ -131,20 +132,31 @@ async fn list(args: &Args, global: &Global, context: &Context) -> anyhow::Result
     Ok(Exit::Done)
 }
 
-async fn resolve(id: InvitationId, resolution: Resolution, global: &Global) -> anyhow::Result<Exit> {
+async fn resolve(ids: &[i64], resolution: Resolution, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
-    let context = &opened.context;
-    let resolved = outbox::resolve(&context.pool, id, resolution, context.clock.now()).await;
+    let resolved = resolve_each(ids, resolution, &opened.context).await;
     opened.close().await;
-    if !resolved? {
-        output::say(&format!(
-            "error: there is no unknown mail {id}; `afterword outbox --state unknown` lists them"
-        ));
-        return Ok(Exit::Failed);
+    let n_resolved = resolved?;
+    let them = if n_resolved == 1 { "It counts" } else { "They count" };
+    match (n_resolved, resolution) {
+        (0, _) => {}
+        (_, Resolution::Accept) => output::say(&format!("{them} as sent.")),
+        (n, Resolution::Resend) => output::say(&format!("Queued for the next run to mail again: {n}.")),
     }
-    output::say(match resolution {
-        Resolution::Accept => "It counts as sent.",
-        Resolution::Resend => "It is queued, and the next run mails it again.",
-    });
-    Ok(Exit::Done)
+    Ok(if n_resolved == ids.len() { Exit::Done } else { Exit::Failed })
+}
+
+async fn resolve_each(ids: &[i64], resolution: Resolution, context: &Context) -> anyhow::Result<usize> {
+    let Context { pool, config, clock, .. } = context;
+    let mut n_resolved = 0;
+    for id in ids {
+        if outbox::resolve(pool, &config.surveys, InvitationId(*id), resolution, clock.now()).await? {
+            n_resolved += 1;
+        } else {
+            output::say(&format!(
+                "error: there is no unknown mail {id}; `afterword outbox --state unknown` lists them"
+            ));
+        }
+    }
+    Ok(n_resolved)
 }

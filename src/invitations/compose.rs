@@ -31,6 +31,8 @@ pub struct Facts<'a> {
     pub ordered_at: DateTime<Utc>,
     /// Whether it asks once more.
     pub reminder: bool,
+    /// Without angle brackets, when an earlier try has fixed it.
+    pub message_id: Option<&'a str>,
     pub first_name: Option<&'a str>,
     /// The order's; what is no language tag counts as none.
     pub locale: Option<&'a str>,
@@ -106,7 +108,7 @@ pub fn compose(
         None => from.email.clone(),
     };
     let id = token(Purpose::MessageId);
-    let message_id = format!("{id}@{}", from.email.domain());
+    let message_id = facts.message_id.map_or_else(|| format!("{id}@{}", from.email.domain()), str::to_owned);
     let mut builder = Message::builder()
         .date(SystemTime::from(now))
         .from(from)
@@ -359,6 +361,7 @@ mod tests {
         let questionnaire = Questionnaire { questions: vec![question(kind)] };
         let facts = Facts {
             reminder: false,
+            message_id: None,
             shop_id: ShopId(1),
             invitation_id: InvitationId(42),
             questionnaire: &questionnaire,
@@ -419,6 +422,7 @@ mod tests {
         let questionnaire = Questionnaire { questions: vec![question(QuestionKind::Recommend)] };
         let facts = Facts {
             reminder: false,
+            message_id: None,
             shop_id: ShopId(1),
             invitation_id: InvitationId(1),
             questionnaire: &questionnaire,

@@ -504,33 +504,48 @@ pub enum Resolution {
 /// When the database does not answer.
 pub async fn resolve(
     pool: &PgPool,
+    surveys: &[Survey],
     id: InvitationId,
     resolution: Resolution,
     now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
-    let mut conn = pool.acquire().await?;
-    let shop = sqlx::query_scalar!(
-        r#"select shop_id as "shop: ShopId" from invitation where invitation_id = $1 and state = 'unknown'"#,
+    let mut transaction = pool.begin().await?;
+    let found = sqlx::query!(
+        r#"select shop_id as "shop: ShopId", survey, wave from invitation
+           where invitation_id = $1 and state = 'unknown' for update"#,
         id.0
     )
-    .fetch_optional(&mut *conn)
+    .fetch_optional(&mut *transaction)
     .await?;
-    let Some(shop) = shop else { return Ok(false) };
+    let Some(found) = found else { return Ok(false) };
     match resolution {
-        Resolution::Accept => accept(&mut conn, shop, id).await,
+        Resolution::Accept => {
+            accept(&mut transaction, found.shop, id).await?;
+            let survey = surveys.iter().find(|survey| survey.key == found.survey);
+            let reminder = survey.zip(usize::try_from(found.wave).ok()).and_then(|(s, n)| s.reminders.get(n));
+            sqlx::query!(
+                "update invitation set remind_at = $3 where shop_id = $1 and invitation_id = $2",
+                found.shop.0,
+                id.0,
+                reminder.map(|wait| now + *wait),
+            )
+            .execute(&mut *transaction)
+            .await?;
+        }
         Resolution::Resend => {
-            let queued = sqlx::query!(
+            sqlx::query!(
                 "update invitation set state = 'queued', due_at = $3, next_attempt_at = $3
-                 where shop_id = $1 and invitation_id = $2 and state = 'unknown'",
-                shop.0,
+                 where shop_id = $1 and invitation_id = $2",
+                found.shop.0,
                 id.0,
                 now,
             )
-            .execute(&mut *conn)
+            .execute(&mut *transaction)
             .await?;
-            Ok(queued.rows_affected() == 1)
         }
     }
+    transaction.commit().await?;
+    Ok(true)
 }
 
 /// An unknown mail did arrive: its answer came, or somebody looked it up. It counts as sent when it was tried. `false`: it was not

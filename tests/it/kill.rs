@@ -176,10 +176,7 @@ async fn the_relay_may_hang_up_after_the_dot_and_the_program_be_killed() {
         n_unknown <= n_dropped + n_killed * N_CONNECTIONS,
         "{n_unknown} unknown, {n_dropped} dropped, {n_killed} kills"
     );
-    assert!(
-        n_dropped > n_mails / 8 && n_unknown >= n_dropped / 2,
-        "{n_unknown} unknown, {n_dropped} dropped"
-    );
+    assert!(n_dropped > n_mails / 8 && n_unknown >= n_dropped, "{n_unknown} unknown, {n_dropped} dropped");
     say(&format!("{n_killed} kills, {n_dropped} of {n_mails} answers dropped: {n_unknown} unknown"));
 }
 

@@ -774,6 +774,7 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
     for (n, name) in ["Claire", "<b>Hugo</b>"].into_iter().enumerate() {
         let facts = compose::Facts {
             reminder: false,
+            message_id: None,
             shop_id: site.shop,
             invitation_id: site.invitation,
             questionnaire: &questionnaire,
