@@ -242,11 +242,11 @@ struct Left {
 
 impl File {
     fn of(config: &Config, fingerprint: &str) -> Self {
-        let mut name = "installation.".to_owned();
+        let mut name = String::new();
         for byte in &Sha256::digest(fingerprint)[..6] {
             let _ = write!(name, "{byte:02x}");
         }
-        Self(config.app.data_dir.join(name))
+        Self(config.app.data_dir.join("installation").join(name))
     }
 
     fn read(&self) -> anyhow::Result<Option<Left>> {

@@ -1,5 +1,5 @@
 //! The program driven from outside: real files, a real Postgres, real mail and HTTP; a file per stage, and `journey.rs` for the whole
-//! way. Wants nothing but Postgres's server programs.
+//! way. Wants nothing but Postgres's programs.
 
 mod support;
 mod database;

@@ -88,7 +88,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
 
 /// Removes what an earlier demo made, but not the database's files: those are emptied by the database.
 fn clear(folder: &Path) -> anyhow::Result<()> {
-    for name in ["inbox", "outbox", "exports", "report.html", "report.json", "jobs.toml"] {
+    for name in ["inbox", "outbox", "exports", "installation", "report.html", "report.json", "jobs.toml"] {
         let path = folder.join(name);
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         if let Err(error) = removed
