@@ -1,7 +1,7 @@
 //! An invitation's mail. Comes in: the facts of one order and its shop. Goes out: the bytes of one message and its envelope.
 //!
-//! Nothing here asks a clock, a database or a random number: the same facts give the same bytes, so that a mail that is tried again is
-//! the same mail. The message names who asks and why, about which order, what the answer is used for, and how to opt out; the headers
+//! Nothing here asks a clock, a database or a random number: the same facts at the same moment give the same bytes, and a mail that is
+//! tried again differs in its date alone (where the mails are signed here, in the signature, too). The message names who asks and why, about which order, what the answer is used for, and how to opt out; the headers
 //! carry the same opt-out for the mail programs (RFC 8058).
 
 use std::time::SystemTime;

@@ -68,9 +68,9 @@ pub enum InvitationState {
     Unknown,
     /// Waited too long.
     Expired,
-    /// The order was cancelled or refunded while it waited.
+    /// While it waited the order was cancelled, refunded or changed, or the customer answered or withdrew the consent.
     Cancelled,
-    /// The customer opted out while it waited.
+    /// While it waited the customer opted out or was erased.
     Suppressed,
 }
 
@@ -98,19 +98,33 @@ impl InvitationState {
 #[sqlx(type_name = "decision_reason", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
+    /// The order was.
     Cancelled,
+    /// The order was.
     Refunded,
+    /// The customer was erased.
     NoAddress,
+    /// No mail can be written to the address, whoever tries.
     BadAddress,
+    /// The customer has opted out.
     Unsubscribed,
+    /// On the do-not-contact list for another reason.
     Suppressed,
+    /// Said no, or said nothing where a yes is demanded.
     NoConsent,
+    /// Due longer ago than the survey's `max_lateness`.
     TooLate,
+    /// There is an answer about the order already.
     Answered,
+    /// Another survey has asked about the order, or a past that a restored database has lost may have.
     AlreadyAsked,
+    /// Drawn by lot.
     NotSampled,
+    /// The customer was asked within the survey's `throttle`, or is asked about another order.
     Throttled,
+    /// Drawn by lot from those beyond `max_per_day`.
     OverCap,
+    /// It is another customer's now, or has lost the delivery that the survey waits for.
     OrderChanged,
 }
 

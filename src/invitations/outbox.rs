@@ -33,8 +33,8 @@ pub struct Claimed {
     pub fence: i64,
     pub wave: i16,
     pub attempts: i16,
-    /// When it was due: its place in the queue.
-    pub due: DateTime<Utc>,
+    /// Its place in the queue.
+    pub next_attempt_at: DateTime<Utc>,
     /// When the relay first said "later" to it.
     pub first_deferred_at: Option<DateTime<Utc>>,
     pub message_id: Option<String>,
@@ -244,7 +244,7 @@ pub async fn claim(
             fence: row.fence,
             wave: row.wave,
             attempts: row.attempts,
-            due: row.next_attempt_at,
+            next_attempt_at: row.next_attempt_at,
             first_deferred_at: row.first_deferred_at,
             message_id: row.message_id,
             survey_version: row.survey_version,
@@ -258,7 +258,7 @@ pub async fn claim(
         })
         .collect();
     // `returning` keeps no order; first due, first mailed.
-    claimed.sort_by_key(|row| (row.due, row.invitation));
+    claimed.sort_by_key(|row| (row.next_attempt_at, row.invitation));
     Ok(claimed)
 }
 

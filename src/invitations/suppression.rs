@@ -46,7 +46,7 @@ impl SuppressionReason {
     pub fn words(self) -> &'static str {
         match self {
             Self::Unsubscribed => "the customer unsubscribed",
-            Self::Bounced => "the address does not exist",
+            Self::Bounced => "the address does not take mail",
             Self::Complained => "the customer called a mail spam",
             Self::Manual => "put on the do-not-contact list by hand",
         }

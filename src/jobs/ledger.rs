@@ -1,4 +1,4 @@
-//! The ledger of the jobs: the table `job_run`, and `job_schedule` beside it.
+//! The ledger of the jobs: the table `job_run`, with `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
 //! database's clock, and whoever comes next closes the row as interrupted. The row's number is the fence: a run that was taken for

@@ -13,6 +13,7 @@ mod inline;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use handlebars::{
     Context, Handlebars, Helper, HelperDef, RenderContext, RenderError, RenderErrorReason, ScopedJson,
@@ -403,8 +404,10 @@ pub fn render_wording(wording: &str, shop_name: &str) -> Result<String, String> 
     if !wording.contains("{{") {
         return Ok(wording.to_owned());
     }
+    // Every mail and page has wordings in it, and a registry takes longer to make than one of them to fill.
+    static REGISTRY: LazyLock<Handlebars<'static>> = LazyLock::new(|| registry(false));
     let values = serde_json::json!({ "shop": { "name": shop_name } });
-    registry(false).render_template(wording, &values).map_err(|error| match error.reason() {
+    REGISTRY.render_template(wording, &values).map_err(|error| match error.reason() {
         RenderErrorReason::MissingVariable(Some(name)) => {
             format!("{name:?} is not known here; a wording can use {{{{shop.name}}}}")
         }
