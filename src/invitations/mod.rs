@@ -298,6 +298,9 @@ async fn decide_and_settle(
     let before = plan::last_invitation(&mut transaction, shop_id).await?;
     report.first = decide::decide(&mut transaction, &terms).await?;
     report.reminders = decide::remind(&mut transaction, &terms).await?;
+    // Before anything looks at the new rows: thousands of them would be joined as if there were none.
+    let n_decided = report.first.n() + report.reminders.n();
+    db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
     report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
     if manner.dry_run {
         let watched = brakes::Watched {
@@ -316,8 +319,6 @@ async fn decide_and_settle(
         report.plan = plan::plan(&mut transaction, left).await?;
         transaction.rollback().await?;
     } else {
-        let n_decided = report.first.n() + report.reminders.n();
-        db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
         transaction.commit().await?;
     }
     Ok(report)
