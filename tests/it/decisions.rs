@@ -628,7 +628,8 @@ async fn live(pool: &PgPool, world: &World, n: usize) {
     let mut present = BTreeSet::new();
     let mut today = 0;
     for (n, step) in world.steps.iter().enumerate() {
-        today += step.days;
+        // A clock that goes back to another day begins its cap anew; the model counts every day's decisions.
+        today += if world.rules.max_per_day.is_some() { step.days.max(0) } else { step.days };
         // Hours after midnight in Paris, so that a day is a day.
         let now = day(today) + TimeDelta::minutes(n as i64);
         real.import_run += 1;
