@@ -1,4 +1,4 @@
-//! The outbox: every change of an invitation's state after the decision, and nothing else, happens here.
+//! The outbox: every change of an invitation's state after the decision happens here, and what is listed of it.
 //!
 //! ```text
 //! queued ──► claimed ──► in_data ──► sent | failed | deferred | unknown
