@@ -4,6 +4,7 @@
 //! answer is a new revision, and at most one revision per order and survey counts.
 
 pub mod submission;
+pub mod hits;
 pub mod classify;
 pub mod store;
 pub mod import;

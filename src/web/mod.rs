@@ -11,6 +11,7 @@
 
 pub mod outbox;
 mod assets;
+mod form;
 mod survey;
 mod unsubscribe;
 

@@ -5,36 +5,29 @@
 //! [`crate::responses::classify`]; they are thanked like everybody, because what they see of us should not tell them what they are.
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{Form, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::form::FormOf;
 use super::{Refusal, Web, assets, detached};
 use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
-use crate::mail::templates::views::{ClosedPage, OptionView, QuestionView, SurveyPage, ThanksPage};
+use crate::mail::templates::views::{ClosedPage, FormView, OptionView, QuestionView, SurveyPage, ThanksPage};
 use crate::mail::templates::words::{Words, fill};
-use crate::responses::classify::{Traces, classify};
+use crate::responses::classify::{Past, classify};
 use crate::responses::store::{self, Arrival, Given, Invited, Stored};
 use crate::responses::submission::{
     self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
-use crate::responses::{Answer, Value};
+use crate::responses::{Answer, Value, Verdict};
 use crate::survey::{self, Question, QuestionKind, Questionnaire, Survey, Yes};
 use crate::testimonials::display_name::{Author, display_name};
-use crate::token::Purpose;
+use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
-
-/// Who sends the form sooner after it was made is no person. Both moments are the program's clock's: while it stands still, everybody is too fast.
-const FASTEST: TimeDelta = TimeDelta::seconds(1);
-
-/// The signed moment the form was made, in the form.
-const PROOF: &str = "form.proof";
-/// The field nobody can see. Not a name that browsers fill in by themselves.
-const TRAP: &str = "form.more";
 
 type Pairs = Vec<(String, String)>;
 
@@ -51,7 +44,9 @@ pub(super) async fn show(
             return visit.closed(&web, StatusCode::OK);
         }
         let fields = visit.prefilled(&query);
-        visit.form(&web, StatusCode::OK, &fields, &FieldErrors::new())
+        let occasion = if visit.is_other_answer(&query) { Occasion::OtherAnswer } else { Occasion::Visit };
+        let form = visit.form_of().view(&web.context.tokens, occasion, visit.now);
+        visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
     })
     .await
 }
@@ -60,10 +55,11 @@ pub(super) async fn show(
 pub(super) async fn send(
     State(web): State<Web>,
     Path(token): Path<String>,
-    form: Result<Form<Pairs>, FormRejection>,
+    headers: HeaderMap,
+    form: Result<axum::Form<Pairs>, FormRejection>,
 ) -> Result<Response, Refusal> {
     let fields = match form {
-        Ok(Form(mut pairs)) => {
+        Ok(axum::Form(mut pairs)) => {
             // A name that would not be published is not asked for, and not kept.
             if web.context.config.testimonials.display_name != DisplayName::AsGiven {
                 pairs.retain(|(field, _)| !is_name_field(field));
@@ -81,20 +77,23 @@ pub(super) async fn send(
         if visit.is_closed() {
             return visit.closed(&web, StatusCode::CONFLICT);
         }
+        let traces = visit.form_of().traces(&web.context.tokens, &fields, &headers, visit.now);
         let submission = match submission::read(&fields, &visit.questionnaire) {
             Ok(submission) => submission,
-            Err(errors) => return visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, &fields, &errors),
+            Err(errors) => {
+                let form = visit.form_of().view_again(&web.context.tokens, &traces);
+                return visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, form, &fields, &errors);
+            }
         };
-        let traces = Traces {
-            rendered_at: visit.rendered_at(&web, &fields),
-            trapped: fields.get(TRAP).is_some_and(|value| !value.is_empty()),
-            sent_at: visit.now,
+        let verdict = match classify(&traces, &Past::default()) {
+            None => Verdict::Human,
+            Some(_) => Verdict::Suspect,
         };
         let (locale, _) = visit.language(&web);
         let arrival = Arrival {
             invited: &visit.invited,
             submission: &submission,
-            verdict: classify(traces, FASTEST),
+            verdict,
             locale,
             names: web.context.config.testimonials.display_name,
             edit_within: visit.survey.edit_within,
@@ -211,23 +210,34 @@ impl Visit {
         Fields::new(pairs)
     }
 
-    /// When the form was made, if it was ours and for this invitation.
-    fn rendered_at(&self, web: &Web, fields: &Fields) -> Option<DateTime<Utc>> {
-        web.context.tokens.verify_form(self.invited.shop, self.invited.invitation, fields.get(PROOF)?)
+    /// Whether the link carries another answer than the one that counts.
+    fn is_other_answer(&self, query: &Pairs) -> bool {
+        let given = |key: &str| self.given.answers.iter().find(|answer| answer.question == key);
+        query.iter().any(|(key, value)| {
+            given(key).is_some_and(|answer| match &answer.value {
+                Value::Score(score) => score.to_string() != *value,
+                Value::Choice(choice) => choice != value,
+                Value::Text(_) => false,
+            })
+        })
+    }
+
+    /// The form of this visit.
+    fn form_of(&self) -> FormOf {
+        FormOf { form: Form::Survey, shop: self.invited.shop, invitation: self.invited.invitation }
     }
 
     fn form(
         &self,
         web: &Web,
         status: StatusCode,
+        form: FormView,
         fields: &Fields,
         errors: &FieldErrors,
     ) -> Result<Response, Refusal> {
         let (locale, words) = self.language(web);
         let tokens = &web.context.tokens;
         let Invited { shop, invitation, .. } = self.invited;
-        // A form that comes back with mistakes keeps the moment it was first made: whoever corrects one quickly is still a person.
-        let rendered_at = self.rendered_at(web, fields).unwrap_or(self.now);
         let date = |moment| words.date(moment, self.shop.timezone);
         let questions = self
             .questionnaire
@@ -238,7 +248,7 @@ impl Visit {
         let view = SurveyPage {
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
-            proof: tokens.issue_form(shop, invitation, rendered_at),
+            form,
             first_name: self.invited.first_name.clone().filter(|name| !name.trim().is_empty()),
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),

@@ -9,11 +9,12 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 
+use super::form::FormOf;
 use super::{Refusal, Web, detached};
 use crate::invitations::suppression::{self, SuppressionReason};
 use crate::mail::templates::views::{UnsubscribePage, UnsubscribedPage};
 use crate::responses::store;
-use crate::token::Purpose;
+use crate::token::{Form, Occasion, Purpose};
 
 /// `GET /u/{token}`
 pub(super) async fn ask(State(web): State<Web>, Path(token): Path<String>) -> Result<Response, Refusal> {
@@ -56,7 +57,11 @@ async fn respond(web: Web, token: String, confirmed: bool) -> Result<Response, R
         suppression::add(&mut conn, shop_id, invited.customer, SuppressionReason::Unsubscribed, now).await?;
         web.page(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})
     } else {
-        let view = UnsubscribePage { action: format!("{}/u/{token}", web.prefix) };
+        let form = FormOf { form: Form::Unsubscribe, shop: shop_id, invitation };
+        let view = UnsubscribePage {
+            action: format!("{}/u/{token}", web.prefix),
+            form: form.view(&context.tokens, Occasion::Visit, context.clock.now()),
+        };
         web.page(StatusCode::OK, shop, locale, words, &view)
     };
     Ok(page?.into_response())

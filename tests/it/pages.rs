@@ -9,7 +9,7 @@ use afterword::config::Config;
 use afterword::context::{Context, Shops};
 use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
-use afterword::token::{Purpose, Tokens};
+use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
 use afterword::types::{Clock, InvitationId, OrderId, ShopId};
 use afterword::web;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -117,7 +117,7 @@ impl Site {
     /// A proof of a form that was made a minute ago.
     fn proof(&self) -> String {
         let made = self.context.clock.now() - TimeDelta::minutes(1);
-        self.context.tokens.issue_form(self.shop, self.invitation, made)
+        fetched(&self.context.tokens, self.shop, self.invitation, made)
     }
 
     async fn get(&self, path: &str) -> Reply {
@@ -181,6 +181,11 @@ impl Site {
         }
         rows
     }
+}
+
+/// What the survey's form carries that somebody fetched at this moment.
+fn fetched(tokens: &Tokens, shop: ShopId, invitation: InvitationId, made_at: DateTime<Utc>) -> String {
+    tokens.issue_form(Form::Survey, shop, invitation, &Proof::new(Occasion::Visit, made_at))
 }
 
 struct Reply {
@@ -427,7 +432,7 @@ async fn of_many_different_answers_at_once_one_counts() {
             let tokens = &site.context.tokens;
             let path = format!("/s/{}", tokens.issue(Purpose::Survey, site.shop, invitation));
             let made = site.context.clock.now() - TimeDelta::minutes(1);
-            let proof = tokens.issue_form(site.shop, invitation, made);
+            let proof = fetched(tokens, site.shop, invitation, made);
             let comment = n.to_string();
             let fields = [("form.proof", proof.as_str()), ("recommend", "yes"), ("comment", &comment)];
             site.post(&path, &fields).await.status
@@ -462,8 +467,7 @@ async fn a_scanner_that_sends_the_form_changes_no_figure() {
     assert!(person.1);
     // Without a proof, with another invitation's, and with the field nobody sees.
     let tokens = &site.context.tokens;
-    let foreign =
-        tokens.issue_form(site.shop, InvitationId(site.invitation.0 + 1), at("2026-03-10T10:00:00Z"));
+    let foreign = fetched(tokens, site.shop, InvitationId(site.invitation.0 + 1), at("2026-03-19T09:59:00Z"));
     let proof = site.proof();
     scan(&[("recommend", "no"), ("topic", "product")]).await;
     scan(&[("form.proof", &foreign), ("recommend", "no"), ("topic", "service")]).await;
@@ -482,14 +486,16 @@ async fn mistakes_come_back_with_what_was_typed() {
     let long = "é".repeat(2001);
     let fields =
         [("comment", long.as_str()), ("rating", "3"), ("consent", "yes"), ("consent.name", "<Claire>")];
-    let reply = site.send(&fields).await;
+    let proof = site.proof();
+    let sent = [&[("form.proof", proof.as_str())], &fields[..]].concat();
+    let reply = site.post(&site.survey(), &sent).await;
     assert_eq!(reply.status, 422);
     assert!(reply.body.contains("Merci de répondre à cette question."), "{}", reply.body);
     assert!(reply.body.contains("2000 caractères ; il y en a 2001"));
     assert!(reply.body.contains(&format!("{long}</textarea>")));
     assert!(reply.body.contains(r#"value="&lt;Claire&gt;""#));
     assert!(reply.body.contains(r#"aria-describedby="q0-error""#) && reply.body.contains(r#"id="q0-error""#));
-    assert!(reply.body.contains(&site.proof()), "the moment it was first made is kept");
+    assert!(reply.body.contains(&proof), "the moment it was first made is kept");
     assert_eq!(site.stored().await, []);
     // Not a form at all, a character that cannot be kept, and one byte too many for the server.
     let path = site.survey();
