@@ -1,8 +1,11 @@
 //! The survey: the form, what is sent with it, and the thanks.
 //!
 //! The link of a mail may carry an answer (`?recommend=yes`); it is chosen on the page and nothing more. A second submission is a new
-//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. Scanners: see
-//! [`crate::responses::classify`]; they are thanked like everybody, because what they see of us should not tell them what they are.
+//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. What looks like a scanner's
+//! ([`crate::responses::classify`]) gets the form back as it was filled in, and is asked to send it once more: who is a person loses
+//! nothing by it.
+
+use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -18,13 +21,13 @@ use crate::invitations::compose;
 use crate::mail::templates::render_wording;
 use crate::mail::templates::views::{ClosedPage, FormView, OptionView, QuestionView, SurveyPage, ThanksPage};
 use crate::mail::templates::words::{Words, fill};
-use crate::responses::classify::{Past, classify};
-use crate::responses::store::{self, Arrival, Given, Invited, Stored};
+use crate::responses::collect::Settled;
+use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
-    self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
+    FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
-use crate::responses::{Answer, Value, Verdict};
-use crate::survey::{self, Question, QuestionKind, Questionnaire, Survey, Yes};
+use crate::responses::{Answer, Value};
+use crate::survey::{Question, QuestionKind, Questionnaire, Survey, Yes};
 use crate::testimonials::display_name::{Author, display_name};
 use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
@@ -72,48 +75,38 @@ pub(super) async fn send(
         // What is no form answers nothing, and the page says what is missing.
         Err(_) => Fields::default(),
     };
-    detached(async move {
-        let visit = Visit::open(&web, token).await?;
-        if visit.is_closed() {
-            return visit.closed(&web, StatusCode::CONFLICT);
+    let Web { context, .. } = &web;
+    let (shop, invitation) = context.tokens.verify(Purpose::Survey, &token).ok_or(Refusal::Gone)?;
+    let now = context.clock.now();
+    let form = FormOf { form: Form::Survey, shop, invitation };
+    let traces = form.traces(&context.tokens, &fields, &headers, now);
+    // From here on the answer is on its way, whether or not the browser waits.
+    let settled = web.collector.store(Sent { shop, invitation, fields, traces }).await;
+    let Settled { fate, fields } = settled.map_err(Refusal::stored_not)?;
+    let Fate::Judged(known, outcome) = fate else { return Err(Refusal::Gone) };
+    if outcome == Outcome::Counts {
+        // Elsewhere, so that a reload does not send it again.
+        return Ok(see_other(&format!("{}/s/{token}/thanks", web.prefix)));
+    }
+    let visit = Visit::of(&web, token, *known, now)?;
+    match outcome {
+        Outcome::Counts | Outcome::Closed => visit.closed(&web, StatusCode::CONFLICT),
+        Outcome::Invalid(errors) => {
+            let form = form.view_again(&context.tokens, &traces);
+            visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, form, &fields, &errors)
         }
-        let traces = visit.form_of().traces(&web.context.tokens, &fields, &headers, visit.now);
-        let submission = match submission::read(&fields, &visit.questionnaire) {
-            Ok(submission) => submission,
-            Err(errors) => {
-                let form = visit.form_of().view_again(&web.context.tokens, &traces);
-                return visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, form, &fields, &errors);
-            }
-        };
-        let verdict = match classify(&traces, &Past::default()) {
-            None => Verdict::Human,
-            Some(_) => Verdict::Suspect,
-        };
-        let (locale, _) = visit.language(&web);
-        let arrival = Arrival {
-            invited: &visit.invited,
-            submission: &submission,
-            verdict,
-            locale,
-            names: web.context.config.testimonials.display_name,
-            edit_within: visit.survey.edit_within,
-            now: visit.now,
-        };
-        match store::store(&web.context.pool, &arrival).await? {
-            // Elsewhere, so that a reload does not send it again.
-            Stored::Revision(_) | Stored::Unchanged => Ok(see_other(&visit.path(&web, "/thanks"))),
-            Stored::Closed => visit.closed(&web, StatusCode::CONFLICT),
-            Stored::Gone => Err(Refusal::Gone),
+        Outcome::Suspect(_) => {
+            let form = form.view(&context.tokens, Occasion::OnceMore, now);
+            visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
         }
-    })
-    .await
+    }
 }
 
 /// `GET /s/{token}/thanks`
 pub(super) async fn thanks(State(web): State<Web>, Path(token): Path<String>) -> Result<Response, Refusal> {
     detached(async move {
         let visit = Visit::open(&web, token).await?;
-        if !visit.given.any {
+        if visit.given.first_answered_at.is_none() {
             return Ok(see_other(&visit.path(&web, "")));
         }
         let (locale, words) = visit.language(&web);
@@ -138,7 +131,7 @@ struct Visit {
     shop: Shop,
     survey: Survey,
     invited: Invited,
-    questionnaire: Questionnaire,
+    questionnaire: Arc<Questionnaire>,
     given: Given,
     now: DateTime<Utc>,
 }
@@ -148,18 +141,24 @@ impl Visit {
         let context = &web.context;
         let now = context.clock.now();
         let (shop_id, invitation) = context.tokens.verify(Purpose::Survey, &token).ok_or(Refusal::Gone)?;
-        let shop = context.shops.get(shop_id).ok_or(Refusal::Gone)?;
         let mut conn = context.pool.acquire().await?;
         let conn: &mut PgConnection = &mut conn;
         let invited = store::invited(conn, shop_id, invitation).await?.ok_or(Refusal::Gone)?;
-        // A survey that is no longer in jobs.toml is over.
-        let survey = context.config.survey(&invited.survey).ok_or(Refusal::Gone)?;
-        if now > invited.asked_at + survey.answer_within {
+        let questionnaire = web.versions.get(conn, shop_id, invited.survey_version).await?;
+        let given = store::given(conn, &invited).await?;
+        let visit = Self::of(web, token, Known { invited, questionnaire, given }, now)?;
+        if now > visit.invited.asked_at + visit.survey.answer_within {
             return Err(Refusal::Gone);
         }
-        let questionnaire = survey::asked(conn, shop_id, invited.survey_version).await?;
-        let given = store::given(conn, &invited).await?;
-        Ok(Self { token, shop: shop.clone(), survey: survey.clone(), invited, questionnaire, given, now })
+        Ok(visit)
+    }
+
+    fn of(web: &Web, token: String, known: Known, now: DateTime<Utc>) -> Result<Self, Refusal> {
+        let Known { invited, questionnaire, given } = known;
+        let shop = web.context.shops.get(invited.shop).ok_or(Refusal::Gone)?.clone();
+        // A survey that is no longer in jobs.toml is over.
+        let survey = web.context.config.survey(&invited.survey).ok_or(Refusal::Gone)?.clone();
+        Ok(Self { token, shop, survey, invited, questionnaire, given, now })
     }
 
     fn language<'a>(&self, web: &'a Web) -> (&'a Locale, &'a Words) {
