@@ -353,7 +353,7 @@ fn start_driver() -> Option<Driver> {
     let driver = program("CHROMEDRIVER", &["chromedriver"])?;
     // The driver and its browsers are a process group of their own, so that all of them can be ended, with the files they leave. A
     // Ctrl-C reaches us alone.
-    let watch = "mkdir -p \"$TMPDIR\"; setsid \"$0\" --port=0 & driver=$!; cat >/dev/null; kill -KILL -- -$driver; wait; rm -rf \"$TMPDIR\"";
+    let watch = "mkdir -p \"$TMPDIR\"; setsid \"$0\" --port=0 & driver=$!; cat >/dev/null; kill -s KILL -- \"-$driver\"; wait; rm -rf \"$TMPDIR\"";
     let files = std::env::temp_dir().join(format!("afterword-chromium-{}", std::process::id()));
     let mut child = Command::new("sh")
         .args(["-c", watch])
