@@ -25,12 +25,12 @@ use crate::mail::templates::views::{
     ClosedPage, ErrorView, FormView, OptionView, PlaceView, QuestionView, SurveyPage, ThanksPage,
 };
 use crate::mail::templates::words::{Words, fill};
+use crate::responses::Value;
 use crate::responses::collect::Settled;
 use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
     FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
-use crate::responses::Value;
 use crate::survey::{Question, QuestionKind, Questionnaire, Survey, Yes};
 use crate::testimonials::display_name::{Author, display_name};
 use crate::testimonials::withdrawal::{self, Standing};
@@ -313,6 +313,7 @@ impl Visit {
             withdraw: self.withdraw(web),
             withdrawn: self.standing == Standing::Withdrawn,
             errors,
+            asks_consent: questions.iter().any(|question| question.kind == "consent"),
             questions,
         };
         Ok(web.page(status, &self.shop, locale, words, &view)?)

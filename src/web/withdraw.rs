@@ -133,8 +133,8 @@ impl Bearer {
         is_unsure: bool,
     ) -> Result<Response, Refusal> {
         let (locale, words) = self.language(web);
-        let error = is_unsure
-            .then(|| ErrorView { field: SURE.to_owned(), label: words.withdraw_sure.clone() });
+        let error =
+            is_unsure.then(|| ErrorView { field: SURE.to_owned(), label: words.withdraw_sure.clone() });
         let errors: Vec<_> = error.into_iter().collect();
         let view = WithdrawPage {
             title: page_title(&words.withdraw_title, &errors, words),

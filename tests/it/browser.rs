@@ -54,7 +54,8 @@ impl Site {
     /// The link of the mail about this order that begins and ends so.
     fn link(&self, order: &str, containing: &str, ending: &str) -> String {
         let mails = self.relay.accepted();
-        let about = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == order);
+        let about =
+            |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == order);
         let text = mails.iter().map(|mail| mail.text()).find(|text| about(text)).unwrap();
         let mut words = text.split_whitespace();
         words
@@ -102,6 +103,8 @@ async fn pictures() {
             browser.picture(&format!("{}-{locale}-survey", screen.name));
         }
     }
-    for line in browser.axe().unwrap() { println!("{line}"); }
+    for line in browser.axe().unwrap() {
+        println!("{line}");
+    }
     println!("{:?}", browser.requests());
 }

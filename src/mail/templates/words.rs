@@ -42,6 +42,7 @@ pub struct Words {
     pub once_more: String,
     pub send: String,
     pub use_of_answers: String,
+    pub use_within_shop: String,
     pub no_more_mails: String,
     pub privacy: String,
     pub error_mark: String,

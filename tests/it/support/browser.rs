@@ -22,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
 /// A browser calls itself so. (Headless ones say that they are, and are taken for scanners.)
-const AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
+const AGENT: &str =
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/156.0.0.0 Safari/537.36";
 
 /// The screen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +85,8 @@ impl Browser {
             "goog:loggingPrefs": { "performance": "ALL" },
             "pageLoadStrategy": "normal",
         }}});
-        let made = call("POST", &format!("{}/session", driver.url), Some(&asked)).unwrap_or_else(|error| panic!("{error}"));
+        let made = call("POST", &format!("{}/session", driver.url), Some(&asked))
+            .unwrap_or_else(|error| panic!("{error}"));
         let id = made["sessionId"].as_str().expect("a session has an id");
         let browser = Self { session: format!("{}/session/{id}", driver.url) };
         browser.resize(screen);
@@ -93,7 +95,8 @@ impl Browser {
 
     pub fn resize(&self, screen: Screen) {
         let Screen { width, height, scale, is_touched, .. } = screen;
-        let size = json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": is_touched });
+        let size =
+            json!({ "width": width, "height": height, "deviceScaleFactor": scale, "mobile": is_touched });
         self.cdp("Emulation.setDeviceMetricsOverride", size);
         self.cdp("Emulation.setTouchEmulationEnabled", json!({ "enabled": is_touched }));
     }
@@ -137,7 +140,12 @@ impl Browser {
             if let Some(element) = self.all(css).into_iter().next() {
                 return element;
             }
-            assert!(Instant::now() < until, "no {css} on {}:\n{}", self.title(), self.script("return document.body.outerHTML"));
+            assert!(
+                Instant::now() < until,
+                "no {css} on {}:\n{}",
+                self.title(),
+                self.script("return document.body.outerHTML")
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -164,7 +172,8 @@ impl Browser {
     #[track_caller]
     pub fn click(&self, css: &str) {
         let Element(id) = self.find(css);
-        self.try_post(&format!("/element/{id}/click"), json!({})).unwrap_or_else(|error| panic!("{css}: {error}"));
+        self.try_post(&format!("/element/{id}/click"), json!({}))
+            .unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
     /// Clicks, and waits for the page that it leads to.
@@ -184,7 +193,8 @@ impl Browser {
     #[track_caller]
     pub fn write(&self, css: &str, text: &str) {
         let Element(id) = self.find(css);
-        self.try_post(&format!("/element/{id}/value"), json!({ "text": text })).unwrap_or_else(|error| panic!("{css}: {error}"));
+        self.try_post(&format!("/element/{id}/value"), json!({ "text": text }))
+            .unwrap_or_else(|error| panic!("{css}: {error}"));
     }
 
     /// What stands in a field.
@@ -199,7 +209,10 @@ impl Browser {
             .iter()
             .flat_map(|key| ["keyDown", "keyUp"].map(|what| json!({ "type": what, "value": key })))
             .collect();
-        self.post("/actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] }));
+        self.post(
+            "/actions",
+            json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": actions }] }),
+        );
     }
 
     /// The id of what has the focus.
@@ -224,7 +237,8 @@ impl Browser {
         let size = self.cdp("Page.getLayoutMetrics", json!({}))["cssContentSize"].clone();
         let clip = json!({ "x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1 });
         let shot = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
-        let png = STANDARD.decode(self.cdp("Page.captureScreenshot", shot)["data"].as_str().unwrap()).unwrap();
+        let png =
+            STANDARD.decode(self.cdp("Page.captureScreenshot", shot)["data"].as_str().unwrap()).unwrap();
         let path = target().join("screenshots").join(format!("{name}.png"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, png).unwrap();
@@ -294,7 +308,8 @@ impl Browser {
     }
 
     fn get(&self, path: &str) -> Value {
-        call("GET", &format!("{}{path}", self.session), None).unwrap_or_else(|error| panic!("{path}: {error}"))
+        call("GET", &format!("{}{path}", self.session), None)
+            .unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     fn post(&self, path: &str, body: Value) -> Value {
@@ -327,7 +342,8 @@ fn call(method: &str, url: &str, body: Option<&Value>) -> Result<Value, Refused>
     let mut response = sent.map_err(|error| Refused(error.to_string()))?;
     let text = response.body_mut().with_config().limit(64 << 20).read_to_string();
     let text = text.map_err(|error| Refused(error.to_string()))?;
-    let mut answer: Value = serde_json::from_str(&text).map_err(|error| Refused(format!("{error}: {text}")))?;
+    let mut answer: Value =
+        serde_json::from_str(&text).map_err(|error| Refused(format!("{error}: {text}")))?;
     let value = answer["value"].take();
     match value.get("error") {
         Some(error) => Err(Refused(format!("{error}: {}", value["message"]))),
@@ -368,7 +384,9 @@ fn start_driver() -> Option<Driver> {
     let lifeline = child.stdin.take().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
     let port = lines
-        .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok())
+        .find_map(|line| {
+            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse::<u16>().ok()
+        })
         .expect("chromedriver says on which port it listens");
     // What it says later has to be read, or it would wait.
     std::thread::spawn(move || lines.for_each(drop));
@@ -378,7 +396,8 @@ fn start_driver() -> Option<Driver> {
 /// The program that a variable names, else the first of these on the path.
 fn program(variable: &str, names: &[&str]) -> Option<PathBuf> {
     let named = std::env::var_os(variable).filter(|name| !name.is_empty());
-    let names: Vec<_> = named.map_or_else(|| names.iter().map(PathBuf::from).collect(), |name| vec![name.into()]);
+    let names: Vec<_> =
+        named.map_or_else(|| names.iter().map(PathBuf::from).collect(), |name| vec![name.into()]);
     let path = std::env::var_os("PATH").unwrap_or_default();
     names.iter().find_map(|name| {
         let places = std::env::split_paths(&path).map(|folder| folder.join(name));
