@@ -32,6 +32,7 @@ pub struct Words {
     pub display_name_empty: String,
     pub display_name_none: String,
     pub published_as: String,
+    pub published_chosen: String,
     pub published_unnamed: String,
     pub publication: String,
     pub publication_what: String,
