@@ -21,6 +21,7 @@ mod pages;
 mod jobs;
 mod scheduler;
 mod metrics;
+mod naughty;
 mod testimonials;
 mod olist;
 mod journey;
