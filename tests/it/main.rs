@@ -22,6 +22,7 @@ mod jobs;
 mod scheduler;
 mod metrics;
 mod naughty;
+mod fuzz;
 mod testimonials;
 mod olist;
 mod journey;
