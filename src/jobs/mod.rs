@@ -188,7 +188,7 @@ impl<J: Job> ErasedJob for J {
 }
 
 /// `1 order`, `2 orders`.
-fn counted(n: u64, word: &str) -> String {
+pub fn counted(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 

@@ -5,8 +5,8 @@
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
 //! are only ever replaced.
 //!
-//! Orders of an erased customer are left alone, so that the same file read again does not bring the address back. A new order from
-//! that address makes a new customer: nothing is kept by which the old one could be recognised.
+//! Orders of an erased customer are left alone, and so are orders from before the erasure that come in later: a file that is older than
+//! the erasure does not bring the person back. An order from after it makes a new customer.
 
 use std::collections::BTreeMap;
 use std::path::Path;

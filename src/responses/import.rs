@@ -469,7 +469,11 @@ async fn match_orders(
     rejects: &mut Rejects,
 ) -> Result<(), ImportError> {
     sqlx::raw_sql("analyze staged_response").execute(&mut *connection).await?;
-    for statement in [include_str!("import/match_order_id.sql"), include_str!("import/match_address.sql")] {
+    for statement in [
+        include_str!("import/match_order_id.sql"),
+        include_str!("import/match_address.sql"),
+        include_str!("import/match_erased.sql"),
+    ] {
         sqlx::query(statement).persistent(false).bind(shop).execute(&mut *connection).await?;
     }
     let mut unmatched = sqlx::query(

@@ -24,6 +24,7 @@ mod metrics;
 mod naughty;
 mod fuzz;
 mod testimonials;
+mod erasure;
 mod olist;
 mod journey;
 mod documents;
