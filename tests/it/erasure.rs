@@ -1,5 +1,8 @@
 //! A person's right to be forgotten: nothing that names them is left, no figure changes, and no file brings them back.
 
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
 use afterword::token::Purpose;
 use afterword::types::{InvitationId, ShopId};
 use afterword::web;
@@ -10,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::at;
 use crate::support::http::{get, post};
-use crate::support::program::{Program, shipped};
+use crate::support::program::{Program, command, ran, shipped, shipped_with};
+use crate::support::scripted::{Behaviour, Scripted, Step};
 
 const ORDERS: &str = "\
 order_id,email,ordered_at,fulfilled_at,status,first_name,last_name,locale
@@ -195,4 +199,34 @@ async fn nobody_to_erase_is_no_mistake() {
     assert_eq!(ran.stdout, "Nobody has this address.\n");
     program.run(&["erase", "no address", "--yes"]).expect(2);
     program.run(&["erase", "a@customer.example", "--yes", "--shop", "nowhere"]).expect(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_in_a_senders_hands_does_not_leave_any_more() {
+    let erase = Arc::new(OnceLock::<PathBuf>::new());
+    let dir = Arc::clone(&erase);
+    let relay = Scripted::start("", move |step, seen| {
+        // The sender waits for the 354; it has not said yet that it is about to send.
+        if step == Step::Data && seen.to.starts_with("canary") {
+            let args = ["erase", "canary.claire@customer.example", "--yes"];
+            ran(command(dir.get().unwrap()).args(args).output().unwrap()).expect(0);
+        }
+        Behaviour::Accept
+    });
+    let program = Program::new(&shipped_with(relay.port)).await;
+    erase.set(program.dir.path().to_owned()).unwrap();
+    program.write(
+        "orders.csv",
+        ORDERS.lines().filter(|line| !line.starts_with("A-5")).collect::<Vec<_>>().join("\n"),
+    );
+    import(&program, "orders", "orders.csv", 0);
+    program.run(&["run", "send-invitations", "--as-of", "2026-03-11T10:00:00Z"]).expect(0);
+    assert_eq!(relay.accepted(), ["hugo@customer.example"]);
+    let states: Vec<(String, String)> = sqlx::query_as(
+        "select state::text, coalesce(reason::text, '') from invitation where customer_id = 1 and reason is distinct from 'throttled'",
+    )
+    .fetch_all(&program.db.pool)
+    .await
+    .unwrap();
+    assert_eq!(states, [("suppressed".to_owned(), "no_address".to_owned())]);
 }
