@@ -5,6 +5,7 @@ mod support;
 mod database;
 mod configuration;
 mod orders;
+mod platforms;
 mod response_files;
 mod decisions;
 mod invitations;
