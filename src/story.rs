@@ -32,10 +32,19 @@ pub struct Story {
     /// Why and since when the customer may not be written to, by this shop and by every shop.
     pub suppressed: Vec<Suppressed>,
     pub erased_at: Option<DateTime<Utc>>,
+    /// What happened about it later, in the order of time.
+    pub events: Vec<Event>,
     pub invitations: Vec<Invitation>,
     /// Surveys that have decided nothing about it yet, and why.
     pub undecided: Vec<Undecided>,
     pub responses: Vec<Response>,
+}
+
+/// What happened about an order after it was placed.
+#[derive(Debug, Serialize)]
+pub struct Event {
+    pub event: String,
+    pub happened_at: DateTime<Utc>,
 }
 
 /// What one survey decided, and what became of its mail.
@@ -146,6 +155,14 @@ pub async fn of_order(
     };
     let invitations = invitations(pool, shop_id, order.order_id).await?;
     let now = context.clock.now();
+    let events = sqlx::query_as!(
+        Event,
+        "select event, happened_at from order_event where shop_id = $1 and order_id = $2 order by happened_at",
+        shop_id.0,
+        order.order_id.0,
+    )
+    .fetch_all(pool)
+    .await?;
     let undecided = context
         .config
         .surveys
@@ -154,7 +171,14 @@ pub async fn of_order(
         .filter(|survey| !invitations.iter().any(|invitation| invitation.survey == survey.key))
         .map(|survey| Undecided {
             survey: survey.key.clone(),
-            why: why_undecided(survey, order.ordered_at, order.fulfilled_at, order.country.as_deref(), now),
+            why: why_undecided(
+                survey,
+                order.ordered_at,
+                order.fulfilled_at,
+                &events,
+                order.country.as_deref(),
+                now,
+            ),
         })
         .collect();
     Ok(Some(Story {
@@ -168,6 +192,7 @@ pub async fn of_order(
         file: order.file_name,
         suppressed: suppression::of_customer(pool, shop_id, order.customer_id).await?,
         erased_at: order.erased_at,
+        events,
         invitations,
         undecided,
         responses: responses(pool, shop_id, order.order_id).await?,
@@ -357,15 +382,23 @@ fn why_undecided(
     survey: &Survey,
     ordered_at: DateTime<Utc>,
     fulfilled_at: Option<DateTime<Utc>>,
+    events: &[Event],
     country: Option<&str>,
     now: DateTime<Utc>,
 ) -> String {
-    let start = match survey.trigger {
-        Trigger::Ordered => Some(ordered_at),
-        Trigger::Fulfilled => fulfilled_at,
+    let (start, lacking) = match &survey.trigger {
+        Trigger::Ordered => (Some(ordered_at), String::new()),
+        Trigger::Fulfilled => {
+            (fulfilled_at, "it has no delivery date, and the survey waits for one".to_owned())
+        }
+        Trigger::Event(name) => {
+            let first =
+                events.iter().filter(|event| event.event == *name).map(|event| event.happened_at).min();
+            (first, format!("no {name} has come in, and the survey waits for one"))
+        }
     };
     match start.map(|start| start + survey.delay_for(country)) {
-        None => "it has no delivery date, and the survey waits for one".to_owned(),
+        None => lacking,
         Some(due) if due > now => format!("it becomes due on {}", due.format("%F %R UTC")),
         Some(_) => "it is due; the next run of the sending job decides".to_owned(),
     }

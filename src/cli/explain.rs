@@ -184,6 +184,9 @@ fn told(story: &Story, zone: Tz) -> String {
     if let Some(erased_at) = story.erased_at {
         lines.push((erased_at, "the customer was erased".to_owned()));
     }
+    for event in &story.events {
+        lines.push((event.happened_at, event.event.replace('_', " ")));
+    }
     for invitation in &story.invitations {
         invitation_lines(invitation, &mut lines);
     }

@@ -83,7 +83,7 @@ pub enum Command {
     Run(run::Args),
     /// What is scheduled, will run, did run
     Jobs(jobs::Args),
-    /// Read a file of orders or of answers, once
+    /// Read a file of orders, events, answers or scores, once
     Import(import::Args),
     /// Write testimonials, once
     Export(export::Args),

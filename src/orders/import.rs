@@ -84,7 +84,7 @@ pub async fn import_orders(
     report.n_read = n_read;
     report.n_inserted = merged.n_inserted;
     report.n_updated = merged.n_updated;
-    run.finish(transaction, &mut report, rejects, options, [Table::Customer, Table::Order], clock.now())
+    run.finish(transaction, &mut report, rejects, options, &[Table::Customer, Table::Order], clock.now())
         .await?;
     progress(length, length);
     Ok(report)

@@ -108,7 +108,7 @@ pub async fn import_responses(
     };
     report.n_inserted = merge.run(&mut transaction).await?;
     report.n_read = n_read;
-    run.finish(transaction, &mut report, rejects, options, [Table::Response, Table::Answer], clock.now())
+    run.finish(transaction, &mut report, rejects, options, &[Table::Response, Table::Answer], clock.now())
         .await?;
     progress(length, length);
     Ok(report)

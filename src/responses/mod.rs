@@ -1,12 +1,14 @@
 //! Stage 3, responses in: what customers answer on the page, and what comes in by file.
 //!
-//! [`submission`] reads a form, [`classify`] says whether a person sent it, [`store`] keeps it. Answers are append-only: a changed
+//! [`submission`] reads a form, [`classify`] says whether a person sent it, [`store`] keeps it; [`import`]
+//! takes the answers of other tools, and [`ratings`] the scores that others publish. Answers are append-only: a changed
 //! answer is a new revision, and at most one revision per order and survey counts.
 
 pub mod submission;
 pub mod classify;
 pub mod store;
 pub mod import;
+pub mod ratings;
 
 use serde::{Deserialize, Serialize};
 
