@@ -153,6 +153,9 @@ pub enum Yes {
 /// The questions, in the order they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Questionnaire {
+    /// What mail and page say before they ask; may use `{{shop.name}}`. `None`: that it is about an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intro: Option<Texts>,
     /// At least one; keys are unique.
     pub questions: Vec<Question>,
 }

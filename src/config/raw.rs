@@ -197,6 +197,7 @@ pub struct Survey {
     pub edit_within: Option<Word>,
     pub send_window: Option<SendWindow>,
     pub recommendation: Option<Recommendation>,
+    pub intro: Option<Spanned<BTreeMap<Locale, String>>>,
     #[serde(default)]
     pub question: Vec<Question>,
 }

@@ -445,7 +445,8 @@ fn survey(
         );
     }
     let mut complete = questions.len() == survey.question.len();
-    let questionnaire = Questionnaire { questions };
+    let intro = survey.intro.as_ref().map(|intro| texts(intro.get_ref(), intro.span(), problems));
+    let questionnaire = Questionnaire { intro, questions };
     // A rule about a question that was itself wrong would only say the same twice.
     let recommendation = match &survey.recommendation {
         Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)),

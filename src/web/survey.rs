@@ -239,6 +239,7 @@ impl Visit {
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
             proof: tokens.issue_form(shop, invitation, rendered_at),
+            intro: self.intro(locale)?,
             first_name: self.invited.first_name.clone().filter(|name| !name.trim().is_empty()),
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),
@@ -247,6 +248,13 @@ impl Visit {
             questions: questions.collect::<Result<_, _>>()?,
         };
         Ok(web.page(status, &self.shop, locale, words, &view)?)
+    }
+
+    /// What the survey says it is about.
+    fn intro(&self, locale: &Locale) -> Result<Option<String>, Refusal> {
+        let Some(texts) = &self.questionnaire.intro else { return Ok(None) };
+        let wording = render_wording(texts.get(locale, &self.shop.locale), &self.shop.name);
+        Ok(Some(wording.map_err(|problem| anyhow::anyhow!("the wording of the intro: {problem}"))?))
     }
 
     fn question(

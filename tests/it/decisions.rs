@@ -192,7 +192,7 @@ fn survey(rules: &Rules) -> Survey {
         edit_within: days(14),
         send_window: None,
         recommendation: None,
-        questionnaire: Questionnaire { questions: Vec::new() },
+        questionnaire: Questionnaire { intro: None, questions: Vec::new() },
     }
 }
 
