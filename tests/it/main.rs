@@ -6,6 +6,7 @@ mod database;
 mod configuration;
 mod orders;
 mod platforms;
+mod events;
 mod response_files;
 mod decisions;
 mod invitations;
