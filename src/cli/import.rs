@@ -71,7 +71,7 @@ Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were 
 
 #[derive(Debug, clap::Args)]
 struct Responses {
-    /// The survey that was answered; without it, the one that the format names, else the only one of the shop
+    /// The survey that was answered; without it, the one that the format names, else the one whose questions the file answers
     #[arg(long, value_name = "KEY")]
     survey: Option<String>,
     #[command(flatten)]

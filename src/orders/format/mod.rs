@@ -158,6 +158,15 @@ impl OrderFormat {
         Ok(self)
     }
 
+    /// Whether a header has half of what must be there, so that the file may be meant to be in this format; our own always may.
+    fn resembles(&self, header: &[String]) -> bool {
+        let is_there = |ours: &&String| {
+            self.columns.get(*ours).is_some_and(|names| names.iter().any(|name| header.contains(name)))
+        };
+        self.name == generic::FORMAT.key
+            || 2 * self.required.iter().filter(is_there).count() >= self.required.len()
+    }
+
     /// Finds the columns in a header.
     ///
     /// # Errors
@@ -267,6 +276,8 @@ pub fn choose(
         match format.bind(&header(&format)?) {
             Ok(_) if is_built_in => return Ok(format),
             Ok(_) => fitting.push(format),
+            // What is far from a platform's file is not told what it lacks of one.
+            Err(_) if is_built_in && !format.resembles(&header(&format)?) => {}
             Err(problem) => lacks.push((format.name, problem)),
         }
     }
