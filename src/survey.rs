@@ -3,8 +3,9 @@
 //! The questionnaire is stored as it was when it was asked (`survey_version`), so that an answer can always be read with the
 //! questions its author saw. Changing the survey in jobs.toml starts a new version.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use chrono::{DateTime, NaiveTime, TimeDelta, Utc, Weekday};
@@ -314,6 +315,31 @@ pub async fn version(
     .fetch_one(conn)
     .await?;
     Ok(id)
+}
+
+/// The questionnaires that were asked, read once each: a version never changes.
+#[derive(Debug, Default)]
+pub struct Versions(Mutex<HashMap<(ShopId, SurveyVersionId), Arc<Questionnaire>>>);
+
+impl Versions {
+    /// The questionnaire of a version, as it was asked.
+    ///
+    /// # Errors
+    /// As [`asked`].
+    pub async fn get(
+        &self,
+        conn: &mut PgConnection,
+        shop: ShopId,
+        version: SurveyVersionId,
+    ) -> anyhow::Result<Arc<Questionnaire>> {
+        let read = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = read().get(&(shop, version)) {
+            return Ok(Arc::clone(known));
+        }
+        let questionnaire = Arc::new(asked(conn, shop, version).await?);
+        read().insert((shop, version), Arc::clone(&questionnaire));
+        Ok(questionnaire)
+    }
 }
 
 /// The questionnaire of a version, as it was asked.

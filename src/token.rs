@@ -20,6 +20,9 @@ const SHOP_BYTES: usize = 4;
 const ID_BYTES: usize = SHOP_BYTES + 8;
 const CODE_BYTES: usize = 16;
 const MOMENT_BYTES: usize = 8;
+const NONCE_BYTES: usize = 8;
+/// Which form, how it came about, when, and a number of its own.
+const FORM_BYTES: usize = ID_BYTES + 2 + MOMENT_BYTES + NONCE_BYTES;
 const RETURN_PATH_CODE_BYTES: usize = 8;
 
 /// How many characters a token in a return path has.
@@ -49,6 +52,71 @@ impl Purpose {
             Self::Form => b"form",
             Self::ReturnPath => b"return-path",
         }
+    }
+}
+
+/// A form of ours. What proves that one was fetched proves nothing about another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// The survey's questions.
+    Survey,
+    /// The button that opts out.
+    Unsubscribe,
+    /// The button that takes a testimonial back.
+    Withdrawal,
+}
+
+impl Form {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Survey => 1,
+            Self::Unsubscribe => 2,
+            Self::Withdrawal => 3,
+        }
+    }
+}
+
+/// How a form came to be shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody opened the page.
+    Visit,
+    /// Somebody opened it through an answer in the mail that is not the one that counts so far.
+    OtherAnswer,
+    /// What was sent before looked like a program's, and is asked once more.
+    OnceMore,
+}
+
+impl Occasion {
+    fn byte(self) -> u8 {
+        match self {
+            Self::Visit => 0,
+            Self::OtherAnswer => 1,
+            Self::OnceMore => 2,
+        }
+    }
+
+    fn of(byte: u8) -> Option<Self> {
+        [Self::Visit, Self::OtherAnswer, Self::OnceMore].into_iter().find(|occasion| occasion.byte() == byte)
+    }
+}
+
+/// What a form of ours says about itself when it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Proof {
+    pub occasion: Occasion,
+    /// When it was made.
+    pub made_at: DateTime<Utc>,
+    /// Drawn at random, so that two forms are never the same, and a form that was sent is known again.
+    pub nonce: i64,
+}
+
+impl Proof {
+    /// Of a form that is made now.
+    pub fn new(occasion: Occasion, made_at: DateTime<Utc>) -> Self {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).expect("the system has random numbers");
+        Self { occasion, made_at, nonce: i64::from_be_bytes(nonce) }
     }
 }
 
@@ -99,17 +167,31 @@ impl Tokens {
         named(*id)
     }
 
-    /// A proof that the form for one invitation was made at this moment.
-    pub fn issue_form(&self, shop: ShopId, invitation: InvitationId, rendered_at: DateTime<Utc>) -> String {
-        let moment = rendered_at.timestamp_millis().to_be_bytes();
-        self.sealed(Purpose::Form, &[&id(shop, invitation)[..], &moment].concat())
+    /// Seals what a form for one invitation says about itself.
+    pub fn issue_form(&self, form: Form, shop: ShopId, invitation: InvitationId, proof: &Proof) -> String {
+        let kind = [form.byte(), proof.occasion.byte()];
+        let moment = proof.made_at.timestamp_millis().to_be_bytes();
+        let nonce = proof.nonce.to_be_bytes();
+        self.sealed(Purpose::Form, &[&id(shop, invitation)[..], &kind, &moment, &nonce].concat())
     }
 
-    /// When the form was made, when we made it for this invitation.
-    pub fn verify_form(&self, shop: ShopId, invitation: InvitationId, token: &str) -> Option<DateTime<Utc>> {
-        let content: [u8; ID_BYTES + MOMENT_BYTES] = self.opened(Purpose::Form, token)?;
-        let moment = content.strip_prefix(&id(shop, invitation))?;
-        DateTime::from_timestamp_millis(i64::from_be_bytes(moment.try_into().ok()?))
+    /// What a form says about itself, when we made it, and as this form for this invitation.
+    pub fn verify_form(
+        &self,
+        form: Form,
+        shop: ShopId,
+        invitation: InvitationId,
+        token: &str,
+    ) -> Option<Proof> {
+        let content: [u8; FORM_BYTES] = self.opened(Purpose::Form, token)?;
+        let content = content.strip_prefix(&id(shop, invitation))?.strip_prefix(&[form.byte()])?;
+        let (occasion, content) = content.split_first()?;
+        let (moment, nonce) = content.split_at(MOMENT_BYTES);
+        Some(Proof {
+            occasion: Occasion::of(*occasion)?,
+            made_at: DateTime::from_timestamp_millis(i64::from_be_bytes(moment.try_into().ok()?))?,
+            nonce: i64::from_be_bytes(nonce.try_into().ok()?),
+        })
     }
 
     /// A content with its code.
@@ -183,13 +265,21 @@ mod tests {
     fn a_form_belongs_to_its_invitation() {
         let tokens = Tokens::new(b"secret");
         let moment = DateTime::from_timestamp_millis(1_772_532_000_123).unwrap();
-        let proof = tokens.issue_form(ShopId(3), InvitationId(77), moment);
-        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(77), &proof), Some(moment));
-        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(78), &proof), None);
-        assert_eq!(Tokens::new(b"other").verify_form(ShopId(3), InvitationId(77), &proof), None);
-        let survey = tokens.issue(Purpose::Survey, ShopId(3), InvitationId(77));
-        assert_eq!(tokens.verify_form(ShopId(3), InvitationId(77), &survey), None);
-        assert_eq!(tokens.verify(Purpose::Survey, &proof), None);
+        let (shop, invitation) = (ShopId(3), InvitationId(77));
+        for occasion in [Occasion::Visit, Occasion::OtherAnswer, Occasion::OnceMore] {
+            let proof = Proof::new(occasion, moment);
+            assert_ne!(proof.nonce, Proof::new(occasion, moment).nonce);
+            let token = tokens.issue_form(Form::Survey, shop, invitation, &proof);
+            assert_eq!(tokens.verify_form(Form::Survey, shop, invitation, &token), Some(proof));
+            for other in [Form::Unsubscribe, Form::Withdrawal] {
+                assert_eq!(tokens.verify_form(other, shop, invitation, &token), None);
+            }
+            assert_eq!(tokens.verify_form(Form::Survey, shop, InvitationId(78), &token), None);
+            assert_eq!(Tokens::new(b"other").verify_form(Form::Survey, shop, invitation, &token), None);
+            assert_eq!(tokens.verify(Purpose::Survey, &token), None);
+        }
+        let survey = tokens.issue(Purpose::Survey, shop, invitation);
+        assert_eq!(tokens.verify_form(Form::Survey, shop, invitation, &survey), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! jobs.toml, read and found true. `raw.rs` holds what was typed, `validate.rs` judges it, `problem.rs` shows what is wrong and where;
 //! this file holds what it means. Nobody else reads the file or the environment.
 
+pub mod network;
 pub mod problem;
 mod raw;
 pub mod secret;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 
+use self::network::Network;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::import::table::TableFormat;
@@ -58,6 +60,8 @@ pub struct App {
     pub base_url: String,
     /// Where the pages listen.
     pub listen: SocketAddr,
+    /// The proxies whose word is taken for who the visitor is.
+    pub trusted_proxies: Vec<Network>,
     /// Embedded Postgres, outbox, exports.
     pub data_dir: PathBuf,
     /// The secret the tokens are made with.

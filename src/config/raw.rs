@@ -69,6 +69,7 @@ pub struct File {
 pub struct App {
     pub base_url: Word,
     pub listen: Option<Word>,
+    pub trusted_proxies: Option<Vec<Word>>,
     pub data_dir: Option<Text>,
     pub secret_file: Option<Text>,
     pub templates_dir: Option<Word>,

@@ -1,7 +1,7 @@
 //! From what was typed to what is true. Every mistake is collected, so that one reading tells all of them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use chrono::{NaiveTime, TimeDelta, Weekday};
 use chrono_tz::Tz;
 use toml::Spanned;
 
+use super::network::Network;
 use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
@@ -121,6 +122,13 @@ fn app(base: &Path, app: &raw::App, problems: &mut Problems<'_>) -> Option<App> 
                 .map_err(|_| "expected an address and a port such as 127.0.0.1:8080".to_owned())
         }),
     };
+    let trusted_proxies = match &app.trusted_proxies {
+        None => vec![Network::of(Ipv4Addr::LOCALHOST.into()), Network::of(Ipv6Addr::LOCALHOST.into())],
+        Some(words) => {
+            let read = |text: &str| text.parse::<Network>().map_err(ToOwned::to_owned);
+            words.iter().filter_map(|word| parsed(word, problems, read)).collect()
+        }
+    };
     let data_dir = base.join(app.data_dir.as_ref().map_or("data", |dir| dir.0.as_str()));
     let secret_file =
         app.secret_file.as_ref().map_or_else(|| data_dir.join("secret"), |file| base.join(&file.0));
@@ -135,6 +143,7 @@ fn app(base: &Path, app: &raw::App, problems: &mut Problems<'_>) -> Option<App> 
     Some(App {
         base_url,
         listen: listen?,
+        trusted_proxies,
         data_dir,
         secret_file,
         templates_dir,

@@ -1,12 +1,14 @@
 //! Stage 3, responses in: what customers answer on the page, and what comes in by file.
 //!
-//! [`submission`] reads a form, [`classify`] says whether a person sent it, [`store`] keeps it; [`import`]
-//! takes the answers of other tools, and [`ratings`] the scores that others publish. Answers are append-only: a changed
-//! answer is a new revision, and at most one revision per order and survey counts.
+//! [`submission`] reads a form, [`classify`] says whether a person sent it, by what [`hits`] knows of the visit, [`store`] keeps it, and
+//! [`collect`] makes many small commits few; [`import`] takes the answers of other tools, and [`ratings`] the scores that others publish. Answers are append-only: a changed answer is a new revision, and at most one revision per
+//! order and survey counts.
 
 pub mod submission;
+pub mod hits;
 pub mod classify;
 pub mod store;
+pub mod collect;
 pub mod import;
 pub mod ratings;
 
@@ -51,4 +53,30 @@ pub enum Value {
     Choice(String),
     /// As it was written.
     Text(String),
+}
+
+impl Value {
+    /// Of a score.
+    pub fn score(&self) -> Option<i16> {
+        match self {
+            Self::Score(score) => Some(*score),
+            Self::Choice(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// Of a choice.
+    pub fn choice(&self) -> Option<String> {
+        match self {
+            Self::Choice(choice) => Some(choice.clone()),
+            Self::Score(_) | Self::Text(_) => None,
+        }
+    }
+
+    /// Of a text.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Score(_) | Self::Choice(_) => None,
+        }
+    }
 }

@@ -1,29 +1,32 @@
 //! The pages the customers see. Comes in: a link from a mail. Goes out: a page, and through a form's POST an answer or an opt-out.
 //!
-//! A GET changes nothing. What touches the database runs in a task of its own: a browser that goes away cancels its request, and a
-//! query cancelled half way would leave its connection unusable; so a write that was begun is finished, and the thank-you page is sent
-//! only after the commit. If we die before it, nothing is stored and the browser shows an error instead of thanks.
+//! A GET changes nothing: no answer, no state. That somebody came is noted ([`crate::responses::hits`]). What touches the database runs
+//! in tasks of its own: a browser that goes away cancels its request, and a query cancelled half way would leave its connection
+//! unusable; so a write that was begun is finished, and the thank-you page is sent only after the commit. If we die before it, nothing is
+//! stored and the browser shows an error instead of thanks.
 //!
 //! A link that is wrong, expired, or of an erased customer leads to one and the same page, byte for byte. No log line holds a path: it
 //! would hold the token.
 //!
-//! The listener has no limit for slow request heads; in the open it belongs behind a proxy that has one.
+//! How long a visitor may take, and how many there may be, is in `server.rs`.
 
 pub mod outbox;
 mod assets;
+mod form;
+mod server;
 mod survey;
 mod unsubscribe;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::extract::{DefaultBodyLimit, Query, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
@@ -35,14 +38,22 @@ use crate::mail::templates::TemplateError;
 use crate::mail::templates::views::{Direction, MessagePage, Page, ShopView, View};
 use crate::mail::templates::words::Words;
 use crate::masked;
+use crate::responses::collect::{self, Collector};
+use crate::responses::hits::{Hit, HitLog, HitMethod, HitPage};
+use crate::responses::submission::is_option;
+use crate::survey::Versions;
+use crate::token::Purpose;
 use crate::types::Locale;
 
-/// The longest body that is read: 4,000 characters outside the Latin alphabets take nine bytes each in a form, so anything smaller
-/// would refuse an answer that the form allows.
-const BODY_LIMIT: usize = 64 * 1024;
+/// The longest body that is read.
+const BODY_LIMIT: usize = 16 * 1024;
 
-/// After so long a request is answered with an apology. The task that writes goes on.
-const TIME_LIMIT: Duration = Duration::from_secs(15);
+/// The longest body of the survey's form: 4,000 characters outside the Latin alphabets take nine bytes each in a form, so anything smaller
+/// would refuse an answer that the form allows.
+const SURVEY_LIMIT: usize = 64 * 1024;
+
+/// After the last request, what was handed in is written within this.
+const LAST_WRITES: Duration = Duration::from_secs(15);
 
 /// On every response. Scripts, frames and foreign resources are not allowed anywhere.
 const HEADERS: [(HeaderName, &str); 6] = [
@@ -57,42 +68,46 @@ const HEADERS: [(HeaderName, &str); 6] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Answers on this listener until `stop` is asked for; then lets running requests end, for as long as `[app] shutdown_grace` says.
+/// Answers on this listener until `stop` is asked for; then lets running requests end, for as long as `[app] shutdown_grace` says, and
+/// writes what was handed in.
 ///
 /// # Errors
 /// When the listener fails.
 pub async fn serve(listener: TcpListener, context: Context, stop: CancellationToken) -> anyhow::Result<()> {
-    let grace = context.config.app.shutdown_grace;
-    let listener = listener.tap_io(|stream| {
-        // Without it, a page could wait for the network's delayed acknowledgement; failing to set it harms nothing.
-        let _ = stream.set_nodelay(true);
-    });
-    let server = axum::serve(listener, router(context))
-        .with_graceful_shutdown(stop.clone().cancelled_owned())
-        .into_future();
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(grace).await;
+    let app = &context.config.app;
+    let (grace, proxies) = (app.shutdown_grace, app.trusted_proxies.clone());
+    let versions = Arc::new(Versions::default());
+    let (collector, mut writing) = Collector::start(&context, &versions);
+    let (hits, noting) = HitLog::start(&context.pool);
+    let web = Web::new(context, versions, collector, hits);
+    server::serve(listener, router(web), proxies, stop, grace).await;
+    // The last request has dropped its hold on both by now, unless it was cut off; then what it began still ends.
+    let written = async {
+        while let Some(ended) = writing.join_next().await {
+            ended?;
+        }
+        noting.await
     };
-    tokio::select! {
-        ended = server => ended?,
-        () = overdue => tracing::warn!("some requests had not ended {grace:?} after the stop"),
+    match tokio::time::timeout(LAST_WRITES, written).await {
+        Ok(ended) => ended.context("writing what was sent"),
+        Err(_) => {
+            tracing::warn!("what was sent last was not stored in time");
+            Ok(())
+        }
     }
-    Ok(())
 }
 
 /// The public pages.
-pub fn router(context: Context) -> Router {
-    let web = Web::new(context);
+fn router(web: Web) -> Router {
     Router::new()
-        .route("/s/{token}", get(survey::show).post(survey::send))
+        .route("/s/{token}", get(survey::show).post(survey::send).layer(DefaultBodyLimit::max(SURVEY_LIMIT)))
         .route("/s/{token}/thanks", get(survey::thanks))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::confirm))
         .route("/assets/{name}", get(assets::serve))
         .route("/livez", get(async || "ok"))
         .fallback(async || Refusal::Gone)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, TIME_LIMIT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server::REQUEST_LIMIT))
         .layer(middleware::from_fn_with_state(web.clone(), finish))
         .with_state(web)
 }
@@ -104,15 +119,18 @@ struct Web {
     assets: Arc<Assets>,
     /// The path of `base_url`, for pages that live below one.
     prefix: Arc<str>,
+    versions: Arc<Versions>,
+    collector: Arc<Collector>,
+    hits: Arc<HitLog>,
 }
 
 impl Web {
-    fn new(context: Context) -> Self {
+    fn new(context: Context, versions: Arc<Versions>, collector: Collector, hits: HitLog) -> Self {
         let base_url = &context.config.app.base_url;
         let host = base_url.split_once("://").map_or(base_url.as_str(), |(_, host)| host);
         let prefix = host.find('/').map_or("", |slash| &host[slash..]).trim_end_matches('/').into();
         let assets = Arc::new(Assets::new(&context));
-        Self { context, assets, prefix }
+        Self { context, assets, prefix, versions, collector: Arc::new(collector), hits: Arc::new(hits) }
     }
 
     /// A page of a shop.
@@ -131,13 +149,56 @@ impl Web {
         Ok((status, Html(html)).into_response())
     }
 
+    /// Notes that somebody came, if it was by a link of ours.
+    fn note(&self, request: &Request) {
+        let path = request.uri().path();
+        let mut parts = path.strip_prefix('/').unwrap_or(path).split('/');
+        let (place, token, rest) = (parts.next(), parts.next().unwrap_or_default(), parts.next());
+        let (purpose, page) = match (place, rest) {
+            (Some("s"), None) => (Purpose::Survey, HitPage::Survey),
+            (Some("s"), Some("thanks")) => (Purpose::Survey, HitPage::Thanks),
+            (Some("s"), Some("withdraw")) => (Purpose::Survey, HitPage::Withdrawal),
+            (Some("u"), None) => (Purpose::Unsubscribe, HitPage::Unsubscribe),
+            _ => return,
+        };
+        let Some((shop, invitation)) = self.context.tokens.verify(purpose, token) else { return };
+        let method = match *request.method() {
+            Method::GET => HitMethod::Get,
+            Method::HEAD => HitMethod::Head,
+            Method::OPTIONS => HitMethod::Options,
+            Method::POST => HitMethod::Post,
+            _ => HitMethod::Other,
+        };
+        let hit = Hit {
+            at: self.context.clock.now(),
+            method,
+            page,
+            answer: self.linked_answer(request.uri()),
+            agent: form::agent(request.headers()),
+        };
+        self.hits.note(shop, invitation, hit);
+    }
+
+    /// The answer that a link carries, as `recommend=yes`, if it is one of a survey; what else stands in an address is nobody's business.
+    fn linked_answer(&self, uri: &Uri) -> Option<String> {
+        uri.query()?;
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri).ok()?;
+        let is_answer = |key: &str, value: &str| {
+            let mut surveys = self.context.config.surveys.iter();
+            surveys.any(|survey| {
+                survey.questionnaire.question(key).is_some_and(|question| is_option(question, value))
+            })
+        };
+        pairs.iter().find(|(key, value)| is_answer(key, value)).map(|(key, value)| format!("{key}={value}"))
+    }
+
     /// The page that says why there is none. It knows no shop, so that it tells nothing about the link.
     fn message(&self, status: StatusCode, request: &HeaderMap, refusal: &Refusal) -> Response {
         let (locale, words) = self.language(request);
         let (title, text) = match refusal {
             Refusal::Gone => (&words.gone_title, &words.gone_text),
             Refusal::TooLarge => (&words.too_large_title, &words.too_large_text),
-            Refusal::Unavailable(_) => (&words.unavailable_title, &words.unavailable_text),
+            Refusal::Unavailable(_) | Refusal::Busy(_) => (&words.unavailable_title, &words.unavailable_text),
             Refusal::Failed(_) => (&words.error_title, &words.error_text),
         };
         let view = MessagePage { title: title.clone(), text: text.clone() };
@@ -175,8 +236,26 @@ enum Refusal {
     TooLarge,
     /// The database is away.
     Unavailable(Option<Arc<anyhow::Error>>),
+    /// Too much is going on.
+    Busy(&'static str),
     /// The fault is ours.
     Failed(Option<Arc<anyhow::Error>>),
+}
+
+impl Refusal {
+    fn of(error: Arc<anyhow::Error>) -> Self {
+        let away = error.chain().filter_map(|cause| cause.downcast_ref()).any(is_away);
+        if away { Self::Unavailable(Some(error)) } else { Self::Failed(Some(error)) }
+    }
+
+    fn stored_not(refused: collect::Refused) -> Self {
+        match refused {
+            collect::Refused::Full => Self::Busy("too many answers wait to be stored"),
+            collect::Refused::Held => Self::Busy("the order of the answer is held by an import"),
+            collect::Refused::Ended => Self::Busy("we are stopping"),
+            collect::Refused::Failed(error) => Self::of(error),
+        }
+    }
 }
 
 impl IntoResponse for Refusal {
@@ -185,7 +264,7 @@ impl IntoResponse for Refusal {
         let status = match self {
             Self::Gone => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unavailable(_) | Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = status.into_response();
@@ -196,9 +275,7 @@ impl IntoResponse for Refusal {
 
 impl<E: Into<anyhow::Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
-        let error = error.into();
-        let away = error.chain().filter_map(|cause| cause.downcast_ref()).any(is_away);
-        if away { Self::Unavailable(Some(Arc::new(error))) } else { Self::Failed(Some(Arc::new(error))) }
+        Self::of(Arc::new(error.into()))
     }
 }
 
@@ -228,6 +305,7 @@ async fn detached<T: Send + 'static>(
 /// Makes pages of bare errors, logs the faults, and puts the headers on everything.
 async fn finish(State(web): State<Web>, request: Request, next: Next) -> Response {
     let route = pattern(request.uri().path());
+    web.note(&request);
     let headers = request.headers().clone();
     let mut response = next.run(request).await;
     // A path that is no text is a wrong link like any other.
@@ -253,6 +331,9 @@ async fn finish(State(web): State<Web>, request: Request, next: Next) -> Respons
                     http.status = status.as_u16(),
                     "a request to {route} failed: {error}"
                 );
+            }
+            Refusal::Busy(reason) => {
+                tracing::warn!(http.route = route, "a request to {route} was asked to come back: {reason}");
             }
             Refusal::Gone | Refusal::TooLarge => {}
         }

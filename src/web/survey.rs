@@ -1,40 +1,36 @@
 //! The survey: the form, what is sent with it, and the thanks.
 //!
 //! The link of a mail may carry an answer (`?recommend=yes`); it is chosen on the page and nothing more. A second submission is a new
-//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. Scanners: see
-//! [`crate::responses::classify`]; they are thanked like everybody, because what they see of us should not tell them what they are.
+//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. What looks like a scanner's
+//! ([`crate::responses::classify`]) gets the form back as it was filled in, and is asked to send it once more: who is a person loses
+//! nothing by it.
+
+use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
-use axum::extract::{Form, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
+use super::form::FormOf;
 use super::{Refusal, Web, assets, detached};
 use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
-use crate::mail::templates::views::{ClosedPage, OptionView, QuestionView, SurveyPage, ThanksPage};
+use crate::mail::templates::views::{ClosedPage, FormView, OptionView, QuestionView, SurveyPage, ThanksPage};
 use crate::mail::templates::words::{Words, fill};
-use crate::responses::classify::{Traces, classify};
-use crate::responses::store::{self, Arrival, Given, Invited, Stored};
+use crate::responses::collect::Settled;
+use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
-    self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
+    FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
 use crate::responses::{Answer, Value};
-use crate::survey::{self, Question, QuestionKind, Questionnaire, Survey, Yes};
+use crate::survey::{Question, QuestionKind, Questionnaire, Survey, Yes};
 use crate::testimonials::display_name::{Author, display_name};
-use crate::token::Purpose;
+use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
-
-/// Who sends the form sooner after it was made is no person. Both moments are the program's clock's: while it stands still, everybody is too fast.
-const FASTEST: TimeDelta = TimeDelta::seconds(1);
-
-/// The signed moment the form was made, in the form.
-const PROOF: &str = "form.proof";
-/// The field nobody can see. Not a name that browsers fill in by themselves.
-const TRAP: &str = "form.more";
 
 type Pairs = Vec<(String, String)>;
 
@@ -51,7 +47,9 @@ pub(super) async fn show(
             return visit.closed(&web, StatusCode::OK);
         }
         let fields = visit.prefilled(&query);
-        visit.form(&web, StatusCode::OK, &fields, &FieldErrors::new())
+        let occasion = if visit.is_other_answer(&query) { Occasion::OtherAnswer } else { Occasion::Visit };
+        let form = visit.form_of().view(&web.context.tokens, occasion, visit.now);
+        visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
     })
     .await
 }
@@ -60,10 +58,11 @@ pub(super) async fn show(
 pub(super) async fn send(
     State(web): State<Web>,
     Path(token): Path<String>,
-    form: Result<Form<Pairs>, FormRejection>,
+    headers: HeaderMap,
+    form: Result<axum::Form<Pairs>, FormRejection>,
 ) -> Result<Response, Refusal> {
     let fields = match form {
-        Ok(Form(mut pairs)) => {
+        Ok(axum::Form(mut pairs)) => {
             // A name that would not be published is not asked for, and not kept.
             if web.context.config.testimonials.display_name != DisplayName::AsGiven {
                 pairs.retain(|(field, _)| !is_name_field(field));
@@ -76,45 +75,38 @@ pub(super) async fn send(
         // What is no form answers nothing, and the page says what is missing.
         Err(_) => Fields::default(),
     };
-    detached(async move {
-        let visit = Visit::open(&web, token).await?;
-        if visit.is_closed() {
-            return visit.closed(&web, StatusCode::CONFLICT);
+    let Web { context, .. } = &web;
+    let (shop, invitation) = context.tokens.verify(Purpose::Survey, &token).ok_or(Refusal::Gone)?;
+    let now = context.clock.now();
+    let form = FormOf { form: Form::Survey, shop, invitation };
+    let traces = form.traces(&context.tokens, &fields, &headers, now);
+    // From here on the answer is on its way, whether or not the browser waits.
+    let settled = web.collector.store(Sent { shop, invitation, fields, traces }).await;
+    let Settled { fate, fields } = settled.map_err(Refusal::stored_not)?;
+    let Fate::Judged(known, outcome) = fate else { return Err(Refusal::Gone) };
+    if outcome == Outcome::Counts {
+        // Elsewhere, so that a reload does not send it again.
+        return Ok(see_other(&format!("{}/s/{token}/thanks", web.prefix)));
+    }
+    let visit = Visit::of(&web, token, *known, now)?;
+    match outcome {
+        Outcome::Counts | Outcome::Closed => visit.closed(&web, StatusCode::CONFLICT),
+        Outcome::Invalid(errors) => {
+            let form = form.view_again(&context.tokens, &traces);
+            visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, form, &fields, &errors)
         }
-        let submission = match submission::read(&fields, &visit.questionnaire) {
-            Ok(submission) => submission,
-            Err(errors) => return visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, &fields, &errors),
-        };
-        let traces = Traces {
-            rendered_at: visit.rendered_at(&web, &fields),
-            trapped: fields.get(TRAP).is_some_and(|value| !value.is_empty()),
-            sent_at: visit.now,
-        };
-        let (locale, _) = visit.language(&web);
-        let arrival = Arrival {
-            invited: &visit.invited,
-            submission: &submission,
-            verdict: classify(traces, FASTEST),
-            locale,
-            names: web.context.config.testimonials.display_name,
-            edit_within: visit.survey.edit_within,
-            now: visit.now,
-        };
-        match store::store(&web.context.pool, &arrival).await? {
-            // Elsewhere, so that a reload does not send it again.
-            Stored::Revision(_) | Stored::Unchanged => Ok(see_other(&visit.path(&web, "/thanks"))),
-            Stored::Closed => visit.closed(&web, StatusCode::CONFLICT),
-            Stored::Gone => Err(Refusal::Gone),
+        Outcome::Suspect(_) => {
+            let form = form.view(&context.tokens, Occasion::OnceMore, now);
+            visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
         }
-    })
-    .await
+    }
 }
 
 /// `GET /s/{token}/thanks`
 pub(super) async fn thanks(State(web): State<Web>, Path(token): Path<String>) -> Result<Response, Refusal> {
     detached(async move {
         let visit = Visit::open(&web, token).await?;
-        if !visit.given.any {
+        if visit.given.first_answered_at.is_none() {
             return Ok(see_other(&visit.path(&web, "")));
         }
         let (locale, words) = visit.language(&web);
@@ -139,7 +131,7 @@ struct Visit {
     shop: Shop,
     survey: Survey,
     invited: Invited,
-    questionnaire: Questionnaire,
+    questionnaire: Arc<Questionnaire>,
     given: Given,
     now: DateTime<Utc>,
 }
@@ -149,18 +141,24 @@ impl Visit {
         let context = &web.context;
         let now = context.clock.now();
         let (shop_id, invitation) = context.tokens.verify(Purpose::Survey, &token).ok_or(Refusal::Gone)?;
-        let shop = context.shops.get(shop_id).ok_or(Refusal::Gone)?;
         let mut conn = context.pool.acquire().await?;
         let conn: &mut PgConnection = &mut conn;
         let invited = store::invited(conn, shop_id, invitation).await?.ok_or(Refusal::Gone)?;
-        // A survey that is no longer in jobs.toml is over.
-        let survey = context.config.survey(&invited.survey).ok_or(Refusal::Gone)?;
-        if now > invited.asked_at + survey.answer_within {
+        let questionnaire = web.versions.get(conn, shop_id, invited.survey_version).await?;
+        let given = store::given(conn, &invited).await?;
+        let visit = Self::of(web, token, Known { invited, questionnaire, given }, now)?;
+        if now > visit.invited.asked_at + visit.survey.answer_within {
             return Err(Refusal::Gone);
         }
-        let questionnaire = survey::asked(conn, shop_id, invited.survey_version).await?;
-        let given = store::given(conn, &invited).await?;
-        Ok(Self { token, shop: shop.clone(), survey: survey.clone(), invited, questionnaire, given, now })
+        Ok(visit)
+    }
+
+    fn of(web: &Web, token: String, known: Known, now: DateTime<Utc>) -> Result<Self, Refusal> {
+        let Known { invited, questionnaire, given } = known;
+        let shop = web.context.shops.get(invited.shop).ok_or(Refusal::Gone)?.clone();
+        // A survey that is no longer in jobs.toml is over.
+        let survey = web.context.config.survey(&invited.survey).ok_or(Refusal::Gone)?.clone();
+        Ok(Self { token, shop, survey, invited, questionnaire, given, now })
     }
 
     fn language<'a>(&self, web: &'a Web) -> (&'a Locale, &'a Words) {
@@ -211,23 +209,34 @@ impl Visit {
         Fields::new(pairs)
     }
 
-    /// When the form was made, if it was ours and for this invitation.
-    fn rendered_at(&self, web: &Web, fields: &Fields) -> Option<DateTime<Utc>> {
-        web.context.tokens.verify_form(self.invited.shop, self.invited.invitation, fields.get(PROOF)?)
+    /// Whether the link carries another answer than the one that counts.
+    fn is_other_answer(&self, query: &Pairs) -> bool {
+        let given = |key: &str| self.given.answers.iter().find(|answer| answer.question == key);
+        query.iter().any(|(key, value)| {
+            given(key).is_some_and(|answer| match &answer.value {
+                Value::Score(score) => score.to_string() != *value,
+                Value::Choice(choice) => choice != value,
+                Value::Text(_) => false,
+            })
+        })
+    }
+
+    /// The form of this visit.
+    fn form_of(&self) -> FormOf {
+        FormOf { form: Form::Survey, shop: self.invited.shop, invitation: self.invited.invitation }
     }
 
     fn form(
         &self,
         web: &Web,
         status: StatusCode,
+        form: FormView,
         fields: &Fields,
         errors: &FieldErrors,
     ) -> Result<Response, Refusal> {
         let (locale, words) = self.language(web);
         let tokens = &web.context.tokens;
         let Invited { shop, invitation, .. } = self.invited;
-        // A form that comes back with mistakes keeps the moment it was first made: whoever corrects one quickly is still a person.
-        let rendered_at = self.rendered_at(web, fields).unwrap_or(self.now);
         let date = |moment| words.date(moment, self.shop.timezone);
         let questions = self
             .questionnaire
@@ -238,8 +247,8 @@ impl Visit {
         let view = SurveyPage {
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
-            proof: tokens.issue_form(shop, invitation, rendered_at),
             intro: self.intro(locale)?,
+            form,
             first_name: self.invited.first_name.clone().filter(|name| !name.trim().is_empty()),
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),

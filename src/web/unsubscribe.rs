@@ -1,29 +1,35 @@
 //! Opting out: a page that asks, and the POST that does it, from the page's button or from a mail program (RFC 8058, one click).
 //!
-//! The link never expires. A POST is honoured without any doubt about who sent it: an opt-out too many does less harm than one that
-//! was not heard. What says neither `confirm` nor `List-Unsubscribe=One-Click` is asked again.
+//! The link never expires. What a mail program sends is honoured at once, because it says exactly what the standard says and only the
+//! mail's header tells where to send it. The page's button is a form like the survey's: what looks like a scanner's doing is asked once
+//! more, so that a program that sends every form it finds opts nobody out.
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use sqlx::PgConnection;
 
+use super::form::FormOf;
 use super::{Refusal, Web, detached};
 use crate::invitations::suppression::{self, SuppressionReason};
 use crate::mail::templates::views::{UnsubscribePage, UnsubscribedPage};
-use crate::responses::store;
-use crate::token::Purpose;
+use crate::responses::classify::{Past, Traces, classify};
+use crate::responses::submission::Fields;
+use crate::responses::{hits, store};
+use crate::token::{Form, Occasion, Purpose};
 
 /// `GET /u/{token}`
 pub(super) async fn ask(State(web): State<Web>, Path(token): Path<String>) -> Result<Response, Refusal> {
-    detached(respond(web, token, false)).await
+    detached(respond(web, token, HeaderMap::new(), Wish::Look)).await
 }
 
 /// `POST /u/{token}`
 pub(super) async fn confirm(
     State(web): State<Web>,
     Path(token): Path<String>,
+    headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Refusal> {
     let body = match body {
@@ -33,17 +39,64 @@ pub(super) async fn confirm(
         }
         Err(_) => Bytes::new(),
     };
-    detached(respond(web, token, is_confirmed(&body))).await
+    let wish = Wish::read(&headers, &body);
+    detached(respond(web, token, headers, wish)).await
 }
 
-/// The body of the button, or of a mail program, which may come as a form or as multipart.
-fn is_confirmed(body: &[u8]) -> bool {
-    let contains = |text: &str| body.windows(text.len()).any(|window| window == text.as_bytes());
-    body.starts_with(b"confirm=") || (contains("List-Unsubscribe") && contains("One-Click"))
+/// What a request wants.
+#[derive(Debug)]
+enum Wish {
+    /// To see the page.
+    Look,
+    /// Somebody, or something, pressed the button.
+    Button(Fields),
+    /// A mail program opts out for its user.
+    OneClick,
 }
 
-async fn respond(web: Web, token: String, confirmed: bool) -> Result<Response, Refusal> {
+/// What a mail program sends (RFC 8058, section 3.2), and nothing else.
+const ONE_CLICK: (&str, &str) = ("List-Unsubscribe", "One-Click");
+
+impl Wish {
+    fn read(headers: &HeaderMap, body: &[u8]) -> Self {
+        let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.trim_start().to_ascii_lowercase().starts_with("multipart/form-data") {
+            return if is_one_click_part(body) { Self::OneClick } else { Self::Look };
+        }
+        let pairs = form_urlencoded::parse(body.trim_ascii()).into_owned().collect::<Vec<_>>();
+        if matches!(&pairs[..], [(name, value)] if (name.as_str(), value.as_str()) == ONE_CLICK) {
+            return Self::OneClick;
+        }
+        let fields = Fields::new(pairs);
+        if fields.get("confirm") == Some("yes") { Self::Button(fields) } else { Self::Look }
+    }
+}
+
+/// Whether a multipart form has one part, and it is [`ONE_CLICK`].
+fn is_one_click_part(body: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(body) else { return false };
+    let mut lines = text.trim().lines();
+    let Some(boundary) = lines.next().filter(|line| line.starts_with("--")) else { return false };
+    let mut named = false;
+    for line in lines.by_ref().take_while(|line| !line.is_empty()) {
+        let (header, value) = line.split_once(':').unwrap_or_default();
+        let mut parts = value.split(';').map(str::trim);
+        named |= header.eq_ignore_ascii_case("content-disposition")
+            && parts.next() == Some("form-data")
+            && parts.any(|part| {
+                part.split_once('=')
+                    .is_some_and(|(key, name)| key == "name" && name.trim_matches('"') == ONE_CLICK.0)
+            });
+    }
+    named
+        && lines.next() == Some(ONE_CLICK.1)
+        && lines.next().is_some_and(|line| line.strip_suffix("--") == Some(boundary))
+        && lines.next().is_none()
+}
+
+async fn respond(web: Web, token: String, headers: HeaderMap, wish: Wish) -> Result<Response, Refusal> {
     let context = &web.context;
+    let now = context.clock.now();
     let named = context.tokens.verify(Purpose::Unsubscribe, &token);
     let (shop_id, invitation) = named.ok_or(Refusal::Gone)?;
     let shop = context.shops.get(shop_id).ok_or(Refusal::Gone)?;
@@ -51,30 +104,71 @@ async fn respond(web: Web, token: String, confirmed: bool) -> Result<Response, R
     let invited = store::invited(&mut conn, shop_id, invitation).await?.ok_or(Refusal::Gone)?;
     let wanted = invited.locale();
     let (locale, words) = context.templates.language(wanted.as_ref(), &shop.locale);
-    let page = if confirmed {
-        let now = context.clock.now();
-        suppression::add(&mut conn, shop_id, invited.customer, SuppressionReason::Unsubscribed, now).await?;
-        web.page(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})
-    } else {
-        let view = UnsubscribePage { action: format!("{}/u/{token}", web.prefix) };
-        web.page(StatusCode::OK, shop, locale, words, &view)
+    let form = FormOf { form: Form::Unsubscribe, shop: shop_id, invitation };
+    let occasion = match wish {
+        Wish::OneClick => None,
+        Wish::Look => Some(Occasion::Visit),
+        Wish::Button(fields) => {
+            let traces = form.traces(&context.tokens, &fields, &headers, now);
+            let is_suspect = is_suspect(&mut conn, &invited, &traces).await?;
+            is_suspect.then_some(Occasion::OnceMore)
+        }
     };
-    Ok(page?.into_response())
+    if let Some(occasion) = occasion {
+        let action = format!("{}/u/{token}", web.prefix);
+        let view = UnsubscribePage { action, form: form.view(&context.tokens, occasion, now) };
+        return Ok(web.page(StatusCode::OK, shop, locale, words, &view)?);
+    }
+    suppression::add(&mut conn, shop_id, invited.customer, SuppressionReason::Unsubscribed, now).await?;
+    Ok(web.page(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})?)
+}
+
+/// Whether the button was pressed by a program.
+async fn is_suspect(
+    conn: &mut PgConnection,
+    invited: &store::Invited,
+    traces: &Traces,
+) -> sqlx::Result<bool> {
+    let key = (invited.shop, invited.invitation);
+    let mut hits = hits::since(conn, std::iter::once((key.0, key.1, traces.looks_back_to()))).await?;
+    let hits = hits.remove(&key).unwrap_or_default();
+    let past = Past { mailed_at: invited.mailed_at, hits: &hits, ..Past::default() };
+    Ok(classify(traces, &past).is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn read(kind: &'static str, body: &str) -> Wish {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        Wish::read(&headers, body.as_bytes())
+    }
+
     #[test]
-    fn only_a_clear_request_counts() {
-        assert!(is_confirmed(b"confirm=yes"));
-        assert!(is_confirmed(b"List-Unsubscribe=One-Click"));
-        assert!(is_confirmed(
-            b"--x\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--x--\r\n"
-        ));
-        assert!(!is_confirmed(b""));
-        assert!(!is_confirmed(b"confirm"));
-        assert!(!is_confirmed(b"a=b&List-Unsubscribe=no"));
+    fn only_what_the_standard_says_is_one_click() {
+        let form = "application/x-www-form-urlencoded";
+        for body in ["List-Unsubscribe=One-Click", "List-Unsubscribe=One-Click\r\n"] {
+            assert!(matches!(read(form, body), Wish::OneClick), "{body}");
+        }
+        for body in ["", "confirm", "List-Unsubscribe=no", "a=b&List-Unsubscribe=One-Click", "One-Click"] {
+            assert!(matches!(read(form, body), Wish::Look), "{body}");
+        }
+        for body in ["confirm=yes", "form.proof=x&confirm=yes", "List-Unsubscribe=One-Click&confirm=yes"] {
+            assert!(matches!(read(form, body), Wish::Button(_)), "{body}");
+        }
+        let multipart = "multipart/form-data; boundary=x";
+        let part = "--x\r\nContent-Disposition: form-data; name=\"List-Unsubscribe\"\r\n\r\nOne-Click\r\n--x";
+        assert!(matches!(read(multipart, &format!("{part}--\r\n")), Wish::OneClick));
+        for body in [
+            String::new(),
+            part.to_owned(),
+            format!("{part}\r\nContent-Disposition: form-data; name=\"confirm\"\r\n\r\nyes\r\n--x--\r\n"),
+            format!("{part}--\r\n").replace("List-Unsubscribe", "confirm"),
+            format!("{part}--\r\n").replace("One-Click", "One-Click "),
+        ] {
+            assert!(matches!(read(multipart, &body), Wish::Look), "{body}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use afterword::config::Config;
 use afterword::context::{Context, Shops};
 use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
-use afterword::token::{Purpose, Tokens};
+use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
 use afterword::types::{Clock, InvitationId, OrderId, ShopId};
 use afterword::web;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -62,6 +62,7 @@ struct Site {
     context: Context,
     address: SocketAddr,
     stop: CancellationToken,
+    served: tokio::task::JoinHandle<anyhow::Result<()>>,
     shop: ShopId,
     order: OrderId,
     invitation: InvitationId,
@@ -91,15 +92,21 @@ impl Site {
             tokens: Tokens::new(b"secret"),
             clock: Clock::Fixed(at(NOW)),
         };
-        let (address, stop) = listen(&context).await;
-        Self { database, context, address, stop, shop, order, invitation }
+        let (address, stop, served) = listen(&context).await;
+        Self { database, context, address, stop, served, shop, order, invitation }
     }
 
-    /// The same site at another moment.
+    /// The same site at another moment, after everything that was begun has ended.
     async fn moved_to(&mut self, moment: DateTime<Utc>) {
         self.stop.cancel();
+        (&mut self.served).await.unwrap().unwrap();
         self.context.clock = Clock::Fixed(moment);
-        (self.address, self.stop) = listen(&self.context).await;
+        (self.address, self.stop, self.served) = listen(&self.context).await;
+    }
+
+    /// The same site a minute later: nobody answers twice in a moment.
+    async fn wait(&mut self) {
+        self.moved_to(self.context.clock.now() + TimeDelta::minutes(1)).await;
     }
 
     fn survey(&self) -> String {
@@ -117,7 +124,7 @@ impl Site {
     /// A proof of a form that was made a minute ago.
     fn proof(&self) -> String {
         let made = self.context.clock.now() - TimeDelta::minutes(1);
-        self.context.tokens.issue_form(self.shop, self.invitation, made)
+        fetched(&self.context.tokens, self.shop, self.invitation, made)
     }
 
     async fn get(&self, path: &str) -> Reply {
@@ -164,10 +171,11 @@ impl Site {
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.database.pool).await.unwrap()
     }
 
-    /// Every row of every table as text.
+    /// Every row of every table as text, but for the notes about visits.
     async fn everything(&self) -> Vec<String> {
         let tables: Vec<String> = sqlx::query_scalar(
-            "select table_name::text from information_schema.tables where table_schema = 'public' order by 1",
+            "select table_name::text from information_schema.tables
+             where table_schema = 'public' and table_name not in ('hit', 'hit_dropped') order by 1",
         )
         .fetch_all(&self.database.pool)
         .await
@@ -181,6 +189,16 @@ impl Site {
         }
         rows
     }
+}
+
+/// The proof in a page's form.
+fn hidden_proof(page: &str) -> String {
+    page.split("name=\"form.proof\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+/// What the survey's form carries that somebody fetched at this moment.
+fn fetched(tokens: &Tokens, shop: ShopId, invitation: InvitationId, made_at: DateTime<Utc>) -> String {
+    tokens.issue_form(Form::Survey, shop, invitation, &Proof::new(Occasion::Visit, made_at))
 }
 
 struct Reply {
@@ -221,12 +239,14 @@ async fn request(
     sent.await.unwrap()
 }
 
-async fn listen(context: &Context) -> (SocketAddr, CancellationToken) {
+async fn listen(
+    context: &Context,
+) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    tokio::spawn(web::serve(listener, context.clone(), stop.clone()));
-    (address, stop)
+    let served = tokio::spawn(web::serve(listener, context.clone(), stop.clone()));
+    (address, stop, served)
 }
 
 fn encoded(text: &str) -> String {
@@ -328,12 +348,14 @@ async fn an_answer_is_stored_before_the_thanks() {
 
 #[tokio::test]
 async fn the_thanks_differ_in_one_sentence() {
-    let site = Site::new().await;
-    let thanks = async |recommend| {
+    let mut site = Site::new().await;
+    let thanks = async |site: &Site, recommend| {
         let reply = site.send(&[("recommend", recommend), ("topic", "delivery")]).await;
         site.get(&reply.headers["location"]).await.body
     };
-    let (happy, unhappy) = (thanks("yes").await, thanks("no").await);
+    let happy = thanks(&site, "yes").await;
+    site.wait().await;
+    let unhappy = thanks(&site, "no").await;
     let lines = |page: &str| page.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
     let more: Vec<_> = lines(&unhappy).into_iter().filter(|line| !lines(&happy).contains(line)).collect();
     assert_eq!(more, ["<p>Nous sommes désolés que tout n’ait pas été à la hauteur.</p>"]);
@@ -386,19 +408,31 @@ async fn sent_twice_is_stored_once() {
 /// Somebody who holds a link, and a program, cannot fill the disk; and whoever does it with scanner's answers shuts nobody out.
 #[tokio::test]
 async fn a_link_takes_no_answers_without_end() {
-    let site = Site::new().await;
-    let mut n = 0;
-    let mut flood = async |proof: &str| {
-        for _ in 0..105 {
-            n += 1;
-            let fields = [("form.proof", proof), ("recommend", "yes"), ("comment", &n.to_string())];
-            assert!([303, 409].contains(&site.post(&site.survey(), &fields).await.status));
-        }
-    };
-    flood("no proof").await;
+    let mut site = Site::new().await;
+    for n in 0..105 {
+        let fields = [("form.proof", "no proof"), ("recommend", "yes"), ("comment", &n.to_string())];
+        assert_eq!(site.post(&site.survey(), &fields).await.status, 200);
+    }
     assert_eq!((site.count("response").await, site.count("response where counted").await), (100, 0));
-    assert_eq!(site.send(&[("recommend", "no"), ("topic", "service")]).await.status, 303);
-    flood(&site.proof()).await;
+    site.wait().await;
+    let send = async |site: &Site, words: &str| {
+        site.send(&[("recommend", "no"), ("topic", "service"), ("comment", words)]).await.status
+    };
+    assert_eq!(send(&site, "1").await, 303);
+    // As if the customer had changed their mind 98 times since.
+    sqlx::query(
+        "insert into response (shop_id, order_id, survey, survey_version_id, revision, counted, via, verdict, locale, answered_at,
+           received_at)
+         select shop_id, order_id, survey, survey_version_id, revision + n, false, via, verdict, locale, answered_at, received_at
+         from response, generate_series(1, 98) n where counted",
+    )
+    .execute(&site.database.pool)
+    .await
+    .unwrap();
+    for (words, status) in [("100", 303), ("101", 409)] {
+        site.wait().await;
+        assert_eq!(send(&site, words).await, status);
+    }
     assert_eq!((site.count("response").await, site.count("response where counted").await), (200, 1));
 }
 
@@ -427,53 +461,201 @@ async fn of_many_different_answers_at_once_one_counts() {
             let tokens = &site.context.tokens;
             let path = format!("/s/{}", tokens.issue(Purpose::Survey, site.shop, invitation));
             let made = site.context.clock.now() - TimeDelta::minutes(1);
-            let proof = tokens.issue_form(site.shop, invitation, made);
+            let proof = fetched(tokens, site.shop, invitation, made);
             let comment = n.to_string();
             let fields = [("form.proof", proof.as_str()), ("recommend", "yes"), ("comment", &comment)];
             site.post(&path, &fields).await.status
         });
     }
-    assert!(posts.join_all().await.iter().all(|status| *status == 303));
+    let mut statuses = posts.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(
+        statuses,
+        [&[200; 19][..], &[303]].concat(),
+        "whoever sends another one in a moment is asked again"
+    );
     let stored = site.stored().await;
     assert_eq!(
         stored.iter().map(|(revision, ..)| *revision).collect::<Vec<_>>(),
         (1..=20).collect::<Vec<_>>()
     );
     assert_eq!(stored.iter().filter(|(_, counted, ..)| *counted).count(), 1);
-    assert!(stored[19].1, "the last one counts");
+    assert!(stored[0].1, "the first one counts");
+    assert_eq!(site.count("response where suspicion = 'different_answers'").await, 19);
 }
 
 #[tokio::test]
 async fn a_scanner_that_sends_the_form_changes_no_figure() {
-    let site = Site::new().await;
-    let scan = async |fields: &[(&str, &str)]| {
+    let mut site = Site::new().await;
+    let scan = async |site: &Site, fields: &[(&str, &str)]| {
         let reply = site.post(&site.survey(), fields).await;
-        assert_eq!(reply.status, 303);
-        assert_eq!(site.get(&reply.headers["location"]).await.status, 200, "it is thanked like everybody");
+        assert_eq!(reply.status, 200);
+        assert!(reply.body.contains("Encore une étape") && !reply.body.contains("faulty"), "{}", reply.body);
+        assert_eq!(reply.body.matches("name=\"form.proof\"").count(), 1);
+        let thanks = site.get(&format!("{}/thanks", site.survey())).await;
+        assert_eq!(thanks.status, if site.count("response where counted").await > 0 { 200 } else { 303 });
     };
     // At once after fetching the page, with everything that is hidden in it.
     let page = site.get(&site.survey()).await.body;
-    let proof = page.split("name=\"form.proof\" value=\"").nth(1).unwrap().split('"').next().unwrap();
-    scan(&[("form.proof", proof), ("recommend", "no"), ("topic", "delivery")]).await;
+    let proof = hidden_proof(&page);
+    scan(&site, &[("form.proof", &proof), ("recommend", "no"), ("topic", "delivery")]).await;
     assert_eq!(site.count("response where counted").await, 0);
 
-    site.send(&[("recommend", "yes"), ("comment", "a person")]).await;
+    site.wait().await;
+    assert_eq!(site.send(&[("recommend", "yes"), ("comment", "a person")]).await.status, 303);
     let person = site.stored().await.pop().unwrap();
     assert!(person.1);
     // Without a proof, with another invitation's, and with the field nobody sees.
-    let tokens = &site.context.tokens;
-    let foreign =
-        tokens.issue_form(site.shop, InvitationId(site.invitation.0 + 1), at("2026-03-10T10:00:00Z"));
+    let another = InvitationId(site.invitation.0 + 1);
+    let foreign = fetched(&site.context.tokens, site.shop, another, at("2026-03-19T09:59:00Z"));
     let proof = site.proof();
-    scan(&[("recommend", "no"), ("topic", "product")]).await;
-    scan(&[("form.proof", &foreign), ("recommend", "no"), ("topic", "service")]).await;
-    scan(&[("form.proof", &proof), ("form.more", "x"), ("recommend", "no"), ("topic", "delivery")]).await;
-    scan(&[("form.proof", &proof), ("form.more", "x"), ("recommend", "no"), ("topic", "delivery")]).await;
+    scan(&site, &[("recommend", "no"), ("topic", "product")]).await;
+    scan(&site, &[("form.proof", &foreign), ("recommend", "no"), ("topic", "service")]).await;
+    for _ in 0..2 {
+        let fields =
+            [("form.proof", &*proof), ("form.more", "x"), ("recommend", "no"), ("topic", "delivery")];
+        scan(&site, &fields).await;
+    }
     let stored = site.stored().await;
     assert_eq!(stored.len(), 5, "kept, and an identical one not again");
     assert_eq!(stored.iter().filter(|row| row.1).collect::<Vec<_>>(), [&person]);
-    assert_eq!(stored.iter().filter(|row| row.2 == "suspect").count(), 4);
+    let reasons: Vec<String> = sqlx::query_scalar(
+        "select suspicion::text from response where verdict = 'suspect' order by revision",
+    )
+    .fetch_all(&site.database.pool)
+    .await
+    .unwrap();
+    assert_eq!(reasons, ["too_fast", "proof_missing", "proof_foreign", "trapped"]);
     assert_eq!(site.count("testimonial").await, 0);
+}
+
+/// Who is taken for a program though they are none loses a click: their answer comes back as they wrote it, and counts when it is sent
+/// once more. A program that sends it once more at once is still one.
+#[tokio::test]
+async fn a_wrong_verdict_costs_a_click_and_no_answer() {
+    let mut site = Site::new().await;
+    let survey = site.survey();
+    let hasty = hidden_proof(&site.get(&survey).await.body);
+    let words = "Très bien, <b>vraiment</b>";
+    let answer = |proof: &str| {
+        [("form.proof", proof), ("recommend", "no"), ("topic", "delivery"), ("comment", words)]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    };
+    let post = async |site: &Site, proof: &str| {
+        let fields = answer(proof);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        site.post(&survey, &fields).await
+    };
+    let seconds =
+        async |site: &mut Site, n| site.moved_to(site.context.clock.now() + TimeDelta::seconds(n)).await;
+    let asked = post(&site, &hasty).await;
+    assert_eq!(asked.status, 200);
+    assert!(asked.body.contains("Très bien, &lt;b&gt;vraiment&lt;/b&gt;</textarea>"), "{}", asked.body);
+    assert!(asked.body.contains("value=\"delivery\" checked"), "{}", asked.body);
+    // A double click on what was judged is judged the same.
+    let twice = post(&site, &hasty).await;
+    assert_eq!(twice.status, 200);
+    // Neither at once, nor after a robot's pause.
+    let again = post(&site, &hidden_proof(&asked.body)).await;
+    assert_eq!(again.status, 200);
+    seconds(&mut site, 3).await;
+    let again = post(&site, &hidden_proof(&again.body)).await;
+    assert_eq!((again.status, site.count("response where counted").await), (200, 0));
+    seconds(&mut site, 5).await;
+    let kept = hidden_proof(&again.body);
+    let thanked = post(&site, &kept).await;
+    assert_eq!((thanked.status, site.count("response where counted").await), (303, 1));
+    // A double click there is the same answer.
+    assert_eq!(post(&site, &kept).await.status, 303);
+    assert_eq!(site.stored().await.iter().filter(|row| row.1).count(), 1);
+
+    // Back in the browser, something else, sent with the form that was sent already: asked once more, and then it is a revision.
+    site.wait().await;
+    let fields = |proof: &str| {
+        [("form.proof".to_owned(), proof.to_owned()), ("recommend".to_owned(), "yes".to_owned())]
+    };
+    let back = |proof: &str| fields(proof);
+    let send = async |site: &Site, proof: &str| {
+        let fields = back(proof);
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        site.post(&survey, &fields).await
+    };
+    let asked = send(&site, &kept).await;
+    assert_eq!(asked.status, 200);
+    assert_eq!(site.count("response where suspicion = 'proof_reused'").await, 1);
+    seconds(&mut site, 5).await;
+    assert_eq!(send(&site, &hidden_proof(&asked.body)).await.status, 303);
+    let counted = site.stored().await.into_iter().filter(|row| row.1).collect::<Vec<_>>();
+    assert_eq!(counted.len(), 1);
+    assert_eq!(counted[0].3, answers(&["recommend=yes"]));
+}
+
+/// After an answer counts, another answer of the mail changes it only when that is confirmed: scanners open them all.
+#[tokio::test]
+async fn another_link_of_the_mail_does_not_change_the_answer_by_itself() {
+    let mut site = Site::new().await;
+    site.send(&[("recommend", "yes"), ("comment", "mine")]).await;
+    site.wait().await;
+    let opened = site.get(&format!("{}?recommend=no", site.survey())).await.body;
+    site.wait().await;
+    let fields =
+        |proof| [("form.proof", proof), ("recommend", "no"), ("topic", "delivery"), ("comment", "mine")];
+    let proof = hidden_proof(&opened);
+    let asked = site.post(&site.survey(), &fields(&proof)).await;
+    assert_eq!(asked.status, 200);
+    assert_eq!(site.count("response where suspicion = 'other_answer'").await, 1);
+    site.wait().await;
+    let proof = hidden_proof(&asked.body);
+    assert_eq!(site.post(&site.survey(), &fields(&proof)).await.status, 303);
+    let counted = site.stored().await.into_iter().find(|row| row.1).unwrap();
+    assert_eq!(counted.3, answers(&["comment=mine", "recommend=no", "topic=delivery"]));
+}
+
+/// What a link was asked for is noted, without who asked; and a program that hammers a link fills no disk.
+#[tokio::test]
+async fn every_hit_is_noted_and_not_without_end() {
+    let mut site = Site::new().await;
+    let survey = site.survey();
+    let agent =
+        [("user-agent", "Mozilla/5.0 (iPhone; canary@phone.example)"), ("x-forwarded-for", "192.0.2.77")];
+    for (method, path) in [
+        ("GET", format!("{survey}?recommend=no&name=canary@customer.example")),
+        ("HEAD", format!("{survey}?recommend=maybe")),
+        ("OPTIONS", survey.clone()),
+        ("POST", survey.clone()),
+        ("GET", format!("{survey}/thanks")),
+        ("GET", site.unsubscribe()),
+        ("GET", format!("/s/{}", site.token(Purpose::Unsubscribe))),
+        ("GET", "/livez".to_owned()),
+    ] {
+        site.request(method, &path, None, &agent).await;
+    }
+    site.wait().await;
+    let hits: Vec<(String, String, Option<String>, String)> =
+        sqlx::query_as("select method::text, page::text, answer, agent::text from hit order by hit_id")
+            .fetch_all(&site.database.pool)
+            .await
+            .unwrap();
+    let hit = |method: &str, page: &str, answer: Option<&str>| {
+        (method.to_owned(), page.to_owned(), answer.map(ToOwned::to_owned), "phone".to_owned())
+    };
+    let expected = [
+        hit("get", "survey", Some("recommend=no")),
+        hit("head", "survey", None),
+        hit("options", "survey", None),
+        hit("post", "survey", None),
+        hit("get", "thanks", None),
+        hit("get", "unsubscribe", None),
+    ];
+    assert_eq!(hits, expected);
+    for _ in 0..220 {
+        site.get(&survey).await;
+    }
+    site.wait().await;
+    assert_eq!(site.count("hit").await, 200);
+    let dropped: i64 =
+        sqlx::query_scalar("select n from hit_dropped").fetch_one(&site.database.pool).await.unwrap();
+    assert_eq!(dropped, 26);
 }
 
 #[tokio::test]
@@ -482,14 +664,16 @@ async fn mistakes_come_back_with_what_was_typed() {
     let long = "é".repeat(2001);
     let fields =
         [("comment", long.as_str()), ("rating", "3"), ("consent", "yes"), ("consent.name", "<Claire>")];
-    let reply = site.send(&fields).await;
+    let proof = site.proof();
+    let sent = [&[("form.proof", proof.as_str())], &fields[..]].concat();
+    let reply = site.post(&site.survey(), &sent).await;
     assert_eq!(reply.status, 422);
     assert!(reply.body.contains("Merci de répondre à cette question."), "{}", reply.body);
     assert!(reply.body.contains("2000 caractères ; il y en a 2001"));
     assert!(reply.body.contains(&format!("{long}</textarea>")));
     assert!(reply.body.contains(r#"value="&lt;Claire&gt;""#));
     assert!(reply.body.contains(r#"aria-describedby="q0-error""#) && reply.body.contains(r#"id="q0-error""#));
-    assert!(reply.body.contains(&site.proof()), "the moment it was first made is kept");
+    assert!(reply.body.contains(&proof), "the moment it was first made is kept");
     assert_eq!(site.stored().await, []);
     // Not a form at all, a character that cannot be kept, and one byte too many for the server.
     let path = site.survey();
@@ -506,7 +690,7 @@ async fn mistakes_come_back_with_what_was_typed() {
 
 #[tokio::test]
 async fn what_a_customer_types_stays_text() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
     sqlx::query("update customer set first_name = '<img src=x onerror=alert(1)>'")
         .execute(&site.database.pool)
         .await
@@ -517,6 +701,7 @@ async fn what_a_customer_types_stays_text() {
         "{{#each}}{{> layout}}{{page.proof}}",
         "<!--<svg/onload=alert(1)>",
     ] {
+        site.wait().await;
         site.send(&[
             ("recommend", "yes"),
             ("comment", hostile),
@@ -558,7 +743,7 @@ async fn consent_names_the_name_that_is_published() {
     ] {
         let config = CONFIG.replace("\"as_given\"", &format!("{rule:?}"));
         site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
-        site.moved_to(at(NOW)).await;
+        site.wait().await;
         let page = site.get(&site.survey()).await.body;
         assert!(page.contains(told), "{rule}: {page}");
         assert_eq!(page.contains("name=\"consent.name\""), asked, "{rule}");
@@ -581,7 +766,7 @@ async fn consent_names_the_name_that_is_published() {
 
 #[tokio::test]
 async fn opting_out_by_button_and_by_mail_program() {
-    let site = Site::new().await;
+    let mut site = Site::new().await;
     let path = site.unsubscribe();
     let asks = site.get(&path).await;
     assert!(
@@ -589,8 +774,17 @@ async fn opting_out_by_button_and_by_mail_program() {
         "{}",
         asks.body
     );
-    for fields in [[("List-Unsubscribe", "One-Click")], [("confirm", "yes")]] {
-        let reply = site.post(&path, &fields).await;
+    // The button, pressed by what does not read, and by what has not even looked.
+    let proof = hidden_proof(&asks.body);
+    for fields in [&[("confirm", "yes")][..], &[("form.proof", &proof), ("confirm", "yes")]] {
+        let asked = site.post(&path, fields).await;
+        assert_eq!(asked.status, 200);
+        assert!(asked.body.contains("Encore une étape") && asked.body.contains(r#"name="confirm""#));
+    }
+    assert_eq!(site.count("suppression").await, 0);
+    site.wait().await;
+    for fields in [&[("List-Unsubscribe", "One-Click")][..], &[("form.proof", &proof), ("confirm", "yes")]] {
+        let reply = site.post(&path, fields).await;
         assert_eq!(reply.status, 200, "a mail program is not sent elsewhere");
         assert!(reply.body.contains("C’est noté"), "{}", reply.body);
     }
@@ -602,7 +796,7 @@ async fn opting_out_by_button_and_by_mail_program() {
     assert_eq!(rows.len(), 1, "twice is once");
     use sha2::Digest as _;
     let hash = sha2::Sha256::digest("claire.canary@customer.example").to_vec();
-    assert_eq!(rows[0], ("unsubscribed".to_owned(), hash, at(NOW)));
+    assert_eq!(rows[0], ("unsubscribed".to_owned(), hash, at(NOW) + TimeDelta::minutes(1)));
     // A link to answer does not opt out, and the other way round.
     let crossed = format!("/u/{}", site.token(Purpose::Survey));
     assert_eq!(site.post(&crossed, &[("confirm", "yes")]).await.status, 404);
@@ -742,7 +936,7 @@ async fn an_answer_from_a_file_can_be_changed_on_the_page() {
 #[tokio::test]
 async fn a_browser_that_goes_away_leaves_all_or_nothing() {
     use tokio::io::AsyncWriteExt as _;
-    let site = Site::new().await;
+    let mut site = Site::new().await;
     for n in 0..30_u64 {
         let body = format!("form.proof={}&recommend=yes&comment=n{n}", site.proof());
         let request = format!(
@@ -755,6 +949,7 @@ async fn a_browser_that_goes_away_leaves_all_or_nothing() {
         tokio::time::sleep(std::time::Duration::from_micros(n * 300)).await;
         drop(stream);
     }
+    site.wait().await;
     // Another request is answered, so no connection was spoilt; then every response has all of its answers.
     assert_eq!(site.send(&[("recommend", "yes"), ("comment", "last")]).await.status, 303);
     let stored = site.stored().await;
@@ -837,6 +1032,8 @@ async fn the_outbox_shows_the_mails_of_its_folder_and_nothing_else() {
 
 #[tokio::test]
 async fn the_database_knows_the_same_words() {
+    use afterword::responses::classify::Suspicion;
+    use afterword::responses::hits::{AgentFamily, HitMethod, HitPage};
     use afterword::responses::{ResponseVia, Verdict};
     let database = TestDb::new().await;
     for via in [ResponseVia::Page, ResponseVia::Import] {
@@ -849,4 +1046,28 @@ async fn the_database_knows_the_same_words() {
             sqlx::query_scalar("select $1::verdict").bind(verdict).fetch_one(&database.pool).await.unwrap();
         assert_eq!(back, verdict);
     }
+    macro_rules! same_words {
+        ($type:ty, $cast:literal, $all:expr) => {
+            for one in $all {
+                let back: $type = sqlx::query_scalar(concat!("select $1::", $cast))
+                    .bind(one)
+                    .fetch_one(&database.pool)
+                    .await
+                    .unwrap();
+                assert_eq!(back, one);
+            }
+            let words: Vec<String> =
+                sqlx::query_scalar(concat!("select unnest(enum_range(null::", $cast, "))::text"))
+                    .fetch_all(&database.pool)
+                    .await
+                    .unwrap();
+            assert_eq!(words.len(), $all.len(), "{}", $cast);
+        };
+    }
+    same_words!(Suspicion, "suspicion", Suspicion::ALL);
+    use {AgentFamily as A, HitMethod as M, HitPage as P};
+    same_words!(HitMethod, "hit_method", [M::Get, M::Head, M::Options, M::Post, M::Other]);
+    same_words!(HitPage, "hit_page", [P::Survey, P::Thanks, P::Withdrawal, P::Unsubscribe]);
+    let families = [A::Browser, A::Phone, A::Scanner, A::Tool, A::None, A::Other];
+    same_words!(AgentFamily, "agent_family", families);
 }

@@ -58,6 +58,7 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/survey_invitation/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
+    "page/form.hbs",
     "page/survey.hbs",
     "page/thanks.hbs",
     "page/closed.hbs",
@@ -74,6 +75,9 @@ const CONTENT: &str = "{{> content}}";
 
 /// What the mails share, by the name under which they include it. It is put in before the styles are written into the elements.
 const SHARED: [&str; 2] = ["brand", "answers"];
+
+/// What the pages share: what is around each, and what each form carries.
+const PAGE_PARTS: [&str; 2] = ["layout", "form"];
 
 /// One of [`MAILS`] or [`PAGES`].
 pub struct Kind {
@@ -297,8 +301,8 @@ impl Templates {
                 compiled.push((name.clone(), (*shared).to_owned(), source.text.clone(), true));
             } else if is_body(name) {
                 compiled.push((name.clone(), raw_name(name), source.text.clone(), true));
-            } else if name == "page/layout.hbs" {
-                compiled.push((name.clone(), "layout".to_owned(), source.text.clone(), true));
+            } else if let Some(part) = PAGE_PARTS.iter().find(|part| page_part_name(part) == *name) {
+                compiled.push((name.clone(), (*part).to_owned(), source.text.clone(), true));
             } else if name.ends_with(".hbs") && name != "email/layout.html.hbs" {
                 compiled.push((name.clone(), name.clone(), source.text.clone(), !name.ends_with(".txt.hbs")));
             }
@@ -357,7 +361,7 @@ impl Templates {
     fn failed(&self, error: &RenderError, rendered: &str) -> TemplateError {
         let named = error.template_name.as_deref().unwrap_or(rendered);
         let file = match named {
-            "layout" => "page/layout.hbs".to_owned(),
+            part if PAGE_PARTS.contains(&part) => page_part_name(part),
             shared if SHARED.contains(&shared) => shared_name(shared),
             other => other.strip_prefix("raw:").unwrap_or(other).to_owned(),
         };
@@ -488,6 +492,11 @@ fn part_name(mail: &str, part: &str, locale: &Locale, kind: &str) -> String {
 /// The file of what mails share.
 fn shared_name(shared: &str) -> String {
     format!("email/{shared}.html.hbs")
+}
+
+/// The file of what pages share.
+fn page_part_name(part: &str) -> String {
+    format!("page/{part}.hbs")
 }
 
 /// Whether this file is the HTML of a mail, that goes into the layout.

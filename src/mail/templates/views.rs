@@ -193,16 +193,31 @@ impl<'a, V: View> Page<'a, V> {
     }
 }
 
+/// `page/form`: what each of our forms carries besides its own fields. The form's template includes it with `{{> form page.form}}`.
+#[derive(Debug, Serialize)]
+pub struct FormView {
+    /// Which form it is and when it was made, signed.
+    pub proof: String,
+    /// Whether it was sent before, and is asked once more because that looked like a program's doing.
+    pub once_more: bool,
+}
+
+impl FormView {
+    /// One that has everything.
+    pub fn sample() -> Self {
+        Self { proof: "sample".to_owned(), once_more: true }
+    }
+}
+
 /// `page/survey`: the form.
 #[derive(Debug, Serialize)]
 pub struct SurveyPage {
     /// Where the form is sent to.
     pub action: String,
     pub unsubscribe: String,
-    /// When and for whom the form was made, signed.
-    pub proof: String,
     /// What the survey says it is about, beside the order.
     pub intro: Option<String>,
+    pub form: FormView,
     pub first_name: Option<String>,
     pub order: String,
     pub date: String,
@@ -274,8 +289,8 @@ impl View for SurveyPage {
         Self {
             action: "/s/sample".to_owned(),
             unsubscribe: "/u/sample".to_owned(),
-            proof: "sample".to_owned(),
             intro: Some("We answered your question.".to_owned()),
+            form: FormView::sample(),
             first_name: Some("Claire".to_owned()),
             order: "A-1001".to_owned(),
             date: sample_date(words),
@@ -386,13 +401,14 @@ impl View for ClosedPage {
 #[derive(Debug, Serialize)]
 pub struct UnsubscribePage {
     pub action: String,
+    pub form: FormView,
 }
 
 impl View for UnsubscribePage {
     const NAME: &'static str = "unsubscribe";
 
     fn sample(_: &Locale, _: &Words) -> Self {
-        Self { action: "/u/sample".to_owned() }
+        Self { action: "/u/sample".to_owned(), form: FormView::sample() }
     }
 }
 

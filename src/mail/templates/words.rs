@@ -31,6 +31,7 @@ pub struct Words {
     pub published_unnamed: String,
     pub take_back: String,
     pub leave_empty: String,
+    pub once_more: String,
     pub send: String,
     pub use_of_answers: String,
     pub no_more_mails: String,

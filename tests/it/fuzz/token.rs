@@ -1,6 +1,6 @@
 //! The tokens of the links: bytes that are not ours prove nothing, however close they come.
 
-use afterword::token::{Purpose, Tokens};
+use afterword::token::{Form, Purpose, Tokens};
 use afterword::types::{InvitationId, ShopId};
 
 /// The secret that the files of this target were made with.
@@ -23,7 +23,7 @@ pub fn run(link: &[u8]) {
         assert_eq!(tokens.issue_return_path(shop, invitation), token.to_lowercase(), "but for its case");
     }
     assert_eq!(
-        tokens.verify_form(ShopId(1), InvitationId(2), token),
+        tokens.verify_form(Form::Survey, ShopId(1), InvitationId(2), token),
         None,
         "no form is made with this secret"
     );

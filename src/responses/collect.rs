@@ -1,0 +1,223 @@
+//! Many forms, few commits: the pages hand in what was sent, a few tasks store what has come together, in one transaction each, and every
+//! page hears when its own is committed.
+//!
+//! There is no timer: while one batch is being committed, the next gathers. The channel is bounded; who finds it full is told to come
+//! again. What was handed in is stored whether or not the browser still waits. A batch that fails is stored one by one, so that one that
+//! cannot be stored hurts only itself. What somebody else holds (an import of the same order) is tried again a little later, and the
+//! others do not wait for it.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::store::{self, Fate, Sent};
+use super::submission::Fields;
+use crate::context::Context;
+use crate::masked;
+use crate::survey::Versions;
+
+/// How many forms are stored by one transaction at most.
+const AT_ONCE: usize = 200;
+/// How many wait to be taken at most: more than there can be connections in an ordinary hour, and a bound for what they hold in memory.
+const WAITING: usize = 512;
+/// While one waits for the disk, another prepares the next.
+const WRITERS: usize = 2;
+/// So long what another one holds is tried again, before its sender is told to come back.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Where pages hand in. When it is dropped, the tasks store what is left, and end.
+#[derive(Debug)]
+pub struct Collector(mpsc::Sender<Arrival>);
+
+#[derive(Debug)]
+struct Arrival {
+    sent: Sent,
+    answer: oneshot::Sender<Result<Settled, Refused>>,
+    /// When it was handed in.
+    since: Instant,
+}
+
+/// What became of a form, and the form again, for a page that shows it once more.
+#[derive(Debug)]
+pub struct Settled {
+    pub fate: Fate,
+    pub fields: Fields,
+}
+
+/// Why a form was not stored.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refused {
+    /// Too many wait.
+    #[error("too many answers wait to be stored")]
+    Full,
+    /// Its order was held by another for too long.
+    #[error("the order is being imported")]
+    Held,
+    /// The database does not answer, or refuses.
+    #[error("the answer could not be stored")]
+    Failed(Arc<anyhow::Error>),
+    /// We are stopping.
+    #[error("answers are not taken any more")]
+    Ended,
+}
+
+impl Collector {
+    /// Starts the tasks, which connect as the context's pool does. They end when everything is stored after the collector was dropped.
+    pub fn start(context: &Context, versions: &Arc<Versions>) -> (Self, JoinSet<()>) {
+        let (arrivals, received) = mpsc::channel(WAITING);
+        let received = Arc::new(Mutex::new(received));
+        let mut tasks = JoinSet::new();
+        for _ in 0..WRITERS {
+            let writer = Writer {
+                context: context.clone(),
+                versions: Arc::clone(versions),
+                options: context.pool.connect_options(),
+                connection: None,
+            };
+            tasks.spawn(writer.run(Arc::clone(&received)));
+        }
+        (Self(arrivals), tasks)
+    }
+
+    /// Hands in a form and waits until it is committed, or it is known why not. Dropping the future changes nothing about the form.
+    ///
+    /// # Errors
+    /// [`Refused`]
+    pub async fn store(&self, sent: Sent) -> Result<Settled, Refused> {
+        let (answer, answered) = oneshot::channel();
+        let arrival = Arrival { sent, answer, since: Instant::now() };
+        self.0.try_send(arrival).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Refused::Full,
+            mpsc::error::TrySendError::Closed(_) => Refused::Ended,
+        })?;
+        answered.await.map_err(|_| Refused::Ended)?
+    }
+}
+
+/// What has to be tried again.
+#[derive(Default)]
+struct Left {
+    arrivals: Vec<Arrival>,
+    /// Whether some of it only waited for its turn.
+    has_next: bool,
+}
+
+struct Writer {
+    context: Context,
+    versions: Arc<Versions>,
+    options: Arc<PgConnectOptions>,
+    connection: Option<PgConnection>,
+}
+
+impl Writer {
+    async fn run(mut self, received: Arc<Mutex<mpsc::Receiver<Arrival>>>) {
+        let take = async |batch: &mut Vec<Arrival>| received.lock().await.recv_many(batch, AT_ONCE).await;
+        let mut left = Left::default();
+        loop {
+            let mut batch = Vec::with_capacity(AT_ONCE);
+            if left.arrivals.is_empty() {
+                if take(&mut batch).await == 0 {
+                    break;
+                }
+            } else {
+                let pause = if left.has_next { Duration::ZERO } else { PAUSE };
+                // Taking can be cut off: what was not taken stays in the channel.
+                let taken = tokio::time::timeout(pause, take(&mut batch)).await;
+                if taken == Ok(0) {
+                    tokio::time::sleep(pause).await;
+                }
+            }
+            // What has waited goes first.
+            batch.splice(0..0, left.arrivals.drain(..));
+            let rest = batch.split_off(batch.len().min(AT_ONCE));
+            left = self.settle(batch).await;
+            left.arrivals.extend(rest);
+        }
+        if let Some(connection) = self.connection {
+            // Everything is stored; a database that does not take leave is not worth a word.
+            PgConnection::close(connection).await.ok();
+        }
+    }
+
+    /// Stores a batch and tells the pages. What has to be tried again comes back.
+    async fn settle(&mut self, batch: Vec<Arrival>) -> Left {
+        let (sent, waiting): (Vec<_>, Vec<_>) =
+            batch.into_iter().map(|arrival| (arrival.sent, (arrival.answer, arrival.since))).unzip();
+        let fates = match self.store(&sent).await {
+            Ok(fates) => fates.into_iter().map(Ok).collect(),
+            Err(error) if sent.len() > 1 && is_about_rows(&error) => {
+                tracing::warn!(
+                    n_answers = sent.len(),
+                    error = %masked::reason(&error),
+                    "a batch of answers was refused, and is stored one by one"
+                );
+                let mut fates = Vec::with_capacity(sent.len());
+                for one in &sent {
+                    let stored = self.store(std::slice::from_ref(one)).await;
+                    fates.push(stored.map(|mut fates| fates.pop().unwrap_or(Fate::Gone)).map_err(Arc::new));
+                }
+                fates
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                sent.iter().map(|_| Err(Arc::clone(&error))).collect::<Vec<_>>()
+            }
+        };
+        let mut left = Left::default();
+        for ((sent, (answer, since)), fate) in sent.into_iter().zip(waiting).zip(fates) {
+            let told = match fate {
+                Ok(Fate::Next) => {
+                    left.has_next = true;
+                    left.arrivals.push(Arrival { sent, answer, since });
+                    continue;
+                }
+                Ok(Fate::Held) if since.elapsed() < PATIENCE => {
+                    left.arrivals.push(Arrival { sent, answer, since });
+                    continue;
+                }
+                Ok(Fate::Held) => Err(Refused::Held),
+                Ok(fate) => Ok(Settled { fate, fields: sent.fields }),
+                Err(error) => Err(Refused::Failed(error)),
+            };
+            // A browser that has gone away hears nothing; its answer is stored.
+            let _ = answer.send(told);
+        }
+        left
+    }
+
+    async fn store(&mut self, batch: &[Sent]) -> anyhow::Result<Vec<Fate>> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            None => self.connection.insert(self.options.connect().await?),
+        };
+        let store = store::store(connection, &self.context, &self.versions, batch);
+        // The task outlives whatever a form made us do.
+        let stored = AssertUnwindSafe(store).catch_unwind().await;
+        let stored = stored.unwrap_or_else(|_| Err(anyhow::anyhow!("storing an answer has panicked")));
+        if stored.is_err() {
+            // It may be broken, or in the middle of something.
+            self.connection = None;
+        }
+        stored
+    }
+}
+
+/// Whether the database said no, as opposed to nothing.
+fn is_about_rows(error: &anyhow::Error) -> bool {
+    match error.downcast_ref::<sqlx::Error>() {
+        Some(sqlx::Error::Database(error)) => {
+            !error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
+        }
+        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => false,
+        Some(_) | None => true,
+    }
+}
