@@ -12,6 +12,8 @@ use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::suppression::{self, Suppressed};
 use crate::invitations::{InvitationState, Reason};
 use crate::orders::OrderStatus;
+use crate::responses::classify::Suspicion;
+use crate::responses::hits::{AgentFamily, HitMethod, HitPage};
 use crate::responses::{ResponseVia, Verdict};
 use crate::survey::{Survey, Trigger};
 use crate::testimonials::{RejectReason, TestimonialState};
@@ -65,6 +67,21 @@ pub struct Invitation {
     pub attempts: Vec<Attempt>,
     /// What came back by mail about it.
     pub bounces: Vec<Bounce>,
+    /// Who opened its links, with what kind of program.
+    pub hits: Vec<HitLine>,
+    /// How many more such notes there would be, had they not been too many.
+    pub n_hits_dropped: i64,
+}
+
+/// A link of a mail that was opened.
+#[derive(Debug, Serialize)]
+pub struct HitLine {
+    pub at: DateTime<Utc>,
+    pub method: HitMethod,
+    pub page: HitPage,
+    /// The answer that the link carries, as `recommend=yes`.
+    pub answer: Option<String>,
+    pub agent: AgentFamily,
 }
 
 /// One try to send it.
@@ -104,6 +121,8 @@ pub struct Response {
     pub counted: bool,
     pub via: ResponseVia,
     pub verdict: Verdict,
+    /// Why it is suspect.
+    pub suspicion: Option<Suspicion>,
     pub answered_at: DateTime<Utc>,
     pub received_at: DateTime<Utc>,
     pub consent_version: Option<String>,
@@ -312,6 +331,22 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
         )
         .fetch_all(pool)
         .await?;
+        let hits = sqlx::query_as!(
+            HitLine,
+            r#"select at, method as "method: HitMethod", page as "page: HitPage", answer, agent as "agent: AgentFamily"
+               from hit where shop_id = $1 and invitation_id = $2 order by hit_id"#,
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
+        let n_hits_dropped = sqlx::query_scalar!(
+            "select n from hit_dropped where shop_id = $1 and invitation_id = $2",
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_optional(pool)
+        .await?;
         invitations.push(Invitation {
             invitation_id: row.invitation_id,
             survey: row.survey,
@@ -326,6 +361,8 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
             message_id: row.message_id,
             attempts,
             bounces,
+            hits,
+            n_hits_dropped: n_hits_dropped.unwrap_or(0),
         });
     }
     Ok(invitations)
@@ -334,7 +371,7 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
 async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Response>> {
     let rows = sqlx::query!(
         r#"select r.response_id as "response_id: ResponseId", r.survey, r.revision, r.counted, r.via as "via: ResponseVia",
-               r.verdict as "verdict: Verdict", r.answered_at, r.received_at, r.consent_version,
+               r.verdict as "verdict: Verdict", r.suspicion as "suspicion: Suspicion", r.answered_at, r.received_at, r.consent_version,
                t.state as "state?: TestimonialState", t.reject_reason as "reject_reason?: RejectReason",
                t.decided_at as "decided_at?", t.published_at as "published_at?"
            from response r left join testimonial t using (shop_id, response_id)
@@ -363,6 +400,7 @@ async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<
             counted: row.counted,
             via: row.via,
             verdict: row.verdict,
+            suspicion: row.suspicion,
             answered_at: row.answered_at,
             received_at: row.received_at,
             consent_version: row.consent_version,

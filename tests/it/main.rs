@@ -20,6 +20,7 @@ mod explain;
 mod kill;
 mod bounces;
 mod pages;
+mod gauntlet;
 mod jobs;
 mod scheduler;
 mod metrics;
