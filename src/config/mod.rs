@@ -23,7 +23,7 @@ pub use self::text_format::TextFormat;
 use crate::import::table::TableFormat;
 use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
-use crate::survey::Survey;
+use crate::survey::{Survey, Texts};
 use crate::types::Locale;
 
 /// Everything jobs.toml says, validated.
@@ -206,6 +206,17 @@ pub struct Shop {
     pub address: Option<String>,
     /// Where it says what it does with people's data.
     pub privacy_url: Option<String>,
+    /// Where customers can say it aloud, whatever they answered.
+    pub review_places: Vec<ReviewPlace>,
+    /// What an unhappy customer is told about what happens next; `None`: the built-in words.
+    pub unhappy_next: Option<Texts>,
+}
+
+/// Where customers can say it aloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReviewPlace {
+    pub name: String,
+    pub url: String,
 }
 
 /// `[order_format.<name>]`: which of a file's columns is what.

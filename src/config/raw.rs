@@ -136,6 +136,16 @@ pub struct Shop {
     pub logo: Option<Word>,
     pub address: Option<Text>,
     pub privacy_url: Option<Word>,
+    #[serde(default)]
+    pub review_places: Vec<ReviewPlace>,
+    pub unhappy_next: Option<Spanned<BTreeMap<Locale, String>>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReviewPlace {
+    pub name: Word,
+    pub url: Word,
 }
 
 #[derive(Debug, Deserialize)]

@@ -16,7 +16,7 @@ use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
     App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
-    ResponseMapping, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
+    ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
 };
 use crate::import::table::TableFormat;
 use crate::jobs;
@@ -382,6 +382,9 @@ fn shops(shops: &[raw::Shop], problems: &mut Problems<'_>) -> Option<Vec<Shop>> 
                 }
             })
         });
+        let review_places = review_places(&shop.review_places, problems);
+        let unhappy_next =
+            shop.unhappy_next.as_ref().map(|wordings| texts(wordings.get_ref(), wordings.span(), problems));
         if let (Some(timezone), Some(from), Some(color)) = (timezone, from, color) {
             valid.push(Shop {
                 key: key.to_owned(),
@@ -395,10 +398,27 @@ fn shops(shops: &[raw::Shop], problems: &mut Problems<'_>) -> Option<Vec<Shop>> 
                 logo,
                 address: shop.address.as_ref().map(|address| on_one_line(&address.0)),
                 privacy_url,
+                review_places,
+                unhappy_next,
             });
         }
     }
     (valid.len() == shops.len()).then_some(valid)
+}
+
+fn review_places(places: &[raw::ReviewPlace], problems: &mut Problems<'_>) -> Vec<ReviewPlace> {
+    let mut valid: Vec<ReviewPlace> = Vec::new();
+    for place in places {
+        let name = text(&place.name).trim().to_owned();
+        if name.is_empty() {
+            problems.add(place.name.span(), "a place needs a name, which customers read as a link", None);
+        } else if valid.iter().any(|other| other.name == name) {
+            problems.add(place.name.span(), format!("the place {name:?} stands here twice"), None);
+        }
+        let url = web_address(&place.url, "https://reviews.example/your-shop", problems);
+        valid.push(ReviewPlace { name, url });
+    }
+    valid
 }
 
 /// Notes what is no address of the web, and gives it back as it was typed.

@@ -343,6 +343,8 @@ mod tests {
             logo: Some("https://shop.example/logo.png".to_owned()),
             address: Some("12 rue de l’Exemple, 75002 Paris".to_owned()),
             privacy_url: Some("https://shop.example/confidentialite".to_owned()),
+            review_places: Vec::new(),
+            unhappy_next: None,
         }
     }
 

@@ -312,6 +312,8 @@ struct Earlier {
     nonce: Option<i64>,
     answered_at: DateTime<Utc>,
     consent_version: Option<String>,
+    /// Whether its author has withdrawn the words since.
+    withdrawn: bool,
     display_name: Option<String>,
     names: Option<DisplayName>,
     answers: Vec<Answer>,
@@ -324,7 +326,9 @@ impl Earlier {
             Some(consent) => (Some(&consent.version), consent.display_name.as_ref(), Some(rule)),
             None => (None, None, None),
         };
-        self.consent_version.as_ref() == consent_version
+        // Who agrees again after words were withdrawn says something new.
+        !(self.withdrawn && consent_version.is_some())
+            && self.consent_version.as_ref() == consent_version
             && self.display_name.as_ref() == display_name
             && self.names == names
             && same(&self.answers, &submission.answers)
@@ -494,9 +498,11 @@ async fn earlier(
         r#"select r.shop_id as "shop: ShopId", r.order_id as "order: OrderId", r.survey, r.response_id as "response: ResponseId",
              r.revision, r.counted, r.via as "via: ResponseVia", r.verdict as "verdict: Verdict",
              r.suspicion as "suspicion: Suspicion", r.form_nonce, r.answered_at, r.consent_version, r.display_name,
-             r.display_name_rule as "names: DisplayName"
+             r.display_name_rule as "names: DisplayName",
+             coalesce(t.reject_reason = 'author_request', false) as "withdrawn!"
            from unnest($1::int[], $2::bigint[], $3::text[]) as line (shop_id, order_id, survey)
            join response r on r.shop_id = line.shop_id and r.order_id = line.order_id and r.survey = line.survey
+           left join testimonial t on t.shop_id = r.shop_id and t.response_id = r.response_id
            order by r.revision desc"#,
         &shops,
         &orders,
@@ -534,6 +540,7 @@ async fn earlier(
             nonce: row.form_nonce,
             answered_at: row.answered_at,
             consent_version: row.consent_version,
+            withdrawn: row.withdrawn,
             display_name: row.display_name,
             names: row.names,
             answers: answers.remove(&(row.shop, row.response)).unwrap_or_default(),

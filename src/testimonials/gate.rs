@@ -214,6 +214,8 @@ mod tests {
             logo: None,
             address: None,
             privacy_url: None,
+            review_places: Vec::new(),
+            unhappy_next: None,
         };
         let house =
             House { shop: &shop, names: DisplayName::FirstNameInitial, now: moment("2026-04-01T06:00:00Z") };

@@ -1,11 +1,13 @@
 //! Stage 5, testimonials: what may be published goes out as CSV.
 //!
 //! In: the counted answers of customers who consented to publication and wrote something; each has its `testimonial` row from the
-//! moment it was stored. A person approves or rejects each ([`moderation`]); the [`gate`] lets through what may lawfully leave;
+//! moment it was stored. A person approves or rejects each ([`moderation`]); its author may take it back
+//! ([`withdrawal`]); the [`gate`] lets through what may lawfully leave;
 //! [`export`] writes it. The words of an author are never changed on the way.
 
 pub mod candidate;
 pub mod moderation;
+pub mod withdrawal;
 pub mod gate;
 pub mod display_name;
 pub mod export;

@@ -76,12 +76,12 @@ fn colors(palette: &Palette) -> String {
 /// The rules that hide a follow-up until one of its answers is chosen. A style cannot compare names, so there is a rule per place of an
 /// answer. A browser that does not know `:has` shows every question.
 fn follow_ups() -> String {
-    let mut css = "@supports selector(:has(*)) {\n  .after { display: none; }\n".to_owned();
+    let mut css = "@supports selector(:has(*)) {\n.after{display:none}\n".to_owned();
     for question in 0..QUESTIONS {
         for option in 0..OPTIONS {
             let mark = format!("q{question}o{option}");
             // Writing to a string cannot fail.
-            let _ = writeln!(css, "  form:has(.{mark}:checked) .after.{mark} {{ display: block; }}");
+            let _ = writeln!(css, "form:has(.{mark}:checked) .after.{mark}{{display:block}}");
         }
     }
     css.push_str("}\n");

@@ -16,6 +16,7 @@ mod form;
 mod server;
 mod survey;
 mod unsubscribe;
+mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,6 +103,7 @@ fn router(web: Web) -> Router {
     Router::new()
         .route("/s/{token}", get(survey::show).post(survey::send).layer(DefaultBodyLimit::max(SURVEY_LIMIT)))
         .route("/s/{token}/thanks", get(survey::thanks))
+        .route("/s/{token}/withdraw", get(withdraw::ask).post(withdraw::confirm))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::confirm))
         .route("/assets/{name}", get(assets::serve))
         .route("/livez", get(async || "ok"))

@@ -4,6 +4,8 @@
 //! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. What looks like a scanner's
 //! ([`crate::responses::classify`]) gets the form back as it was filled in, and is asked to send it once more: who is a person loses
 //! nothing by it.
+//!
+//! When a survey is over, its link still leads to the words that may be published, for as long as they are there ([`super::withdraw`]).
 
 use std::sync::Arc;
 
@@ -15,22 +17,28 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::form::FormOf;
-use super::{Refusal, Web, assets, detached};
+use super::{Refusal, Web, assets, detached, withdraw};
 use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
-use crate::mail::templates::views::{ClosedPage, FormView, OptionView, QuestionView, SurveyPage, ThanksPage};
+use crate::mail::templates::views::{
+    ClosedPage, ErrorView, FormView, OptionView, PlaceView, QuestionView, SurveyPage, ThanksPage,
+};
 use crate::mail::templates::words::{Words, fill};
+use crate::responses::Value;
 use crate::responses::collect::Settled;
 use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
     FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
-use crate::responses::{Answer, Value};
 use crate::survey::{Question, QuestionKind, Questionnaire, Survey, Yes};
 use crate::testimonials::display_name::{Author, display_name};
+use crate::testimonials::withdrawal::{self, Standing};
 use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
+
+/// On the scale of the net promoter score.
+const HIGHEST_DETRACTOR: i16 = 6;
 
 type Pairs = Vec<(String, String)>;
 
@@ -42,7 +50,10 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let query = query.map_or_else(|_| Vec::new(), |Query(pairs)| pairs);
     detached(async move {
-        let visit = Visit::open(&web, token).await?;
+        let visit = match Visit::open(&web, token.clone()).await {
+            Err(Refusal::Gone) => return withdraw::closed(&web, token).await,
+            visit => visit?,
+        };
         if visit.is_closed() {
             return visit.closed(&web, StatusCode::OK);
         }
@@ -110,34 +121,37 @@ pub(super) async fn thanks(State(web): State<Web>, Path(token): Path<String>) ->
             return Ok(see_other(&visit.path(&web, "")));
         }
         let (locale, words) = visit.language(&web);
-        let change_until = visit.changeable_until().filter(|until| *until > visit.now);
+        let next = if visit.is_unhappy() { Some(visit.next(&web)?) } else { None };
         let view = ThanksPage {
-            unhappy: is_unhappy(&visit.survey, &visit.given.answers),
-            change_until: change_until.map(|until| words.date(until, visit.shop.timezone)),
+            next,
+            places: PlaceView::of(&visit.shop),
+            change_until: visit.changeable(&web),
             survey: visit.path(&web, ""),
+            withdraw: visit.withdraw(&web),
         };
         Ok(web.page(StatusCode::OK, &visit.shop, locale, words, &view)?)
     })
     .await
 }
 
-fn see_other(path: &str) -> Response {
+pub(super) fn see_other(path: &str) -> Response {
     (StatusCode::SEE_OTHER, [(header::LOCATION, path)]).into_response()
 }
 
 /// A link that can be answered, and all that is known about it.
-struct Visit {
+pub(super) struct Visit {
     token: String,
     shop: Shop,
     survey: Survey,
     invited: Invited,
     questionnaire: Arc<Questionnaire>,
     given: Given,
+    standing: Standing,
     now: DateTime<Utc>,
 }
 
 impl Visit {
-    async fn open(web: &Web, token: String) -> Result<Self, Refusal> {
+    pub(super) async fn open(web: &Web, token: String) -> Result<Self, Refusal> {
         let context = &web.context;
         let now = context.clock.now();
         let (shop_id, invitation) = context.tokens.verify(Purpose::Survey, &token).ok_or(Refusal::Gone)?;
@@ -146,7 +160,9 @@ impl Visit {
         let invited = store::invited(conn, shop_id, invitation).await?.ok_or(Refusal::Gone)?;
         let questionnaire = web.versions.get(conn, shop_id, invited.survey_version).await?;
         let given = store::given(conn, &invited).await?;
+        let standing = withdrawal::standing(conn, &invited).await?;
         let visit = Self::of(web, token, Known { invited, questionnaire, given }, now)?;
+        let visit = Self { standing, ..visit };
         if now > visit.invited.asked_at + visit.survey.answer_within {
             return Err(Refusal::Gone);
         }
@@ -158,7 +174,9 @@ impl Visit {
         let shop = web.context.shops.get(invited.shop).ok_or(Refusal::Gone)?.clone();
         // A survey that is no longer in jobs.toml is over.
         let survey = web.context.config.survey(&invited.survey).ok_or(Refusal::Gone)?.clone();
-        Ok(Self { token, shop, survey, invited, questionnaire, given, now })
+        // Who agreed to publication may have words to take back; the page that this leads to knows.
+        let standing = given.consent_version.as_ref().map_or(Standing::Nothing, |_| Standing::Offered);
+        Ok(Self { token, shop, survey, invited, questionnaire, given, standing, now })
     }
 
     fn language<'a>(&self, web: &'a Web) -> (&'a Locale, &'a Words) {
@@ -175,14 +193,50 @@ impl Visit {
         Some((first + self.survey.edit_within).min(self.invited.asked_at + self.survey.answer_within))
     }
 
+    /// The same, in words, if it can be changed now.
+    pub(super) fn changeable(&self, web: &Web) -> Option<String> {
+        let until = self.changeable_until().filter(|until| *until > self.now)?;
+        Some(self.language(web).1.date(until, self.shop.timezone))
+    }
+
+    /// Where words can be taken back that may be published.
+    fn withdraw(&self, web: &Web) -> Option<String> {
+        (self.standing == Standing::Offered).then(|| self.path(web, "/withdraw"))
+    }
+
     fn is_closed(&self) -> bool {
         self.changeable_until().is_some_and(|until| self.now > until)
     }
 
     fn closed(&self, web: &Web, status: StatusCode) -> Result<Response, Refusal> {
         let (locale, words) = self.language(web);
-        let view = ClosedPage { order: self.invited.external_id.clone() };
+        let view = ClosedPage { order: self.invited.external_id.clone(), withdraw: self.withdraw(web) };
         Ok(web.page(status, &self.shop, locale, words, &view)?)
+    }
+
+    /// Whether the answer to the survey's recommendation is not a yes; on a scale, whether it lies below. Who gives seven or eight of ten
+    /// does not recommend, and has no reason to be consoled.
+    fn is_unhappy(&self) -> bool {
+        let Some(rule) = &self.survey.recommendation else { return false };
+        let answer = self.given.answers.iter().find(|answer| answer.question == rule.question);
+        let kind = self.questionnaire.question(&rule.question).map(|question| &question.kind);
+        answer.is_some_and(|answer| match (&rule.yes, &answer.value) {
+            (Yes::Choices(yes), Value::Choice(choice)) => !yes.contains(choice),
+            (Yes::Scores { low, .. }, Value::Score(score)) => {
+                score < low && (kind != Some(&QuestionKind::Nps) || *score <= HIGHEST_DETRACTOR)
+            }
+            _ => false,
+        })
+    }
+
+    /// What an unhappy customer is told about what happens next.
+    fn next(&self, web: &Web) -> Result<String, Refusal> {
+        let (locale, words) = self.language(web);
+        let told = match &self.shop.unhappy_next {
+            Some(wordings) => render_wording(wordings.get(locale, &self.shop.locale), &self.shop.name),
+            None => fill(&words.unhappy_next, &[("shop", &self.shop.name)]),
+        };
+        Ok(told.map_err(|problem| anyhow::anyhow!("the wording of what happens next: {problem}"))?)
     }
 
     /// The answers that are there, and over them the one that the link carries.
@@ -200,7 +254,8 @@ impl Visit {
         }));
         for question in &self.questionnaire.questions {
             let QuestionKind::Consent { version } = &question.kind else { continue };
-            if self.given.consent_version.as_ref() == Some(version) {
+            // What was taken back is given again only by whoever ticks it again.
+            if self.given.consent_version.as_ref() == Some(version) && self.standing != Standing::Withdrawn {
                 pairs.push((question.key.clone(), "yes".to_owned()));
                 pairs.push((name_field(&question.key), self.given.display_name.clone().unwrap_or_default()));
             }
@@ -243,8 +298,11 @@ impl Visit {
             .questions
             .iter()
             .enumerate()
-            .map(|(n, question)| self.question(web, n, question, fields, errors));
+            .map(|(n, question)| self.question(web, n, question, fields, errors))
+            .collect::<Result<Vec<_>, _>>()?;
+        let errors: Vec<_> = questions.iter().flat_map(|question| errors_of(question, words)).collect();
         let view = SurveyPage {
+            title: page_title(&words.survey_title, &errors, words),
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
             intro: self.intro(locale)?,
@@ -253,8 +311,10 @@ impl Visit {
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),
             answered_until: self.changeable_until().map(date),
-            has_errors: !errors.is_empty(),
-            questions: questions.collect::<Result<_, _>>()?,
+            withdraw: self.withdraw(web),
+            withdrawn: self.standing == Standing::Withdrawn,
+            errors,
+            questions,
         };
         Ok(web.page(status, &self.shop, locale, words, &view)?)
     }
@@ -280,7 +340,6 @@ impl Visit {
         )?;
         let value = fields.get(&question.key).unwrap_or_default();
         let error = |field: &str| errors.get(field).map(|error| in_words(error, words));
-        let (low, high) = compose::ends(question, words);
         let name_field = name_field(&question.key);
         let names = web.context.config.testimonials.display_name;
         let options = compose::options(question, locale, &self.shop.locale, words).unwrap_or_default();
@@ -295,6 +354,16 @@ impl Visit {
                 label,
             })
             .collect();
+        let (low, high) = compose::ends(question, words);
+        let end = |option: Option<&OptionView>, meaning: String| match option {
+            Some(option) if !meaning.is_empty() => scale_end(&option.label, &meaning, words),
+            _ => meaning,
+        };
+        let (low, high) = (end(options.first(), low), end(options.last(), high));
+        let max_length = match question.kind {
+            QuestionKind::Text { max_length } => max_length,
+            _ => MAX_DISPLAY_NAME,
+        };
         Ok(QuestionView {
             id: format!("q{n}"),
             kind: match question.kind {
@@ -311,10 +380,8 @@ impl Visit {
             low,
             high,
             value: value.to_owned(),
-            max_length: match question.kind {
-                QuestionKind::Text { max_length } => max_length,
-                _ => MAX_DISPLAY_NAME,
-            },
+            max_length,
+            limit: words.number(max_length),
             checked: value == "yes",
             chooses_name: names == DisplayName::AsGiven,
             published_as: display_name(names, self.author()),
@@ -356,20 +423,28 @@ fn in_words(error: &FieldError, words: &Words) -> String {
         FieldError::NotAnOption => words.error_not_an_option.clone(),
         FieldError::Unreadable => words.error_unreadable.clone(),
         FieldError::TooLong { max, length } => {
-            let values = [("max", max.to_string()), ("length", length.to_string())];
+            let values = [("max", words.number(*max)), ("length", words.number(*length))];
             let values = values.each_ref().map(|(name, value)| (*name, value.as_str()));
             fill(&words.error_too_long, &values).unwrap_or_else(|_| words.error_not_an_option.clone())
         }
     }
 }
 
-/// Whether the answer to the survey's recommendation is not a yes.
-fn is_unhappy(survey: &Survey, answers: &[Answer]) -> bool {
-    let Some(rule) = &survey.recommendation else { return false };
-    let answer = answers.iter().find(|answer| answer.question == rule.question);
-    answer.is_some_and(|answer| match (&rule.yes, &answer.value) {
-        (Yes::Choices(yes), Value::Choice(choice)) => !yes.contains(choice),
-        (Yes::Scores { low, high }, Value::Score(score)) => !(*low..=*high).contains(score),
-        _ => false,
-    })
+/// The title of a form's window: a screen reader says it first, so it says first what is wrong.
+pub(super) fn page_title(title: &str, errors: &[ErrorView], words: &Words) -> String {
+    if errors.is_empty() { title.to_owned() } else { format!("{} {title}", words.error_mark) }
+}
+
+/// What is wrong with a question, for the list above the form.
+fn errors_of(question: &QuestionView, words: &Words) -> Vec<ErrorView> {
+    let field = question.options.first().map_or(&question.id, |option| &option.id);
+    let of_question = question.error.as_ref().map(|_| (field.clone(), question.text.clone()));
+    let name = question.name_error.as_ref();
+    let of_name = name.map(|_| (format!("{}-name", question.id), words.display_name.clone()));
+    of_question.into_iter().chain(of_name).map(|(field, label)| ErrorView { field, label }).collect()
+}
+
+/// What the number at an end of a scale means: `1 = Poor`.
+fn scale_end(score: &str, meaning: &str, words: &Words) -> String {
+    fill(&words.scale_end, &[("score", score), ("meaning", meaning)]).unwrap_or_else(|_| meaning.to_owned())
 }

@@ -124,7 +124,7 @@ async fn respond(web: Web, token: String, headers: HeaderMap, wish: Wish) -> Res
 }
 
 /// Whether the button was pressed by a program.
-async fn is_suspect(
+pub(super) async fn is_suspect(
     conn: &mut PgConnection,
     invited: &store::Invited,
     traces: &Traces,

@@ -21,6 +21,7 @@ mod kill;
 mod bounces;
 mod pages;
 mod gauntlet;
+mod browser;
 mod jobs;
 mod scheduler;
 mod metrics;

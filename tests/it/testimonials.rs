@@ -33,6 +33,8 @@ fn maison() -> Shop {
         logo: None,
         address: None,
         privacy_url: None,
+        review_places: Vec::new(),
+        unhappy_next: None,
     }
 }
 

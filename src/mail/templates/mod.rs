@@ -33,6 +33,8 @@ pub const PAGES: &[Kind] = &[
     Kind::page::<views::SurveyPage>(),
     Kind::page::<views::ThanksPage>(),
     Kind::page::<views::ClosedPage>(),
+    Kind::page::<views::WithdrawPage>(),
+    Kind::page::<views::WithdrawnPage>(),
     Kind::page::<views::UnsubscribePage>(),
     Kind::page::<views::UnsubscribedPage>(),
     Kind::page::<views::MessagePage>(),
@@ -59,9 +61,13 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",
+    "page/errors.hbs",
+    "page/foot.hbs",
     "page/survey.hbs",
     "page/thanks.hbs",
     "page/closed.hbs",
+    "page/withdraw.hbs",
+    "page/withdrawn.hbs",
     "page/unsubscribe.hbs",
     "page/unsubscribed.hbs",
     "page/message.hbs",
@@ -76,8 +82,8 @@ const CONTENT: &str = "{{> content}}";
 /// What the mails share, by the name under which they include it. It is put in before the styles are written into the elements.
 const SHARED: [&str; 2] = ["brand", "answers"];
 
-/// What the pages share: what is around each, and what each form carries.
-const PAGE_PARTS: [&str; 2] = ["layout", "form"];
+/// What the pages share: what is around each, what each form carries, what is wrong with one, and where to go from the last.
+const PAGE_PARTS: [&str; 4] = ["layout", "form", "errors", "foot"];
 
 /// One of [`MAILS`] or [`PAGES`].
 pub struct Kind {
@@ -480,8 +486,12 @@ fn sample_mail<V: View>(templates: &Templates, locale: &Locale, words: &Words) -
 }
 
 fn sample_page<V: View>(templates: &Templates, locale: &Locale, words: &Words) -> Vec<Rendered> {
-    let view = V::sample(locale, words);
-    let result = templates.page(&Page::sample(locale, words, &view));
+    let result = templates.page(&Page::sample(locale, words, &V::sample(locale, words)));
+    // The others only have to render; what is looked at is the sample.
+    let others = V::other_samples(locale, words);
+    let result = others.iter().fold(result, |result, other| {
+        result.and_then(|html| templates.page(&Page::sample(locale, words, other)).map(|_| html))
+    });
     vec![Rendered { name: format!("page/{}.{locale}.html", V::NAME), result }]
 }
 

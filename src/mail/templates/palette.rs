@@ -5,8 +5,11 @@
 use serde::Serialize;
 
 const WANTED: f64 = 4.5;
-const LIGHT_PAPER: Rgb = Rgb(255, 255, 255);
-const DARK_PAPER: Rgb = Rgb(0x1f, 0x22, 0x27);
+const WHITE: Rgb = Rgb(255, 255, 255);
+/// The darkest that the light page writes on, and the lightest that the dark page writes on (`--note` in page.css): what can be read there
+/// can be read everywhere.
+const LIGHT_PAPER: Rgb = Rgb(0xf4, 0xf3, 0xf1);
+const DARK_PAPER: Rgb = Rgb(0x28, 0x2c, 0x32);
 const INK: Rgb = Rgb(0x14, 0x16, 0x1a);
 const BLACK: Rgb = Rgb(0, 0, 0);
 
@@ -17,7 +20,7 @@ pub struct Palette {
     pub accent: String,
     /// For text on the shop's colour: white where that can be read, else black.
     pub on_accent: String,
-    /// The shop's colour as a link or an outline on white, darkened as far as needed.
+    /// The shop's colour as a link or an outline on the light page, darkened as far as needed.
     pub link: String,
     /// The same on the dark page, lightened as far as needed.
     pub link_dark: String,
@@ -28,12 +31,12 @@ impl Palette {
     pub fn of(color: &str) -> Self {
         let accent = Rgb::parse(color).unwrap_or(INK);
         // White text is what people expect on a button, so it wins where it can be read; where it cannot, black can.
-        let on_accent = if contrast(accent, LIGHT_PAPER) >= WANTED { LIGHT_PAPER } else { BLACK };
+        let on_accent = if contrast(accent, WHITE) >= WANTED { WHITE } else { BLACK };
         Self {
             accent: accent.to_string(),
             on_accent: on_accent.to_string(),
             link: towards(accent, BLACK, LIGHT_PAPER).to_string(),
-            link_dark: towards(accent, LIGHT_PAPER, DARK_PAPER).to_string(),
+            link_dark: towards(accent, WHITE, DARK_PAPER).to_string(),
         }
     }
 }

@@ -209,9 +209,26 @@ impl FormView {
     }
 }
 
+/// Something to correct: `page/errors` lists them above a form. The form's template includes it with `{{> errors page}}`.
+#[derive(Debug, Serialize)]
+pub struct ErrorView {
+    /// The id of the field.
+    pub field: String,
+    /// What the field asks.
+    pub label: String,
+}
+
+impl ErrorView {
+    fn sample(field: &str) -> Self {
+        Self { field: field.to_owned(), label: "Recommend?".to_owned() }
+    }
+}
+
 /// `page/survey`: the form.
 #[derive(Debug, Serialize)]
 pub struct SurveyPage {
+    /// Of the window; it says when there is something to correct.
+    pub title: String,
     /// Where the form is sent to.
     pub action: String,
     pub unsubscribe: String,
@@ -223,8 +240,12 @@ pub struct SurveyPage {
     pub date: String,
     /// Until when the answer that is already there can be changed.
     pub answered_until: Option<String>,
-    /// Whether what was sent could not be taken.
-    pub has_errors: bool,
+    /// Where words can be taken back that may be published.
+    pub withdraw: Option<String>,
+    /// Whether words were taken back.
+    pub withdrawn: bool,
+    /// What is wrong with what was sent.
+    pub errors: Vec<ErrorView>,
     pub questions: Vec<QuestionView>,
 }
 
@@ -249,6 +270,8 @@ pub struct QuestionView {
     /// What was typed.
     pub value: String,
     pub max_length: usize,
+    /// How long it may be, in words.
+    pub limit: String,
     /// Whether the consent is given.
     pub checked: bool,
     /// Whether the author chooses the name to publish under.
@@ -287,6 +310,7 @@ impl View for SurveyPage {
         };
         let choices = words.choices.values().enumerate();
         Self {
+            title: words.survey_title.clone(),
             action: "/s/sample".to_owned(),
             unsubscribe: "/u/sample".to_owned(),
             intro: Some("We answered your question.".to_owned()),
@@ -295,7 +319,9 @@ impl View for SurveyPage {
             order: "A-1001".to_owned(),
             date: sample_date(words),
             answered_until: Some(sample_date(words)),
-            has_errors: true,
+            withdraw: Some("/s/sample/withdraw".to_owned()),
+            withdrawn: false,
+            errors: vec![ErrorView::sample("q0-0")],
             questions: vec![
                 QuestionView {
                     key: "recommend".to_owned(),
@@ -336,6 +362,7 @@ impl View for SurveyPage {
                     text: "Tell us more".to_owned(),
                     value: "Livré en deux jours, emballé avec soin.".to_owned(),
                     max_length: 4000,
+                    limit: words.number(4000),
                     ..QuestionView::default()
                 },
                 QuestionView {
@@ -364,22 +391,59 @@ impl View for SurveyPage {
             ],
         }
     }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let sample = Self::sample(locale, words);
+        vec![Self { first_name: None, withdraw: None, withdrawn: true, errors: Vec::new(), ..sample }]
+    }
 }
 
-/// `page/thanks`: after an answer was stored; the same for every answer, but for one sentence.
+/// Where customers can say it aloud.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlaceView {
+    pub name: String,
+    pub url: String,
+}
+
+impl PlaceView {
+    /// Of a shop's places, in their order.
+    pub fn of(shop: &crate::config::Shop) -> Vec<Self> {
+        let places = shop.review_places.iter();
+        places.map(|place| Self { name: place.name.clone(), url: place.url.clone() }).collect()
+    }
+}
+
+/// `page/thanks`: after an answer was stored; the same for every answer, but for what an unhappy customer is told.
 #[derive(Debug, Serialize)]
 pub struct ThanksPage {
-    pub unhappy: bool,
+    /// What an unhappy customer is told about what happens next.
+    pub next: Option<String>,
+    /// Whatever was answered.
+    pub places: Vec<PlaceView>,
     /// Until when, and where, the answer can be changed.
     pub change_until: Option<String>,
     pub survey: String,
+    /// Where words can be taken back that may be published.
+    pub withdraw: Option<String>,
 }
 
 impl View for ThanksPage {
     const NAME: &'static str = "thanks";
 
     fn sample(_: &Locale, words: &Words) -> Self {
-        Self { unhappy: true, change_until: Some(sample_date(words)), survey: "/s/sample".to_owned() }
+        let place = PlaceView { name: "Reviews".to_owned(), url: "https://reviews.example/shop".to_owned() };
+        Self {
+            next: Some(words.unhappy_next.clone()),
+            places: vec![place],
+            change_until: Some(sample_date(words)),
+            survey: "/s/sample".to_owned(),
+            withdraw: Some("/s/sample/withdraw".to_owned()),
+        }
+    }
+
+    fn other_samples(_: &Locale, _: &Words) -> Vec<Self> {
+        let survey = "/s/sample".to_owned();
+        vec![Self { next: None, places: Vec::new(), change_until: None, survey, withdraw: None }]
     }
 }
 
@@ -387,13 +451,73 @@ impl View for ThanksPage {
 #[derive(Debug, Serialize)]
 pub struct ClosedPage {
     pub order: String,
+    /// Where words can be taken back that may be published.
+    pub withdraw: Option<String>,
 }
 
 impl View for ClosedPage {
     const NAME: &'static str = "closed";
 
     fn sample(_: &Locale, _: &Words) -> Self {
-        Self { order: "A-1001".to_owned() }
+        Self { order: "A-1001".to_owned(), withdraw: Some("/s/sample/withdraw".to_owned()) }
+    }
+}
+
+/// `page/withdraw`: asks before words are taken back.
+#[derive(Debug, Serialize)]
+pub struct WithdrawPage {
+    /// Of the window; it says when there is something to correct.
+    pub title: String,
+    pub action: String,
+    pub form: FormView,
+    pub order: String,
+    /// Where nothing is taken back.
+    pub survey: String,
+    pub errors: Vec<ErrorView>,
+}
+
+impl View for WithdrawPage {
+    const NAME: &'static str = "withdraw";
+
+    fn sample(_: &Locale, words: &Words) -> Self {
+        Self {
+            title: words.withdraw_title.clone(),
+            action: "/s/sample/withdraw".to_owned(),
+            form: FormView::sample(),
+            order: "A-1001".to_owned(),
+            survey: "/s/sample".to_owned(),
+            errors: vec![ErrorView::sample("sure")],
+        }
+    }
+}
+
+/// `page/withdrawn`: words were taken back, or there are none to take back.
+#[derive(Debug, Serialize)]
+pub struct WithdrawnPage {
+    pub title: String,
+    pub order: String,
+    /// Whether there were words.
+    pub withdrawn: bool,
+    /// Until when, and where, publication can be agreed to once more.
+    pub change_until: Option<String>,
+    pub survey: String,
+}
+
+impl View for WithdrawnPage {
+    const NAME: &'static str = "withdrawn";
+
+    fn sample(_: &Locale, words: &Words) -> Self {
+        Self {
+            title: words.withdrawn_title.clone(),
+            order: "A-1001".to_owned(),
+            withdrawn: true,
+            change_until: Some(sample_date(words)),
+            survey: "/s/sample".to_owned(),
+        }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        vec![Self { withdrawn: false, change_until: None, ..Self::sample(locale, words) }]
     }
 }
 

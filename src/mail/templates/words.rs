@@ -13,8 +13,10 @@ pub struct Words {
     pub months: [String; 12],
     pub date: String,
     pub first_day: String,
+    pub thousands: String,
     pub yes: String,
     pub no: String,
+    pub scale_end: String,
     pub rating_low: String,
     pub rating_high: String,
     pub nps_low: String,
@@ -23,19 +25,26 @@ pub struct Words {
     pub survey_greeting: String,
     pub survey_intro: String,
     pub survey_answered: String,
+    pub survey_withdrawn: String,
     pub optional: String,
+    pub limit: String,
     pub display_name: String,
     pub display_name_empty: String,
     pub display_name_none: String,
     pub published_as: String,
     pub published_unnamed: String,
-    pub take_back: String,
+    pub publication: String,
+    pub publication_what: String,
+    pub publication_not: String,
+    pub publication_check: String,
+    pub publication_back: String,
     pub leave_empty: String,
     pub once_more: String,
     pub send: String,
     pub use_of_answers: String,
     pub no_more_mails: String,
     pub privacy: String,
+    pub error_mark: String,
     pub error_summary: String,
     pub error_missing: String,
     pub error_not_an_option: String,
@@ -43,18 +52,39 @@ pub struct Words {
     pub error_unreadable: String,
     pub thanks_title: String,
     pub thanks_text: String,
-    pub thanks_unhappy: String,
+    pub unhappy_title: String,
+    pub unhappy_text: String,
+    pub unhappy_next: String,
+    pub customer_care: String,
+    pub places_title: String,
+    pub places_text: String,
+    pub yours_title: String,
     pub thanks_contact: String,
-    pub thanks_change: String,
     pub change_answer: String,
+    pub change_until: String,
+    pub withdraw: String,
+    pub withdraw_hint: String,
     pub to_shop: String,
     pub closed_title: String,
     pub closed_text: String,
+    pub withdraw_title: String,
+    pub withdraw_text: String,
+    pub withdraw_sure: String,
+    pub withdraw_button: String,
+    pub withdraw_not: String,
+    pub error_unsure: String,
+    pub withdrawn_title: String,
+    pub withdrawn_text: String,
+    pub withdrawn_again: String,
+    pub nothing_title: String,
+    pub nothing_text: String,
     pub unsubscribe_title: String,
     pub unsubscribe_text: String,
     pub unsubscribe_button: String,
+    pub unsubscribe_not: String,
     pub unsubscribed_title: String,
     pub unsubscribed_text: String,
+    pub unsubscribed_back: String,
     pub gone_title: String,
     pub gone_text: String,
     pub too_large_title: String,
@@ -76,6 +106,19 @@ impl Words {
         let values = [("day", day.as_str()), ("month", month), ("year", &date.year().to_string())];
         // The wording was filled once when it was read; a name it does not know cannot turn up here.
         fill(&self.date, &values).unwrap_or_else(|_| date.to_string())
+    }
+
+    /// A number with its thousands set apart: `4,000`, `4 000`.
+    pub fn number(&self, number: usize) -> String {
+        let digits = number.to_string();
+        let mut written = String::with_capacity(digits.len() + 4);
+        for (n, digit) in digits.chars().enumerate() {
+            if n > 0 && (digits.len() - n).is_multiple_of(3) {
+                written.push_str(&self.thousands);
+            }
+            written.push(digit);
+        }
+        written
     }
 }
 
@@ -122,5 +165,15 @@ mod tests {
         let late = "2026-07-31T22:30:00Z".parse().unwrap();
         assert_eq!(words.date(late, chrono_tz::Europe::Paris), "1er août 2026");
         assert_eq!(words.date(late, chrono_tz::UTC), "31 juillet 2026");
+    }
+
+    #[test]
+    fn long_numbers_have_groups_of_three() {
+        let words: Words = toml::from_str(include_str!("../../../templates/words.en.toml")).unwrap();
+        for (number, written) in
+            [(0, "0"), (999, "999"), (4000, "4,000"), (12_345, "12,345"), (1_234_567, "1,234,567")]
+        {
+            assert_eq!(words.number(number), written);
+        }
     }
 }

@@ -11,6 +11,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tempfile::TempDir;
 
+pub mod browser;
 pub mod factories;
 pub mod http;
 pub mod program;
