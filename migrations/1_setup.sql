@@ -10,7 +10,7 @@ create table shop (
     name    text not null
 );
 
-create type import_kind as enum ('orders', 'responses');
+create type import_kind as enum ('orders', 'events', 'responses', 'ratings');
 
 -- One row per file that was read to its end. `digest` is the SHA-256 over the file and over the format it was read with, so that
 -- the same file offered twice is recognised, and the same file read with a corrected format is not.

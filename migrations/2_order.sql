@@ -11,10 +11,14 @@ create table customer (
     first_name  text,
     last_name   text,
     erased_at   timestamptz,
+    erased_hash bytea, -- SHA-256 of `email_key`, so that an older file does not bring an erased person back
     primary key (shop_id, customer_id),
     constraint customer_email_key unique (shop_id, email_key),
     constraint customer_address_or_erased check ((email is null) = (email_key is null) and (email is null) = (erased_at is not null))
 );
+
+-- Whom an import must not bring back; there are few.
+create index customer_erased_idx on customer (shop_id, erased_hash) where erased_hash is not null;
 
 create type order_status as enum ('open', 'fulfilled', 'cancelled', 'refunded');
 

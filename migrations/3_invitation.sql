@@ -108,7 +108,7 @@ return coalesce(enhanced_code in ('5.1.1', '5.1.2', '5.1.3', '5.1.6', '5.1.10', 
 -- The brakes look at the latest tries.
 create index attempt_recent_idx on attempt (shop_id, started_at);
 
-create type suppression_reason as enum ('unsubscribed', 'bounced', 'complained', 'manual');
+create type suppression_reason as enum ('unsubscribed', 'bounced', 'complained', 'manual', 'erased');
 
 -- The do-not-contact list: SHA-256 of the address in lower case, so that it outlives an erasure without keeping the address.
 -- Shop 0 is every shop, those that come later too; therefore `shop_id` is no foreign key here.

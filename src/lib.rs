@@ -31,6 +31,7 @@ pub mod responses;
 pub mod metrics;
 pub mod testimonials;
 pub mod story;
+pub mod erasure;
 pub mod jobs;
 pub mod scheduler;
 pub mod web;

@@ -12,6 +12,8 @@ use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::suppression::{self, Suppressed};
 use crate::invitations::{InvitationState, Reason};
 use crate::orders::OrderStatus;
+use crate::responses::classify::Suspicion;
+use crate::responses::hits::{AgentFamily, HitMethod, HitPage};
 use crate::responses::{ResponseVia, Verdict};
 use crate::survey::{Survey, Trigger};
 use crate::testimonials::{RejectReason, TestimonialState};
@@ -32,10 +34,19 @@ pub struct Story {
     /// Why and since when the customer may not be written to, by this shop and by every shop.
     pub suppressed: Vec<Suppressed>,
     pub erased_at: Option<DateTime<Utc>>,
+    /// What happened about it later, in the order of time.
+    pub events: Vec<Event>,
     pub invitations: Vec<Invitation>,
     /// Surveys that have decided nothing about it yet, and why.
     pub undecided: Vec<Undecided>,
     pub responses: Vec<Response>,
+}
+
+/// What happened about an order after it was placed.
+#[derive(Debug, Serialize)]
+pub struct Event {
+    pub event: String,
+    pub happened_at: DateTime<Utc>,
 }
 
 /// What one survey decided, and what became of its mail.
@@ -56,6 +67,21 @@ pub struct Invitation {
     pub attempts: Vec<Attempt>,
     /// What came back by mail about it.
     pub bounces: Vec<Bounce>,
+    /// Who opened its links, with what kind of program.
+    pub hits: Vec<HitLine>,
+    /// How many more such notes there would be, had they not been too many.
+    pub n_hits_dropped: i64,
+}
+
+/// A link of a mail that was opened.
+#[derive(Debug, Serialize)]
+pub struct HitLine {
+    pub at: DateTime<Utc>,
+    pub method: HitMethod,
+    pub page: HitPage,
+    /// The answer that the link carries, as `recommend=yes`.
+    pub answer: Option<String>,
+    pub agent: AgentFamily,
 }
 
 /// One try to send it.
@@ -95,6 +121,8 @@ pub struct Response {
     pub counted: bool,
     pub via: ResponseVia,
     pub verdict: Verdict,
+    /// Why it is suspect.
+    pub suspicion: Option<Suspicion>,
     pub answered_at: DateTime<Utc>,
     pub received_at: DateTime<Utc>,
     pub consent_version: Option<String>,
@@ -146,6 +174,14 @@ pub async fn of_order(
     };
     let invitations = invitations(pool, shop_id, order.order_id).await?;
     let now = context.clock.now();
+    let events = sqlx::query_as!(
+        Event,
+        "select event, happened_at from order_event where shop_id = $1 and order_id = $2 order by happened_at",
+        shop_id.0,
+        order.order_id.0,
+    )
+    .fetch_all(pool)
+    .await?;
     let undecided = context
         .config
         .surveys
@@ -154,7 +190,14 @@ pub async fn of_order(
         .filter(|survey| !invitations.iter().any(|invitation| invitation.survey == survey.key))
         .map(|survey| Undecided {
             survey: survey.key.clone(),
-            why: why_undecided(survey, order.ordered_at, order.fulfilled_at, order.country.as_deref(), now),
+            why: why_undecided(
+                survey,
+                order.ordered_at,
+                order.fulfilled_at,
+                &events,
+                order.country.as_deref(),
+                now,
+            ),
         })
         .collect();
     Ok(Some(Story {
@@ -168,6 +211,7 @@ pub async fn of_order(
         file: order.file_name,
         suppressed: suppression::of_customer(pool, shop_id, order.customer_id).await?,
         erased_at: order.erased_at,
+        events,
         invitations,
         undecided,
         responses: responses(pool, shop_id, order.order_id).await?,
@@ -287,6 +331,22 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
         )
         .fetch_all(pool)
         .await?;
+        let hits = sqlx::query_as!(
+            HitLine,
+            r#"select at, method as "method: HitMethod", page as "page: HitPage", answer, agent as "agent: AgentFamily"
+               from hit where shop_id = $1 and invitation_id = $2 order by hit_id"#,
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_all(pool)
+        .await?;
+        let n_hits_dropped = sqlx::query_scalar!(
+            "select n from hit_dropped where shop_id = $1 and invitation_id = $2",
+            shop.0,
+            row.invitation_id.0,
+        )
+        .fetch_optional(pool)
+        .await?;
         invitations.push(Invitation {
             invitation_id: row.invitation_id,
             survey: row.survey,
@@ -301,6 +361,8 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
             message_id: row.message_id,
             attempts,
             bounces,
+            hits,
+            n_hits_dropped: n_hits_dropped.unwrap_or(0),
         });
     }
     Ok(invitations)
@@ -309,7 +371,7 @@ async fn invitations(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Resul
 async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<Vec<Response>> {
     let rows = sqlx::query!(
         r#"select r.response_id as "response_id: ResponseId", r.survey, r.revision, r.counted, r.via as "via: ResponseVia",
-               r.verdict as "verdict: Verdict", r.answered_at, r.received_at, r.consent_version,
+               r.verdict as "verdict: Verdict", r.suspicion as "suspicion: Suspicion", r.answered_at, r.received_at, r.consent_version,
                t.state as "state?: TestimonialState", t.reject_reason as "reject_reason?: RejectReason",
                t.decided_at as "decided_at?", t.published_at as "published_at?"
            from response r left join testimonial t using (shop_id, response_id)
@@ -338,6 +400,7 @@ async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<
             counted: row.counted,
             via: row.via,
             verdict: row.verdict,
+            suspicion: row.suspicion,
             answered_at: row.answered_at,
             received_at: row.received_at,
             consent_version: row.consent_version,
@@ -357,15 +420,23 @@ fn why_undecided(
     survey: &Survey,
     ordered_at: DateTime<Utc>,
     fulfilled_at: Option<DateTime<Utc>>,
+    events: &[Event],
     country: Option<&str>,
     now: DateTime<Utc>,
 ) -> String {
-    let start = match survey.trigger {
-        Trigger::Ordered => Some(ordered_at),
-        Trigger::Fulfilled => fulfilled_at,
+    let (start, lacking) = match &survey.trigger {
+        Trigger::Ordered => (Some(ordered_at), String::new()),
+        Trigger::Fulfilled => {
+            (fulfilled_at, "it has no delivery date, and the survey waits for one".to_owned())
+        }
+        Trigger::Event(name) => {
+            let first =
+                events.iter().filter(|event| event.event == *name).map(|event| event.happened_at).min();
+            (first, format!("no {name} has come in, and the survey waits for one"))
+        }
     };
     match start.map(|start| start + survey.delay_for(country)) {
-        None => "it has no delivery date, and the survey waits for one".to_owned(),
+        None => lacking,
         Some(due) if due > now => format!("it becomes due on {}", due.format("%F %R UTC")),
         Some(_) => "it is due; the next run of the sending job decides".to_owned(),
     }

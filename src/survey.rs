@@ -69,22 +69,37 @@ impl Survey {
 }
 
 /// The moment of an order from which the delay runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     /// `fulfilled_at`; an order without it is never due.
     Fulfilled,
     /// `ordered_at`, for shops that do not know delivery dates.
     Ordered,
+    /// The first event of this name about the order; an order without one is never due.
+    Event(String),
 }
 
 impl Trigger {
-    /// As it is written in jobs.toml.
-    pub fn as_str(self) -> &'static str {
+    /// Its kind, as the decision knows it.
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Fulfilled => "fulfilled",
             Self::Ordered => "ordered",
+            Self::Event(_) => "event",
         }
+    }
+
+    /// The event that is waited for.
+    pub fn event(&self) -> Option<&str> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Fulfilled | Self::Ordered => None,
+        }
+    }
+
+    /// Whether an order that is not delivered, or not any more, is not to be asked about.
+    pub fn needs_delivery(&self) -> bool {
+        *self == Self::Fulfilled
     }
 }
 
@@ -139,6 +154,9 @@ pub enum Yes {
 /// The questions, in the order they are asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Questionnaire {
+    /// What mail and page say before they ask; may use `{{shop.name}}`. `None`: that it is about an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intro: Option<Texts>,
     /// At least one; keys are unique.
     pub questions: Vec<Question>,
 }

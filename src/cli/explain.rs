@@ -11,6 +11,7 @@ use crate::config::Shop;
 use crate::context::Context;
 use crate::invitations::InvitationState;
 use crate::invitations::outbox::AttemptOutcome;
+use crate::responses::hits::{AgentFamily, HitMethod, HitPage};
 use crate::responses::{ResponseVia, Verdict};
 use crate::story::{self, CustomerStory, Invitation, Response, Story};
 use crate::testimonials::{RejectReason, TestimonialState};
@@ -184,6 +185,9 @@ fn told(story: &Story, zone: Tz) -> String {
     if let Some(erased_at) = story.erased_at {
         lines.push((erased_at, "the customer was erased".to_owned()));
     }
+    for event in &story.events {
+        lines.push((event.happened_at, event.event.replace('_', " ")));
+    }
     for invitation in &story.invitations {
         invitation_lines(invitation, &mut lines);
     }
@@ -245,6 +249,7 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
             format!("{survey}: {}{status}: {}", bounce.kind.words(), bounce.reason),
         ));
     }
+    hit_lines(invitation, &survey, lines);
     let now = match invitation.state {
         InvitationState::Queued => "waits to be mailed".to_owned(),
         InvitationState::Claimed | InvitationState::InData => "is being mailed".to_owned(),
@@ -263,13 +268,55 @@ fn invitation_lines(invitation: &Invitation, lines: &mut Vec<(DateTime<Utc>, Str
     lines.push((if waits { invitation.next_attempt_at } else { last }, format!("{survey}: {now}")));
 }
 
+/// The first hits on a mail's links; a scanner leaves dozens, of which the first tell enough.
+fn hit_lines(invitation: &Invitation, survey: &str, lines: &mut Vec<(DateTime<Utc>, String)>) {
+    const SHOWN: usize = 20;
+    for hit in invitation.hits.iter().take(SHOWN) {
+        let what = match hit.method {
+            HitMethod::Get => "opened",
+            HitMethod::Head | HitMethod::Options => "probed",
+            HitMethod::Post => "sent a form",
+            HitMethod::Other => "asked for oddly",
+        };
+        let page = match hit.page {
+            HitPage::Survey => "the survey",
+            HitPage::Thanks => "the thanks",
+            HitPage::Withdrawal => "the withdrawal",
+            HitPage::Unsubscribe => "the opting out",
+        };
+        let answer = hit.answer.as_deref().map(|answer| format!(" with {answer}")).unwrap_or_default();
+        let agent = match hit.agent {
+            AgentFamily::Browser => "a browser",
+            AgentFamily::Phone => "a phone",
+            AgentFamily::Scanner => "a scanner",
+            AgentFamily::Tool => "a command or library",
+            AgentFamily::None => "something that does not say what it is",
+            AgentFamily::Other => "some other program",
+        };
+        lines.push((hit.at, format!("{survey}: {page}{answer} was {what} by {agent}")));
+    }
+    let rest = invitation.hits.len().saturating_sub(SHOWN);
+    if let Some(last) = invitation.hits.last()
+        && rest > 0
+    {
+        let dropped = match invitation.n_hits_dropped {
+            0 => String::new(),
+            n => format!(", and {n} of which nothing more is kept"),
+        };
+        lines.push((last.at, format!("{survey}: {rest} more such visits{dropped}")));
+    }
+}
+
 fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>) {
     let answers: Vec<String> =
         response.answers.iter().map(|answer| format!("{} = {}", answer.question, answer.value)).collect();
     let counted = match (response.verdict, response.counted) {
-        (Verdict::Suspect, _) => "suspect, kept but not counted",
-        (Verdict::Human, true) => "counted",
-        (Verdict::Human, false) => "replaced by a later one",
+        (Verdict::Suspect, _) => match response.suspicion {
+            Some(suspicion) => format!("suspect, kept but not counted, because {}", suspicion.words()),
+            None => "suspect, kept but not counted".to_owned(),
+        },
+        (Verdict::Human, true) => "counted".to_owned(),
+        (Verdict::Human, false) => "replaced by a later one".to_owned(),
     };
     lines.push((
         response.answered_at,

@@ -13,11 +13,13 @@ use super::{Exit, Global, output};
 use crate::config::TextFormat;
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
-use crate::import::run::{Destination, ImportOptions, ImportReport};
+use crate::import::run::{Destination, ImportKind, ImportOptions, ImportReport};
+use crate::orders::events::import_events;
 use crate::orders::import::import_orders;
 use crate::responses::import::{Asked, import_responses};
+use crate::responses::ratings::import_ratings;
 
-/// Read a file of orders or of answers, once
+/// Read a file of orders, events, answers or scores, once
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -46,11 +48,30 @@ Examples:
 Answers belong to the order whose id they carry, else to the latest order of the address. All are kept; the latest counts.
 Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
     Responses(Responses),
+    /// What happened about orders: closed customer-care cases and the like
+    #[command(after_help = "\
+Examples:
+  afterword import events --shop maison cases.csv
+  afterword import events --map order_id=Order --map event=Type --map happened_at=Closed cases.csv
+
+Columns: event_id, order_id, email, event, happened_at. An event belongs to the order it names, else to the latest order of the address.
+A survey with `trigger = { event = \"case_closed\" }` asks about it.
+Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
+    Events(File),
+    /// Scores that rating platforms publish about the shop
+    #[command(after_help = "\
+Examples:
+  afterword import ratings --shop maison scores.csv
+  afterword import ratings --map rated_on=Date --map score=Note --date-format %d/%m/%Y scores.csv
+
+Columns: source, rated_on, score, scale (the best score there is), ratings (how many). A corrected score replaces the one of that day.
+Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
+    Ratings(File),
 }
 
 #[derive(Debug, clap::Args)]
 struct Responses {
-    /// The survey that was answered; without it, the one that the format names, else the only one of the shop
+    /// The survey that was answered; without it, the one that the format names, else the one whose questions the file answers
     #[arg(long, value_name = "KEY")]
     survey: Option<String>,
     #[command(flatten)]
@@ -101,9 +122,11 @@ struct File {
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
     let context = &opened.context;
-    let (file, survey, is_orders) = match args.what {
-        What::Orders(file) => (file, None, true),
-        What::Responses(responses) => (responses.file, responses.survey, false),
+    let (file, survey, kind) = match args.what {
+        What::Orders(file) => (file, None, ImportKind::Orders),
+        What::Events(file) => (file, None, ImportKind::Events),
+        What::Responses(responses) => (responses.file, responses.survey, ImportKind::Responses),
+        What::Ratings(file) => (file, None, ImportKind::Ratings),
     };
     if file.rejects.is_some() && file.files.len() > 1 {
         output::say("error: --rejects takes the rows of one file; import the files one by one");
@@ -152,10 +175,16 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let imported = if is_orders {
-            import_orders(to, &context.config.order_formats, path, &options, context.clock, &progress).await
-        } else {
-            import_responses(to, asked, path, &options, context.clock, &progress).await
+        let (config, clock) = (&context.config, context.clock);
+        let imported = match kind {
+            ImportKind::Orders => {
+                import_orders(to, &config.order_formats, path, &options, clock, &progress).await
+            }
+            ImportKind::Events => import_events(to, path, &options, clock, &progress).await,
+            ImportKind::Responses => import_responses(to, asked, path, &options, clock, &progress).await,
+            ImportKind::Ratings => {
+                import_ratings(to, &config.rating_formats, path, &options, clock, &progress).await
+            }
         };
         bar.finish_and_clear();
         match imported {

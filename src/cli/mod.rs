@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod bounces;
 pub mod check;
 pub mod demo;
+pub mod erase;
 pub mod explain;
 pub mod export;
 pub mod import;
@@ -82,7 +83,7 @@ pub enum Command {
     Run(run::Args),
     /// What is scheduled, will run, did run
     Jobs(jobs::Args),
-    /// Read a file of orders or of answers, once
+    /// Read a file of orders, events, answers or scores, once
     Import(import::Args),
     /// Write testimonials, once
     Export(export::Args),
@@ -100,6 +101,8 @@ pub enum Command {
     Suppress(suppress::Args),
     /// Look through, approve or reject what may be published
     Testimonials(testimonials::Args),
+    /// Erase a person: address, names, words and mails go, the figures stay
+    Erase(erase::Args),
     /// Write completions for a shell
     Completions(shell::CompletionsArgs),
     /// Write the manual page
@@ -162,6 +165,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Bounces(args) => bounces::run(args, &global),
         Command::Suppress(args) => suppress::run(args, &global).await,
         Command::Testimonials(args) => testimonials::run(args, &global).await,
+        Command::Erase(args) => erase::run(args, &global).await,
         Command::Completions(args) => shell::completions(&args),
         Command::Man => shell::man(),
     }

@@ -21,6 +21,7 @@ Examples:
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
 count by when they were given, orders by when they were placed. With --as-of, what came later is not known.
+Answers that a program seems to have sent (suspects) do not count; \"with suspects\" stands beside a figure that they would change.
 Exit code: 0 done, 1 failed, 2 no such shop or an empty window.")]
 pub struct Args {
     /// Only this shop
@@ -83,7 +84,11 @@ fn in_tables(report: &Report) -> String {
         let as_of = report.as_of.format("%Y-%m-%d %H:%M UTC");
         let window = report_html::in_words(shop);
         let rows = shop.metrics.iter().map(|(metric, figure)| {
-            [metric.name.to_owned(), figure.value_text(), figure.counted_text(), figure.verdict.clone()]
+            let mut counted = figure.counted_text();
+            if let Some(with_suspects) = figure.with_suspects_text() {
+                counted.push_str(&format!(" ({with_suspects})"));
+            }
+            [metric.name.to_owned(), figure.value_text(), counted, figure.verdict.clone()]
         });
         let table = output::table(["Indicator", "Value", "Counted", "In words"], rows);
         let outbox = shop.outbox_in_words();

@@ -20,6 +20,7 @@ use chrono_tz::Tz;
 use self::network::Network;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
+use crate::import::table::TableFormat;
 use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
 use crate::survey::{Survey, Texts};
@@ -42,6 +43,8 @@ pub struct Config {
     pub order_formats: BTreeMap<String, OrderMapping>,
     /// `[response_format.<name>]`
     pub response_formats: BTreeMap<String, ResponseMapping>,
+    /// `[rating_format.<name>]`
+    pub rating_formats: BTreeMap<String, TableFormat>,
     /// `[survey.<key>]`
     pub surveys: Vec<Survey>,
     /// `[testimonials]`

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::{CatchUp, DisplayName, LogFormat, Tls};
 use crate::orders::OrderStatus;
-use crate::survey::{Demand, Trigger};
+use crate::survey::Demand;
 use crate::types::Locale;
 
 /// A string, `${NAME}` replaced.
@@ -54,6 +54,8 @@ pub struct File {
     pub order_format: BTreeMap<String, Spanned<OrderFormat>>,
     #[serde(default)]
     pub response_format: BTreeMap<String, Spanned<ResponseFormat>>,
+    #[serde(default)]
+    pub rating_format: BTreeMap<String, Spanned<RatingFormat>>,
     #[serde(default)]
     pub survey: BTreeMap<String, Spanned<Survey>>,
     #[serde(default)]
@@ -174,10 +176,22 @@ pub struct ResponseFormat {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub struct RatingFormat {
+    pub delimiter: Option<Word>,
+    pub encoding: Option<Word>,
+    pub timezone: Option<Word>,
+    pub date_format: Option<Word>,
+    pub columns: Spanned<BTreeMap<String, Word>>,
+    pub source: Option<Word>,
+    pub scale: Option<Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Survey {
     pub shops: Option<Vec<Word>>,
     pub mailed: Option<bool>,
-    pub trigger: Option<Trigger>,
+    pub trigger: Option<Spanned<Trigger>>,
     pub delay: Option<Word>,
     #[serde(default)]
     pub delay_by_country: BTreeMap<Spanned<String>, Word>,
@@ -194,8 +208,23 @@ pub struct Survey {
     pub edit_within: Option<Word>,
     pub send_window: Option<SendWindow>,
     pub recommendation: Option<Recommendation>,
+    pub intro: Option<Spanned<BTreeMap<Locale, String>>>,
     #[serde(default)]
     pub question: Vec<Question>,
+}
+
+/// `"fulfilled"`, `"ordered"`, or `{ event = "case_closed" }`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Trigger {
+    Word(String),
+    Event(Event),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    pub event: String,
 }
 
 #[derive(Debug, Deserialize)]

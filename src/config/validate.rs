@@ -18,13 +18,16 @@ use super::{
     App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
     ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
 };
+use crate::import::table::TableFormat;
 use crate::jobs;
 use crate::mail::dkim::Signer;
 use crate::mail::templates::check_wording;
 use crate::mail::transport::Limits;
 use crate::nearest::{self, did_you_mean};
-use crate::orders::format::{ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS};
+use crate::orders::events::is_event;
+use crate::orders::format::{ORDER_COLUMNS, ORDER_FORMATS, REQUIRED_ORDER_COLUMNS};
 use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
+use crate::responses::ratings::{RATING_COLUMNS, REQUIRED_RATING_COLUMNS};
 use crate::scheduler::Schedule;
 use crate::survey::{
     Choice, ConsentRule, Demand, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey,
@@ -63,6 +66,11 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .iter()
         .filter_map(|(name, format)| Some((name.clone(), response_format(name, format, &surveys, problems)?)))
         .collect();
+    let rating_formats: BTreeMap<_, _> = file
+        .rating_format
+        .iter()
+        .filter_map(|(name, format)| Some((name.clone(), rating_format(name, format, problems)?)))
+        .collect();
     let testimonials = Testimonials {
         display_name: file.testimonials.display_name.unwrap_or(DisplayName::FirstNameInitial),
     };
@@ -74,6 +82,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         shops: shops?,
         order_formats,
         response_formats,
+        rating_formats,
         surveys,
         testimonials,
         jobs: Vec::new(),
@@ -464,8 +473,9 @@ fn survey(
             Some(format!("add a [[survey.{key}.question]]")),
         );
     }
-    let complete = questions.len() == survey.question.len();
-    let questionnaire = Questionnaire { questions };
+    let mut complete = questions.len() == survey.question.len();
+    let intro = survey.intro.as_ref().map(|intro| texts(intro.get_ref(), intro.span(), problems));
+    let questionnaire = Questionnaire { intro, questions };
     // A rule about a question that was itself wrong would only say the same twice.
     let recommendation = match &survey.recommendation {
         Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)),
@@ -509,6 +519,18 @@ fn survey(
     let throttle = duration(survey.throttle.as_ref(), DAY * 90, problems);
     let answer_within = duration(survey.answer_within.as_ref(), DAY * 60, problems);
     let edit_within = duration(survey.edit_within.as_ref(), DAY * 14, problems);
+    if let (Some(word), Some(edit), Some(answer)) = (&survey.edit_within, edit_within, answer_within)
+        && edit > answer
+    {
+        let help = "the link stops working after `answer_within`; make `edit_within` no longer than that";
+        problems.add(
+            word.span(),
+            "an answer cannot be changed for longer than it can be given".to_owned(),
+            Some(help.to_owned()),
+        );
+        complete = false;
+    }
+    let trigger = trigger(survey.trigger.as_ref(), problems);
     let send_window = survey.send_window.as_ref().map(|window| self::send_window(window, problems));
     let recommendation = settle(recommendation)?;
     if !complete {
@@ -518,7 +540,7 @@ fn survey(
         key: key.to_owned(),
         shops: survey.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect()),
         mailed,
-        trigger: survey.trigger.unwrap_or(Trigger::Fulfilled),
+        trigger: trigger?,
         delay: delay?,
         delay_by_country,
         max_lateness: max_lateness?,
@@ -814,7 +836,8 @@ fn order_format(
 ) -> Option<OrderMapping> {
     let span = format.span();
     let format = format.get_ref();
-    check_format_name(name, span, problems);
+    let built_in: Vec<&str> = ORDER_FORMATS.iter().map(|format| format.key).collect();
+    check_format_name(name, &built_in, span, problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
     let columns = columns(&format.columns, ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS, problems);
@@ -829,6 +852,56 @@ fn order_format(
     })
 }
 
+/// From when on the delay runs.
+fn trigger(typed: Option<&Spanned<raw::Trigger>>, problems: &mut Problems<'_>) -> Option<Trigger> {
+    let Some(typed) = typed else { return Some(Trigger::Fulfilled) };
+    match typed.get_ref() {
+        raw::Trigger::Word(word) if word == "fulfilled" => Some(Trigger::Fulfilled),
+        raw::Trigger::Word(word) if word == "ordered" => Some(Trigger::Ordered),
+        raw::Trigger::Word(word) => {
+            let help = did_you_mean(word, ["fulfilled", "ordered"].into_iter()).unwrap_or_else(|| {
+                "expected \"fulfilled\", \"ordered\", or an event such as { event = \"case_closed\" }"
+                    .to_owned()
+            });
+            problems.add(typed.span(), format!("there is no trigger {word:?}"), Some(help));
+            None
+        }
+        raw::Trigger::Event(raw::Event { event }) if is_event(event) => Some(Trigger::Event(event.clone())),
+        raw::Trigger::Event(_) => {
+            let help = "expected a name such as case_closed: lower-case letters, digits and _".to_owned();
+            problems.add(typed.span(), "this is no name of an event".to_owned(), Some(help));
+            None
+        }
+    }
+}
+
+fn rating_format(
+    name: &str,
+    format: &Spanned<raw::RatingFormat>,
+    problems: &mut Problems<'_>,
+) -> Option<TableFormat> {
+    let span = format.span();
+    let format = format.get_ref();
+    check_format_name(name, &["generic"], span, problems);
+    let text_format =
+        text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
+    let constants = [("source", &format.source), ("scale", &format.scale)];
+    let constants: BTreeMap<String, String> = constants
+        .into_iter()
+        .filter_map(|(column, word)| Some((column.to_owned(), text(word.as_ref()?).to_owned())))
+        .collect();
+    let required: Vec<&str> =
+        REQUIRED_RATING_COLUMNS.iter().copied().filter(|column| !constants.contains_key(*column)).collect();
+    let columns = columns(&format.columns, RATING_COLUMNS, &required, problems);
+    Some(TableFormat {
+        name: name.to_owned(),
+        text: text_format?,
+        columns: columns?,
+        constants,
+        closed: false,
+    })
+}
+
 fn response_format(
     name: &str,
     format: &Spanned<raw::ResponseFormat>,
@@ -837,7 +910,7 @@ fn response_format(
 ) -> Option<ResponseMapping> {
     let span = format.span();
     let format = format.get_ref();
-    check_format_name(name, span, problems);
+    check_format_name(name, &["generic"], span, problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
     let columns = columns(&format.columns, RESPONSE_COLUMNS, MAPPED_RESPONSE_COLUMNS, problems);
@@ -861,9 +934,9 @@ fn response_format(
     })
 }
 
-fn check_format_name(name: &str, span: Range<usize>, problems: &mut Problems<'_>) {
+fn check_format_name(name: &str, built_in: &[&str], span: Range<usize>, problems: &mut Problems<'_>) {
     check_key("format", name, span.clone(), problems);
-    if matches!(name, "auto" | "generic") {
+    if name == "auto" || built_in.contains(&name) {
         problems.add(
             span,
             format!("{name:?} is the name of a built-in format"),

@@ -27,7 +27,9 @@ use crate::types::{ImportRunId, ShopId};
 #[serde(rename_all = "snake_case")]
 pub enum ImportKind {
     Orders,
+    Events,
     Responses,
+    Ratings,
 }
 
 /// Where a file goes.
@@ -201,7 +203,7 @@ impl Run {
         report: &mut ImportReport,
         mut rejects: Rejects,
         options: &ImportOptions,
-        grown: [Table; 2],
+        grown: &[Table],
         finished_at: DateTime<Utc>,
     ) -> Result<(), ImportError> {
         report.n_rejected = rejects.n;
@@ -216,7 +218,7 @@ impl Run {
         }
         self.record(&mut transaction, report, rejects, finished_at).await?;
         for table in grown {
-            db::analyze_grown(&mut transaction, table, report.n_inserted).await?;
+            db::analyze_grown(&mut transaction, *table, report.n_inserted).await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 
 use chrono::format::{Item, Parsed, StrftimeItems};
 use chrono::{
-    DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _, Utc,
+    DateTime, Datelike as _, NaiveDate, NaiveDateTime, NaiveTime, Offset as _, TimeDelta, TimeZone as _,
+    Timelike as _, Utc,
 };
 use chrono_tz::Tz;
 
@@ -36,7 +37,7 @@ impl Times {
     }
 
     /// Reads a moment. Without a declared format these are recognised: RFC 3339, `YYYY-MM-DD HH:MM[:SS]` with a space or a `T`, with
-    /// or without an offset, and a date alone, which is its first moment. Day-first dates are only read where the format declares
+    /// or without an offset, a date alone, which is its first moment, and dates with the month in English letters. Day-first dates are only read where the format declares
     /// them: nobody can tell 3 April from 4 March.
     ///
     /// A local time that the clocks jumped over in spring counts as if they had not jumped yet (02:30 becomes 03:30); one that
@@ -94,6 +95,9 @@ fn recognised(text: &str) -> Result<(NaiveDateTime, Option<i32>)> {
     let year_first =
         matches!(rest, [a, b, c, d, b'-', ..] if [a, b, c, d].iter().all(|b| b.is_ascii_digit()));
     if !year_first {
+        if let Some(local) = month_in_letters(text) {
+            return Ok((local, None));
+        }
         let numbers: Vec<&str> = text.split(['/', '.', '-', ' ']).take(3).collect();
         let number = |part: &str, longest| {
             (1..=longest).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit())
@@ -144,6 +148,26 @@ fn recognised(text: &str) -> Result<(NaiveDateTime, Option<i32>)> {
         .filter(|_| second <= 60)
         .ok_or("is not a time of the day")?;
     Ok((date.and_time(time), offset(rest).ok_or_else(wrong)?))
+}
+
+/// `Mar 1, 2026 10:00:00 AM`, as Magento writes it: also after noon with the hours from 0 to 23, and `PM` behind them.
+fn month_in_letters(text: &str) -> Option<NaiveDateTime> {
+    let (date, time) = text.trim().split_once(", ").and_then(|(day, rest)| {
+        let (year, time) = rest.split_once(' ').unwrap_or((rest, ""));
+        Some((NaiveDate::parse_from_str(&format!("{day} {year}"), "%b %d %Y").ok()?, time.trim()))
+    })?;
+    let (clock, half) = time.split_once(' ').unwrap_or((time, ""));
+    let clock = if clock.is_empty() { "00:00:00" } else { clock };
+    let time = NaiveTime::parse_from_str(clock, "%H:%M:%S")
+        .or_else(|_| NaiveTime::parse_from_str(clock, "%H:%M"))
+        .ok()?;
+    let hours = match (half.to_ascii_uppercase().as_str(), time.hour()) {
+        ("AM", 12) => -12,
+        ("PM", hour) if hour < 12 => 12,
+        ("" | "AM" | "PM", _) => 0,
+        _ => return None,
+    };
+    Some(date.and_time(time) + TimeDelta::hours(hours))
 }
 
 /// `Z`, `+02:00`, `+0200`, `+02`, a space before it or not; nothing is `Some(None)`.
@@ -222,6 +246,13 @@ mod tests {
             ("2026-03-29 02:30", "2026-03-29T01:30:00+00:00"),
             // 02:30 happened twice: the earlier one.
             ("2026-10-25 02:30", "2026-10-25T00:30:00+00:00"),
+            ("May 1, 2026 10:00:00 AM", "2026-05-01T08:00:00+00:00"),
+            ("May 1, 2026 03:28:20 PM", "2026-05-01T13:28:20+00:00"),
+            ("May 1, 2026 15:28:20 PM", "2026-05-01T13:28:20+00:00"),
+            ("May 1, 2026 00:28:20 AM", "2026-04-30T22:28:20+00:00"),
+            ("May 1, 2026 12:28:20 AM", "2026-04-30T22:28:20+00:00"),
+            ("May 1, 2026 12:28 PM", "2026-05-01T10:28:00+00:00"),
+            ("May 1, 2026", "2026-04-30T22:00:00+00:00"),
         ] {
             check_time(paris, None, text, Ok(expected));
         }
@@ -242,6 +273,9 @@ mod tests {
             ("yesterday", "is not a time such as"),
             ("", "is not a time such as"),
             ("20é6-01-01", "is not a time such as"),
+            ("Mai 1, 2026", "is not a time such as"),
+            ("Feb 30, 2026", "is not a time such as"),
+            ("May 1, 2026 10:00 XM", "is not a time such as"),
         ] {
             check_time(paris, None, text, Err(reason));
         }

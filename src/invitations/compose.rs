@@ -154,12 +154,21 @@ pub fn texts(
         Some(question) => mail_question(question, shop, &shop_view.name, locale, words, &survey_url)?,
         None => None,
     };
+    let intro = match &facts.questionnaire.intro {
+        Some(texts) => {
+            let wording = render_wording(texts.get(locale, &shop.locale), &shop_view.name);
+            let question = "(intro)".to_owned();
+            Some(wording.map_err(|problem| ComposeError::Wording { question, problem })?)
+        }
+        None => None,
+    };
     let view = SurveyInvitation {
         locale: locale.to_string(),
         direction: Direction::of(locale),
         shop: shop_view,
         palette: Palette::of(&shop.color),
         reminder: facts.reminder,
+        intro,
         first_name: first_name(facts),
         order: clean(facts.order, 60),
         date: words.date(facts.ordered_at, shop.timezone),
@@ -360,7 +369,7 @@ mod tests {
         hostile: Option<&str>,
         email: &str,
     ) -> Composed {
-        let questionnaire = Questionnaire { questions: vec![question(kind)] };
+        let questionnaire = Questionnaire { intro: None, questions: vec![question(kind)] };
         let facts = Facts {
             reminder: false,
             message_id: None,
@@ -421,7 +430,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused_without_being_shown() {
-        let questionnaire = Questionnaire { questions: vec![question(QuestionKind::Recommend)] };
+        let questionnaire = Questionnaire { intro: None, questions: vec![question(QuestionKind::Recommend)] };
         let facts = Facts {
             reminder: false,
             message_id: None,

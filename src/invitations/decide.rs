@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use sqlx::postgres::types::PgInterval;
 
 use super::Reason;
-use crate::survey::{Demand, Survey, Trigger};
+use crate::survey::{Demand, Survey};
 use crate::types::{ShopId, SurveyVersionId};
 
 /// Before any shop's first order.
@@ -53,6 +53,9 @@ pub struct Terms<'a> {
     pub sampling_key: &'a [u8],
     /// What was due by then may have been asked by a past that a restored database does not know.
     pub asked_until: Option<DateTime<Utc>>,
+    /// The surveys that wait for an event. They ask about something else than the order, so only the throttle stands between them and the
+    /// others.
+    pub by_event: &'a [String],
     pub now: DateTime<Utc>,
 }
 
@@ -79,7 +82,7 @@ pub async fn decide(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
         survey.key,
         terms.version.0,
         now,
-        survey.trigger == Trigger::Ordered,
+        survey.trigger.kind(),
         interval(survey.delay),
         &countries,
         &delays,
@@ -95,6 +98,8 @@ pub async fn decide(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
         &opposite,
         room,
         terms.asked_until,
+        survey.trigger.event(),
+        terms.by_event,
     )
     .fetch_all(&mut *conn)
     .await?;
@@ -125,7 +130,7 @@ pub async fn remind(conn: &mut PgConnection, terms: &Terms<'_>) -> anyhow::Resul
         survey.key,
         terms.now,
         i16::try_from(survey.reminders.len())?,
-        survey.trigger == Trigger::Ordered,
+        !survey.trigger.needs_delivery(),
         interval(survey.max_lateness),
         terms.asked_until,
         demanded,
@@ -182,7 +187,11 @@ async fn progress(
 /// all before it can be seen, too.
 async fn latest_import(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<i64> {
     sqlx::query_scalar!(
-        r#"select coalesce(max(import_run_id), 0) as "latest!" from "order" where shop_id = $1"#,
+        r#"select greatest(
+               (select max(import_run_id) from "order" where shop_id = $1),
+               (select max(import_run_id) from order_event where shop_id = $1),
+               0
+           ) as "latest!""#,
         shop.0
     )
     .fetch_one(conn)
@@ -218,7 +227,8 @@ async fn note_progress(
 /// By what an order becomes due, in one text: when it changes, what was not due may be, whatever its age.
 fn rule(survey: &Survey) -> String {
     let delays = survey.delay_by_country.iter().map(|(country, delay)| format!(" {country}={delay}"));
-    format!("{} {}{}", survey.trigger.as_str(), survey.delay, delays.collect::<String>())
+    let event = survey.trigger.event().unwrap_or_default();
+    format!("{}{event} {}{}", survey.trigger.kind(), survey.delay, delays.collect::<String>())
 }
 
 /// The countries with a delay of their own, and these delays.

@@ -1,28 +1,40 @@
 -- One decision about the first mail for every order that became due and has none yet.
--- $1 shop, $2 survey, $3 survey version, $4 now, $5 trigger is the order's date, $6 delay, $7 countries with another delay, $8 their
+-- $1 shop, $2 survey, $3 survey version, $4 now, $5 trigger, $6 delay, $7 countries with another delay, $8 their
 -- delays, $9 max lateness, $10 throttle, $11 sampling threshold (2^32 takes all), $12 sampling key, $13 decided until, $14 the last
 -- import run that was decided about, $15 shortest and $16 longest delay, $17 a yes is demanded, $18 countries where the opposite holds,
--- $19 how many more may be asked today (null: any number), $20 orders due by then may have been asked before a restore
+-- $19 how many more may be asked today (null: any number), $20 orders due by then may have been asked before a restore, $21 the event that
+-- is waited for, $22 the surveys that wait for one
 with found as (
     -- What became due since the last decision, and what an import has brought since then that was due before. Branches instead of a
     -- case, so that each can use its index; those of the other trigger are never executed.
     select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.fulfilled_at as start
     from "order" o
-    where not $5 and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $15::interval
+    where $5 = 'fulfilled' and o.shop_id = $1 and o.fulfilled_at <= $4::timestamptz - $15::interval
         and o.fulfilled_at > $13::timestamptz - $16::interval
     union all
     select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.fulfilled_at
     from "order" o
-    where not $5 and o.shop_id = $1 and o.import_run_id > $14 and o.fulfilled_at <= $13::timestamptz - $16::interval
+    where $5 = 'fulfilled' and o.shop_id = $1 and o.import_run_id > $14 and o.fulfilled_at <= $13::timestamptz - $16::interval
     union all
     select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.ordered_at
     from "order" o
-    where $5 and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $15::interval
+    where $5 = 'ordered' and o.shop_id = $1 and o.ordered_at <= $4::timestamptz - $15::interval
         and o.ordered_at > $13::timestamptz - $16::interval
     union all
     select o.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, o.import_run_id, o.ordered_at
     from "order" o
-    where $5 and o.shop_id = $1 and o.import_run_id > $14 and o.ordered_at <= $13::timestamptz - $16::interval
+    where $5 = 'ordered' and o.shop_id = $1 and o.import_run_id > $14 and o.ordered_at <= $13::timestamptz - $16::interval
+    union all
+    -- Of several events about an order, the first.
+    (
+        select distinct on (e.order_id) e.order_id, o.external_id, o.customer_id, o.status, o.country, o.consent, e.import_run_id,
+            e.happened_at
+        from order_event e
+        join "order" o on o.shop_id = $1 and o.order_id = e.order_id
+        where $5 = 'event' and e.shop_id = $1 and e.event = $21 and e.happened_at <= $4::timestamptz - $15::interval
+            and (e.happened_at > $13::timestamptz - $16::interval or e.import_run_id > $14)
+        order by e.order_id, e.happened_at
+    )
 ),
 due as (
     select found.*, start + coalesce(($8::interval[])[array_position($7::text[], country)], $6::interval) as due_at
@@ -33,7 +45,10 @@ undecided as (
     select due.*, earlier.is_asked from due
     cross join lateral (
         select coalesce(bool_or(i.survey = $2), false) as is_decided,
-            coalesce(bool_or(i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')), false) as is_asked
+            coalesce(bool_or(
+                $5 <> 'event' and i.survey <> all($22::text[])
+                    and i.state in ('queued', 'claimed', 'in_data', 'sent', 'deferred', 'unknown')
+            ), false) as is_asked
         from invitation i
         where i.shop_id = $1 and i.order_id = due.order_id and i.wave = 0
     ) earlier

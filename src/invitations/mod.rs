@@ -286,6 +286,8 @@ async fn decide_and_settle(
     sqlx::raw_sql("set local lock_timeout = '10min'").execute(&mut *transaction).await?;
     db::take_turn(&mut transaction, Turn::Decisions, shop_id).await?;
     let now = context.clock.now();
+    let by_event = context.config.surveys.iter().filter(|survey| survey.trigger.event().is_some());
+    let by_event: Vec<String> = by_event.map(|survey| survey.key.clone()).collect();
     let terms = Terms {
         shop: shop_id,
         timezone: shop.timezone,
@@ -293,6 +295,7 @@ async fn decide_and_settle(
         version: survey::version(&mut transaction, shop_id, survey, now).await?,
         sampling_key: &context.tokens.derived_key(&format!("sample {}", survey.key)),
         asked_until,
+        by_event: &by_event,
         now,
     };
     let before = plan::last_invitation(&mut transaction, shop_id).await?;

@@ -19,7 +19,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 use super::{InvitationState, Reason, decide};
 use crate::mail::transport::{Fault, Phase};
 use crate::process;
-use crate::survey::{Survey, Trigger};
+use crate::survey::Survey;
 use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
 
 /// How many rows a claim takes at most.
@@ -103,7 +103,7 @@ pub async fn settle(
         shop.0,
         survey.key,
         now,
-        survey.trigger == Trigger::Ordered,
+        survey.trigger.kind(),
         decide::interval(survey.delay),
         &countries,
         &delays,
@@ -229,7 +229,7 @@ pub async fn claim(
         now,
         limit,
         owner,
-        survey.trigger == Trigger::Ordered,
+        !survey.trigger.needs_delivery(),
         decide::interval(survey.max_lateness),
         demanded,
         &opposite,

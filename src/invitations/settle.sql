@@ -1,18 +1,18 @@
 -- What happened to those who wait to be mailed: gave up on them, with the reason, or moved them with their order's delivery date.
--- $1 shop, $2 survey, $3 now, $4 trigger is the order's date, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness,
+-- $1 shop, $2 survey, $3 now, $4 trigger, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness,
 -- $9 a yes is demanded, $10 countries where the opposite holds
 with waiting as (
     select i.invitation_id, i.due_at,
         -- A delivery that turned out to be later moves the first mail; one that turned out to be earlier does not.
         case when i.wave = 0 and i.attempts = 0 then greatest(
             i.due_at,
-            case when $4 then o.ordered_at else o.fulfilled_at end
+            case $4 when 'ordered' then o.ordered_at when 'fulfilled' then o.fulfilled_at end
                 + coalesce(($7::interval[])[array_position($6::text[], o.country)], $5::interval)
         ) else i.due_at end as now_due_at,
         coalesce(
             o.reason,
             case
-                when not $4 and o.fulfilled_at is null then 'order_changed'
+                when $4 = 'fulfilled' and o.fulfilled_at is null then 'order_changed'
                 when not coalesce(o.consent, $9 = coalesce(o.country = any($10::text[]), false)) then 'no_consent'
                 when i.due_at < $3::timestamptz - $8::interval then 'too_late'
             end::decision_reason

@@ -39,6 +39,7 @@ pub enum SuppressionReason {
     Bounced,
     Complained,
     Manual,
+    Erased,
 }
 
 impl SuppressionReason {
@@ -49,6 +50,7 @@ impl SuppressionReason {
             Self::Bounced => "the address does not take mail",
             Self::Complained => "the customer called a mail spam",
             Self::Manual => "put on the do-not-contact list by hand",
+            Self::Erased => "the customer was erased",
         }
     }
 }

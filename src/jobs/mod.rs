@@ -25,17 +25,21 @@ pub mod runner;
 pub mod ledger;
 mod inbox;
 mod import_orders;
+mod import_events;
 mod send_invitations;
 mod collect_bounces;
 mod import_responses;
+mod import_ratings;
 mod export_testimonials;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<import_orders::ImportOrders>(),
+    JobKind::of::<import_events::ImportEvents>(),
     JobKind::of::<send_invitations::SendInvitations>(),
     JobKind::of::<collect_bounces::CollectBounces>(),
     JobKind::of::<import_responses::ImportResponses>(),
+    JobKind::of::<import_ratings::ImportRatings>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 
@@ -188,7 +192,7 @@ impl<J: Job> ErasedJob for J {
 }
 
 /// `1 order`, `2 orders`.
-fn counted(n: u64, word: &str) -> String {
+pub fn counted(n: u64, word: &str) -> String {
     format!("{n} {word}{}", if n == 1 { "" } else { "s" })
 }
 

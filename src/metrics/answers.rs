@@ -13,14 +13,24 @@ pub(super) struct Tally {
     pub(super) n: i64,
 }
 
+/// Whose submissions are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// People's.
+    People,
+    /// Everybody's, as if programs were not told from people.
+    Everybody,
+}
+
 /// How often each answer was given to these questions (at most one per survey) in the window.
 ///
-/// Suspect submissions are left out. What became of the order is of no interest: who was disappointed and sent everything back has
+/// What became of the order is of no interest: who was disappointed and sent everything back has
 /// an opinion too.
 pub(super) async fn tally(
     conn: &mut PgConnection,
     scope: &Scope<'_>,
     asked: &[(&str, &str)],
+    whose: Whose,
 ) -> sqlx::Result<Vec<Tally>> {
     let (surveys, questions): (Vec<_>, Vec<_>) =
         asked.iter().map(|(survey, question)| ((*survey).to_owned(), (*question).to_owned())).unzip();
@@ -33,6 +43,7 @@ pub(super) async fn tally(
         scope.span.as_of,
         scope.span.from,
         scope.span.to,
+        whose == Whose::Everybody,
     )
     .fetch_all(conn)
     .await

@@ -1,10 +1,10 @@
--- $1 shop, $2 surveys and $3 their questions, $4 as of, $5 from, $6 to
+-- $1 shop, $2 surveys and $3 their questions, $4 as of, $5 from, $6 to, $7 whether suspect submissions count like people's
 with standing as (
-    -- The counted revision, where it was given by then; before that, the latest one a person had given.
+    -- The counted revision, where it was given by then; before that, the latest one a person had given. With suspects, the latest of all.
     select distinct on (order_id, survey) response_id, survey, answered_at
     from response
-    where shop_id = $1 and survey = any($2) and verdict = 'human' and answered_at <= $4
-    order by order_id, survey, counted desc, answered_at desc, revision desc
+    where shop_id = $1 and survey = any($2) and (verdict = 'human' or $7) and answered_at <= $4
+    order by order_id, survey, (counted and not $7) desc, answered_at desc, revision desc
 )
 select asked.survey as "survey!", answer.score, answer.choice, count(*) as "n!"
 from unnest($2::text[], $3::text[]) as asked (survey, question)

@@ -2,20 +2,25 @@
 
 use sqlx::PgConnection;
 
-use super::answers;
+use super::answers::{self, Tally, Whose};
+use super::figure::Counts;
 use super::{Counted, Scope};
 use crate::survey::QuestionKind;
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
     let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Rating));
-    let (mut satisfied, mut rated) = (0, 0);
-    for answer in answers::tally(conn, scope, &answers::keys(&questions)).await? {
-        let Some(score) = answer.score else { continue };
-        rated += answer.n;
-        if score >= 4 {
-            satisfied += answer.n;
-        }
-    }
-    let detail = Some(answers::sentence(&questions, "a question of type “rating”"));
-    Ok(Counted { detail, ..Counted::share(satisfied, rated) })
+    let keys = answers::keys(&questions);
+    let people = answers::tally(conn, scope, &keys, Whose::People).await?;
+    let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
+    Ok(Counted {
+        counts: counts(&people),
+        with_suspects: Some(counts(&everybody)),
+        detail: Some(answers::sentence(&questions, "a question of type “rating”")),
+    })
+}
+
+fn counts(tally: &[Tally]) -> Counts {
+    let rated = tally.iter().filter_map(|answer| Some((answer.score?, answer.n)));
+    let satisfied = rated.clone().filter(|(score, _)| *score >= 4);
+    Counts::Share { hits: satisfied.map(|(_, n)| n).sum(), total: rated.map(|(_, n)| n).sum(), unknown: None }
 }

@@ -47,12 +47,23 @@ pub struct Figure {
     pub definition: String,
     /// What the figure says, in one sentence.
     pub verdict: String,
+    /// What it would be had the submissions of programs counted like people's; absent where they make no difference in principle.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub with_suspects: Option<WithSuspects>,
     /// How it is written.
     #[serde(skip)]
     pub unit: Unit,
     /// What was counted, in the plural.
     #[serde(skip)]
     pub noun: &'static str,
+}
+
+/// A figure as it would be had the submissions of programs counted, the last one of each order and survey.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct WithSuspects {
+    pub numerator: i64,
+    pub denominator: i64,
+    pub value: Option<f64>,
 }
 
 /// What some metrics tell besides.
@@ -102,9 +113,29 @@ impl Figure {
             ci_high: interval.map(|i| i.high),
             definition,
             verdict: verdict(unit, noun, numerator, denominator, interval),
+            with_suspects: None,
             unit,
             noun,
         }
+    }
+
+    /// The same figure, which also says what it would be with the submissions of programs.
+    pub fn with_suspects(self, counts: Option<Counts>) -> Self {
+        let with_suspects = counts.map(|counts| {
+            let Self { numerator, denominator, value, .. } = Self::new(counts, self.noun, String::new());
+            WithSuspects { numerator, denominator, value }
+        });
+        Self { with_suspects, ..self }
+    }
+
+    /// What it would be with the submissions of programs, for people, where there are some that matter.
+    pub fn with_suspects_text(&self) -> Option<String> {
+        let WithSuspects { numerator, denominator, value } = self.with_suspects?;
+        if (numerator, denominator) == (self.numerator, self.denominator) {
+            return None;
+        }
+        let value = value.map_or_else(|| "–".to_owned(), |value| self.unit.text(value));
+        Some(format!("{value} of {} with suspects", grouped(denominator)))
     }
 
     /// The value for people; a dash where there is none.
@@ -244,6 +275,21 @@ mod tests {
         let sent = Counts::Share { hits: 1, total: 2, unknown: Some(3) };
         let json = serde_json::to_value(Figure::new(sent, "mails", String::new())).unwrap();
         assert_eq!(json["unknown"], 3);
+        assert!(json.get("with_suspects").is_none());
+    }
+
+    #[test]
+    fn with_and_without_suspects() {
+        let counts = |hits, total| Some(Counts::Share { hits, total, unknown: None });
+        let figure = share(8, 10).with_suspects(counts(9, 12));
+        let json = serde_json::to_value(&figure).unwrap();
+        assert_eq!(json["value"], 0.8);
+        assert_eq!(
+            json["with_suspects"],
+            serde_json::json!({ "numerator": 9, "denominator": 12, "value": 0.75 })
+        );
+        assert_eq!(figure.with_suspects_text().unwrap(), "75.0 % of 12 with suspects");
+        assert_eq!(share(8, 10).with_suspects(counts(8, 10)).with_suspects_text(), None);
     }
 
     #[test]

@@ -115,13 +115,15 @@ struct Scope<'a> {
 /// What a metric found.
 struct Counted {
     counts: Counts,
+    /// The same, had programs not been told from people.
+    with_suspects: Option<Counts>,
     /// What the definition does not know: which questions, which answers.
     detail: Option<String>,
 }
 
 impl Counted {
     fn share(hits: i64, total: i64) -> Self {
-        Self { counts: Counts::Share { hits, total, unknown: None }, detail: None }
+        Self { counts: Counts::Share { hits, total, unknown: None }, with_suspects: None, detail: None }
     }
 }
 
@@ -223,7 +225,8 @@ pub async fn report(
                 Some(detail) => format!("{} {detail}", metric.definition),
                 None => metric.definition.to_owned(),
             };
-            figures.push(Figure::new(counted.counts, metric.noun, definition));
+            let figure = Figure::new(counted.counts, metric.noun, definition);
+            figures.push(figure.with_suspects(counted.with_suspects));
         }
         reports.push(ShopReport {
             shop: shop.key.clone(),

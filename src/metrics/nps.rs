@@ -2,15 +2,26 @@
 
 use sqlx::PgConnection;
 
-use super::answers;
+use super::answers::{self, Tally, Whose};
 use super::figure::Counts;
 use super::{Counted, Scope};
 use crate::survey::QuestionKind;
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
     let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Nps));
+    let keys = answers::keys(&questions);
+    let people = answers::tally(conn, scope, &keys, Whose::People).await?;
+    let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
+    Ok(Counted {
+        counts: counts(&people),
+        with_suspects: Some(counts(&everybody)),
+        detail: Some(answers::sentence(&questions, "a question of type “nps”")),
+    })
+}
+
+fn counts(tally: &[Tally]) -> Counts {
     let (mut promoters, mut passives, mut detractors) = (0, 0, 0);
-    for answer in answers::tally(conn, scope, &answers::keys(&questions)).await? {
+    for answer in tally {
         match answer.score {
             Some(9..) => promoters += answer.n,
             Some(7..9) => passives += answer.n,
@@ -18,8 +29,5 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
             None => {}
         }
     }
-    Ok(Counted {
-        counts: Counts::Net { promoters, passives, detractors },
-        detail: Some(answers::sentence(&questions, "a question of type “nps”")),
-    })
+    Counts::Net { promoters, passives, detractors }
 }

@@ -5,7 +5,8 @@
 
 use sqlx::PgConnection;
 
-use super::answers::{self, Tally};
+use super::answers::{self, Tally, Whose};
+use super::figure::Counts;
 use super::{Counted, Scope};
 use crate::survey::{Recommendation, Yes};
 
@@ -16,10 +17,18 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
         .filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?)))
         .collect();
     let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
-    let tally = answers::tally(conn, scope, &asked).await?;
-    let hits = tally.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum();
-    let total = tally.iter().map(|answer| answer.n).sum();
-    Ok(Counted { detail: Some(sentence(&rules)), ..Counted::share(hits, total) })
+    let counts = |tally: &[Tally]| Counts::Share {
+        hits: tally.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum(),
+        total: tally.iter().map(|answer| answer.n).sum(),
+        unknown: None,
+    };
+    let people = answers::tally(conn, scope, &asked, Whose::People).await?;
+    let everybody = answers::tally(conn, scope, &asked, Whose::Everybody).await?;
+    Ok(Counted {
+        counts: counts(&people),
+        with_suspects: Some(counts(&everybody)),
+        detail: Some(sentence(&rules)),
+    })
 }
 
 fn recommends(rules: &[(&str, &Recommendation)], answer: &Tally) -> bool {

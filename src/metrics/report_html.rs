@@ -47,6 +47,8 @@ struct Row {
     value: String,
     interval: String,
     counted: String,
+    /// Absent where no suspect submission matters.
+    with_suspects: Option<String>,
     verdict: String,
     definition: String,
     /// Absent where there is nothing to draw.
@@ -81,6 +83,7 @@ impl Shop {
             value: figure.value_text(),
             interval: figure.interval_text(),
             counted: figure.counted_text(),
+            with_suspects: figure.with_suspects_text(),
             verdict: figure.verdict.clone(),
             definition: figure.definition.clone(),
             bar: Bar::of(figure),
@@ -138,7 +141,11 @@ mod tests {
                 ("nps", n) => Counts::Net { promoters: 30 * n, passives: 5 * n, detractors: 15 * n },
                 (_, n) => Counts::Share { hits: 40 * n, total: 50 * n, unknown: None },
             };
-            let figure = |i: usize| Figure::new(counts(i), METRICS[i].noun, METRICS[i].definition.to_owned());
+            let suspects = Counts::Share { hits: 45 * n, total: 60 * n, unknown: None };
+            let figure = |i: usize| {
+                Figure::new(counts(i), METRICS[i].noun, METRICS[i].definition.to_owned())
+                    .with_suspects((METRICS[i].key == "csat").then_some(suspects))
+            };
             Figures((0..METRICS.len()).map(figure).collect())
         };
         let shop = |name: &str, n| ShopReport {
@@ -160,6 +167,7 @@ mod tests {
                 && page.contains("--state unknown")
         );
         assert!(page.contains("12 mails in the outbox; of none"));
+        assert_eq!(page.matches("75.0 % of 60 with suspects").count(), 1);
         assert!(page.contains("80.0 %") && page.contains("Nothing to say yet"));
         assert_eq!(page.matches("<svg").count(), METRICS.len(), "a bar for each figure that has a value");
         for foreign in ["<script", "http://", "https://", "{{"] {

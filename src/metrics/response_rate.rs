@@ -31,5 +31,5 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     .fetch_one(conn)
     .await?;
     let counts = Counts::Share { hits: row.answered, total: row.sent, unknown: Some(row.unknown) };
-    Ok(Counted { counts, detail: None })
+    Ok(Counted { counts, with_suspects: None, detail: None })
 }

@@ -1,19 +1,23 @@
 //! A file of orders becomes rows: settle how it is written and what its columns are, read it into a temporary table by binary COPY,
 //! merge that into what is there, record the run. All in one transaction; see [`crate::import::run`] for what happens if we die half way.
 //!
+//! Where a platform writes a row for each item, the first row of an order is the order and the others bring their item; they count as
+//! unchanged rows.
+//!
 //! A row whose order stands again further down in the same file counts as unchanged: the later row is the one that holds. A column
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
 //! are only ever replaced.
 //!
-//! Orders of an erased customer are left alone, so that the same file read again does not bring the address back. A new order from
-//! that address makes a new customer: nothing is kept by which the old one could be recognised.
+//! Orders of an erased customer are left alone, and so are orders from before the erasure that come in later: a file that is older than
+//! the erasure does not bring the person back. An order from after it makes a new customer.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 
-use super::format::{OrderFormat, choose};
+use super::format::{OrderFormat, advice, choose};
 use super::parse::{NewOrder, OrderReader};
 use super::store;
 use crate::config::OrderMapping;
@@ -24,7 +28,8 @@ use crate::import::rejects::Rejects;
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
-use crate::types::Clock;
+use crate::orders::OrderStatus;
+use crate::types::{Clock, EmailAddress};
 
 /// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.
 ///
@@ -59,9 +64,14 @@ pub async fn import_orders(
     let records = source.records(written)?;
     let mut transaction = run::begin(to.pool).await?;
     store::create_staging(&mut transaction).await?;
+    let row_per_item = reader.is_row_per_item();
+    let mut before = None;
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
+        if reader.is_row_per_item() {
+            return stage_item_row(&reader, &mut before, line, record, rows);
+        }
         let order = reader.read(record)?;
-        stage_row(line, &order, reader.attributes(record), rows);
+        stage_row(line, line, &order, reader.attributes(record), rows);
         Ok::<(), Fault>(())
     };
     let staged =
@@ -70,11 +80,11 @@ pub async fn import_orders(
     let (n_read, rejects) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
-    let merged = store::merge(&mut transaction, to.shop, run.id, &columns, clock.now()).await?;
+    let merged = store::merge(&mut transaction, to.shop, run.id, &columns, row_per_item, clock.now()).await?;
     report.n_read = n_read;
     report.n_inserted = merged.n_inserted;
     report.n_updated = merged.n_updated;
-    run.finish(transaction, &mut report, rejects, options, [Table::Customer, Table::Order], clock.now())
+    run.finish(transaction, &mut report, rejects, options, &[Table::Customer, Table::Order], clock.now())
         .await?;
     progress(length, length);
     Ok(report)
@@ -104,7 +114,8 @@ fn settle(
     let written = source.written(&text)?;
     let header = source.header(written)?;
     let columns = format.bind(&header).map_err(|problem| {
-        ImportError::Unusable(format!("does not fit the format {}: {problem}", format.name))
+        let advice = advice(&header).map(|advice| format!(". It {advice}")).unwrap_or_default();
+        ImportError::Unusable(format!("does not fit the format {}: {problem}{advice}", format.name))
     })?;
     let zone = text.timezone.unwrap_or(shops_zone);
     let times = Times::new(zone, text.date_format.as_deref())
@@ -115,14 +126,68 @@ fn settle(
     Ok(Settled { source, format, written, header, reader, digest })
 }
 
+/// The order of the row before.
+struct Before {
+    external_id: String,
+    line: u64,
+    /// What its further rows need; `None`: it was rejected.
+    taken: Option<(EmailAddress, DateTime<Utc>)>,
+}
+
+/// A row of a file that has one for each item: the first of an order, or a further one, which only brings its item.
+fn stage_item_row(
+    reader: &OrderReader,
+    before: &mut Option<Before>,
+    line: u64,
+    record: &ByteRecord,
+    rows: &mut CopyBuffer,
+) -> Result<(), Fault> {
+    let id = reader.order_id(record);
+    match before {
+        Some(Before { external_id, line: first, taken }) if id == Some(external_id.as_str()) => {
+            let Some((email, ordered_at)) = taken else {
+                return Err(Fault::row(format!("belongs to the order of line {first}, which was rejected")));
+            };
+            let further = NewOrder {
+                external_id,
+                email: email.clone(),
+                ordered_at: *ordered_at,
+                fulfilled_at: None,
+                status: OrderStatus::Open,
+                first_name: None,
+                last_name: None,
+                locale: None,
+                country: None,
+                currency: None,
+                total: None,
+                items: reader.items(record)?,
+                consent: None,
+            };
+            stage_row(line, *first, &further, std::iter::empty(), rows);
+            return Ok(());
+        }
+        _ if id.is_some() && reader.is_item_only(record) => {
+            return Err(Fault::row("is a further line of an order whose first line is not before it"));
+        }
+        _ => {}
+    }
+    let order = reader.read(record);
+    let taken = order.as_ref().ok().map(|order| (order.email.clone(), order.ordered_at));
+    *before = id.map(|id| Before { external_id: id.to_owned(), line, taken });
+    stage_row(line, line, &order?, reader.attributes(record), rows);
+    Ok(())
+}
+
 fn stage_row<'a>(
     line: u64,
+    first_line: u64,
     order: &NewOrder<'_>,
     attributes: impl Iterator<Item = (&'a str, &'a str)>,
     rows: &mut CopyBuffer,
 ) {
     rows.row(store::STAGED_COLUMNS);
     rows.bigint(i64::try_from(line).unwrap_or(i64::MAX));
+    rows.bigint(i64::try_from(first_line).unwrap_or(i64::MAX));
     rows.text(order.external_id);
     rows.text(order.email.expose());
     rows.text(&order.email.key());

@@ -1,13 +1,14 @@
 //! Stage 1, orders in: a shop's file becomes customers and orders.
 //!
 //! [`mod@format`] says which column is what, [`parse`] makes a row an order, [`import`] does it for a file, [`store`] merges it into what
-//! is there. How files are read, whatever they hold: [`crate::import`].
+//! is there; [`events`] is what happened about an order later. How files are read, whatever they hold: [`crate::import`].
 
 pub mod import;
 pub mod format;
 pub mod parse;
 pub mod amount;
 pub mod store;
+pub mod events;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,6 @@
 create temporary table staged_order (
     line         bigint not null,
+    first_line   bigint not null, -- of the order, where it has a row for each of its items
     external_id  text not null,
     email        text not null,
     email_key    text not null,

@@ -23,11 +23,10 @@ pub const OLDEST: TimeDelta = TimeDelta::hours(24);
 pub const EARLIEST: TimeDelta = TimeDelta::seconds(15);
 /// Whoever sends another answer sooner than this has not thought about it.
 pub const DIFFERENT_WITHIN: TimeDelta = TimeDelta::seconds(10);
-/// Two different answers of the mail opened within this are a list that is worked off, or a slip, and then asking once more is right.
-pub const ANSWERS_WITHIN: TimeDelta = TimeDelta::seconds(10);
 /// Whoever goes from the survey to the way out in less has not looked for the way out.
 pub const WAY_OUT_WITHIN: TimeDelta = TimeDelta::seconds(4);
-/// What was opened so long before the form was fetched belongs to the same visit.
+/// What was opened so long before the form was fetched belongs to the same visit. Two different answers of the mail opened within this are
+/// a list that is worked off, or a slip, and then asking once more is right.
 pub const SAME_VISIT: TimeDelta = TimeDelta::seconds(30);
 
 /// Why a submission is taken for a program's. The database's `suspicion`.
@@ -53,7 +52,7 @@ pub enum Suspicion {
     ScannerAgent,
     /// A link of the mail was asked for by HEAD or OPTIONS in the same visit, which no browser does.
     Probed,
-    /// Different answers of the mail were opened within [`ANSWERS_WITHIN`], or the survey and the way out within [`WAY_OUT_WITHIN`].
+    /// Different answers of the mail were opened within [`SAME_VISIT`], or the survey and the way out within [`WAY_OUT_WITHIN`].
     ManyLinks,
     /// Another answer was sent less than [`DIFFERENT_WITHIN`] before.
     DifferentAnswers,
@@ -90,7 +89,7 @@ impl Suspicion {
             Self::TooEarly => "it was sent sooner than a person can have read the mail",
             Self::ScannerAgent => "what sent it says that it is a mail scanner",
             Self::Probed => "a link of the mail was probed in the same visit, as scanners do",
-            Self::ManyLinks => "several links of the mail were opened within seconds",
+            Self::ManyLinks => "several links of the mail were opened in the same visit",
             Self::DifferentAnswers => "different answers were sent within seconds",
             Self::OtherAnswer => "it would change the answer that counts, by another link of the mail",
         }
@@ -195,7 +194,7 @@ fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit> + Clone) -> bool {
                 one.answer.is_some()
                     && other.answer.is_some()
                     && one.answer != other.answer
-                    && apart <= ANSWERS_WITHIN
+                    && apart <= SAME_VISIT
             }
             (HitPage::Survey, HitPage::Unsubscribe) | (HitPage::Unsubscribe, HitPage::Survey) => {
                 apart <= WAY_OUT_WITHIN
@@ -325,8 +324,8 @@ mod tests {
         };
         let (yes, no) = ((survey, Some("recommend=yes")), (survey, Some("recommend=no")));
         for (hits, expected) in [
-            (pair(yes, no, 10_000), Some(Suspicion::ManyLinks)),
-            (pair(yes, no, 10_001), None),
+            (pair(yes, no, 30_000), Some(Suspicion::ManyLinks)),
+            (pair(yes, no, 30_001), None),
             (pair(yes, yes, 100), None),
             (pair(yes, (survey, None), 100), None),
             (pair(yes, (HitPage::Thanks, None), 100), None),

@@ -200,8 +200,10 @@ async fn write_all(options: Arc<PgConnectOptions>, mut received: mpsc::Receiver<
     let mut connection = None;
     let mut notes = Vec::with_capacity(AT_ONCE);
     while received.recv_many(&mut notes, AT_ONCE).await > 0 {
-        if notes.len() < AT_ONCE && !received.is_closed() {
-            tokio::time::sleep(GATHER).await;
+        let mut waited = Duration::ZERO;
+        while notes.len() < AT_ONCE && waited < GATHER && !received.is_closed() {
+            tokio::time::sleep(GATHER / 5).await;
+            waited += GATHER / 5;
             while notes.len() < AT_ONCE
                 && let Ok(note) = received.try_recv()
             {

@@ -42,7 +42,8 @@ pub const MAPPED_RESPONSE_COLUMNS: &[&str] = &["order_id", "answered_at"];
 pub struct Asked<'a> {
     pub formats: &'a BTreeMap<String, ResponseMapping>,
     pub surveys: &'a [Survey],
-    /// The survey that was answered; `None`: the one the format names, else the only one of the shop.
+    /// The survey that was answered; `None`: the one the format names, else the one whose questions
+    /// the file answers.
     pub survey: Option<&'a str>,
 }
 
@@ -108,7 +109,7 @@ pub async fn import_responses(
     };
     report.n_inserted = merge.run(&mut transaction).await?;
     report.n_read = n_read;
-    run.finish(transaction, &mut report, rejects, options, [Table::Response, Table::Answer], clock.now())
+    run.finish(transaction, &mut report, rejects, options, &[Table::Response, Table::Answer], clock.now())
         .await?;
     progress(length, length);
     Ok(report)
@@ -237,16 +238,9 @@ fn candidates(asked: Asked<'_>, shop: &str, options: &ImportOptions) -> Result<C
     };
     let mut candidates =
         Candidates { formats: Vec::new(), excluded: Vec::new(), open: options.format == "auto" };
-    let only = match &of_shop().collect::<Vec<_>>()[..] {
-        [only] => Some(*only),
-        _ => None,
-    };
-    match named.or(only) {
-        Some(survey) => candidates.formats.push(ResponseFormat::generic(survey)),
-        None => candidates
-            .excluded
-            .push(("generic".to_owned(), "the shop has several surveys; name one with --survey".to_owned())),
-    }
+    // Where none is named, the questions that the file answers tell the survey.
+    let possible = of_shop().filter(|survey| named.is_none_or(|named| named.key == survey.key));
+    candidates.formats.extend(possible.map(ResponseFormat::generic));
     for (name, mapping) in formats {
         let survey = of_shop().find(|survey| survey.key == mapping.survey);
         match survey {
@@ -271,10 +265,22 @@ fn candidates(asked: Asked<'_>, shop: &str, options: &ImportOptions) -> Result<C
     }
     let names: Vec<String> = candidates.formats.iter().map(|format| format.name.clone()).collect();
     candidates.formats.retain(|format| format.name == name);
-    let Some(format) = candidates.formats.pop() else {
+    if candidates.formats.is_empty() {
         return Err(unknown_format(name, names.into_iter()));
-    };
-    candidates.formats.push(format.with_columns(&options.columns)?);
+    }
+    let is_one = candidates.formats.len() == 1;
+    let formats = candidates.formats.into_iter().map(|format| format.with_columns(&options.columns));
+    // A question that is named tells the survey, too.
+    candidates.formats =
+        if is_one { formats.collect::<Result<_, _>>()? } else { formats.flatten().collect() };
+    if candidates.formats.is_empty() {
+        let columns = options.columns.keys().cloned().collect::<Vec<_>>().join(", ");
+        return Err(ImportError::Unusable(format!(
+            "no survey of the shop has all of the questions {columns}"
+        )));
+    }
+    // What does not fit one survey may fit another.
+    candidates.open = !is_one;
     Ok(candidates)
 }
 
@@ -303,18 +309,30 @@ fn settle(
         let header = source.header(written)?;
         seen.clone_from(&header);
         match format.bind(&header) {
-            Ok(columns) => {
-                let is_generic = format.name == "generic";
-                fitting.push((format, text, written, header, columns));
-                if is_generic {
-                    break;
-                }
+            Ok(columns) => fitting.push((format, text, written, header, columns)),
+            Err(problem) if candidates.open => {
+                let name = if format.name == "generic" {
+                    format!("generic, of the survey {}", format.survey.key)
+                } else {
+                    format.name
+                };
+                lacks.push((name, problem));
             }
-            Err(problem) if candidates.open => lacks.push((format.name, problem)),
             Err(problem) => {
                 let name = format.name;
                 return Err(ImportError::Unusable(format!("does not fit the format {name}: {problem}")));
             }
+        }
+    }
+    // Our own columns go before those that jobs.toml describes.
+    if fitting.iter().any(|fit| fit.0.name == "generic") {
+        fitting.retain(|fit| fit.0.name == "generic");
+        if fitting.len() > 1 {
+            let surveys: Vec<&str> = fitting.iter().map(|fit| fit.0.survey.key.as_str()).collect();
+            return Err(ImportError::Unusable(format!(
+                "could be answers to several surveys ({}); name one with --survey",
+                surveys.join(", ")
+            )));
         }
     }
     let (format, text, written, header, columns) = one_of(fitting, |fit| &fit.0.name, lacks, &seen)?;
@@ -469,7 +487,11 @@ async fn match_orders(
     rejects: &mut Rejects,
 ) -> Result<(), ImportError> {
     sqlx::raw_sql("analyze staged_response").execute(&mut *connection).await?;
-    for statement in [include_str!("import/match_order_id.sql"), include_str!("import/match_address.sql")] {
+    for statement in [
+        include_str!("import/match_order_id.sql"),
+        include_str!("import/match_address.sql"),
+        include_str!("import/match_erased.sql"),
+    ] {
         sqlx::query(statement).persistent(false).bind(shop).execute(&mut *connection).await?;
     }
     let mut unmatched = sqlx::query(

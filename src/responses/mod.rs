@@ -1,7 +1,7 @@
 //! Stage 3, responses in: what customers answer on the page, and what comes in by file.
 //!
 //! [`submission`] reads a form, [`classify`] says whether a person sent it, by what [`hits`] knows of the visit, [`store`] keeps it, and
-//! [`collect`] makes many small commits few. Answers are append-only: a changed answer is a new revision, and at most one revision per
+//! [`collect`] makes many small commits few; [`import`] takes the answers of other tools, and [`ratings`] the scores that others publish. Answers are append-only: a changed answer is a new revision, and at most one revision per
 //! order and survey counts.
 
 pub mod submission;
@@ -10,6 +10,7 @@ pub mod classify;
 pub mod store;
 pub mod collect;
 pub mod import;
+pub mod ratings;
 
 use serde::{Deserialize, Serialize};
 

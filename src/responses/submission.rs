@@ -203,6 +203,7 @@ mod tests {
         let when = When { question: "recommend".to_owned(), answers: vec!["no".to_owned()] };
         let choices = ["delivery", "other"].map(|key| Choice { key: key.to_owned(), text: None });
         Questionnaire {
+            intro: None,
             questions: vec![
                 question("recommend", QuestionKind::Recommend, true, None),
                 question("overall", QuestionKind::Rating, false, None),

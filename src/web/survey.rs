@@ -305,6 +305,7 @@ impl Visit {
             title: page_title(&words.survey_title, &errors, words),
             action: self.path(web, ""),
             unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
+            intro: self.intro(locale)?,
             form,
             first_name: self.invited.first_name.clone().filter(|name| !name.trim().is_empty()),
             order: self.invited.external_id.clone(),
@@ -317,6 +318,13 @@ impl Visit {
             questions,
         };
         Ok(web.page(status, &self.shop, locale, words, &view)?)
+    }
+
+    /// What the survey says it is about.
+    fn intro(&self, locale: &Locale) -> Result<Option<String>, Refusal> {
+        let Some(texts) = &self.questionnaire.intro else { return Ok(None) };
+        let wording = render_wording(texts.get(locale, &self.shop.locale), &self.shop.name);
+        Ok(Some(wording.map_err(|problem| anyhow::anyhow!("the wording of the intro: {problem}"))?))
     }
 
     fn question(

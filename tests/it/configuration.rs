@@ -27,7 +27,9 @@ fn the_shipped_file_is_valid() {
     let config =
         Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap_or_else(|error| panic!("{:#?}", error.lines()));
     assert_eq!(config.shops.len(), 1);
-    assert!(config.surveys[0].recommendation.is_some());
+    let keys: Vec<&str> = config.surveys.iter().map(|survey| survey.key.as_str()).collect();
+    assert_eq!(keys, ["after-service", "nps", "satisfaction"]);
+    assert!(config.survey("satisfaction").unwrap().recommendation.is_some());
 }
 
 #[test]
@@ -122,7 +124,7 @@ fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
 #[test]
 fn one_reading_tells_all_mistakes() {
     let changed =
-        SHIPPED.replace("delay = \"7d\"", "delay = \"soon\"").replace("sample = 1.0", "sample = 2.0");
+        SHIPPED.replacen("delay = \"7d\"", "delay = \"soon\"", 1).replace("sample = 1.0", "sample = 2.0");
     let error = Config::parse(Path::new("jobs.toml"), &changed).unwrap_err();
     let lines = error.lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");

@@ -78,12 +78,20 @@ enum Event {
     Unsubscribe { customer: usize },
     Suppress { customer: usize, everywhere: bool },
     Erase { customer: usize },
+    CloseCase { order: usize, days_ago: i64 },
 }
 
 fn world() -> impl Strategy<Value = World> {
     let demand = || prop_oneof![4 => Just(Demand::SoftOptIn), 1 => Just(Demand::Consent)];
     let rules = (
-        (prop_oneof![Just(Trigger::Fulfilled), Just(Trigger::Ordered)], 0..8_i64),
+        (
+            prop_oneof![
+                2 => Just(Trigger::Fulfilled),
+                2 => Just(Trigger::Ordered),
+                1 => Just(Trigger::Event("case_closed".to_owned())),
+            ],
+            0..8_i64,
+        ),
         (
             proptest::option::of(0..14_i64),
             4..30_i64,
@@ -134,7 +142,8 @@ fn world() -> impl Strategy<Value = World> {
             3 => (order.clone(), customer.clone()).prop_map(|(order, customer)| Event::GiveTo { order, customer }),
             1 => order.clone().prop_map(|order| Event::Withdraw { order }),
             2 => order.clone().prop_map(|order| Event::Answer { order }),
-            1 => order.prop_map(|order| Event::AskElsewhere { order }),
+            1 => order.clone().prop_map(|order| Event::AskElsewhere { order }),
+            6 => (order, 0..12_i64).prop_map(|(order, days_ago)| Event::CloseCase { order, days_ago }),
             1 => customer.clone().prop_map(|customer| Event::Unsubscribe { customer }),
             1 => (customer.clone(), any::<bool>())
                 .prop_map(|(customer, everywhere)| Event::Suppress { customer, everywhere }),
@@ -158,7 +167,7 @@ fn survey(rules: &Rules) -> Survey {
         key: "satisfaction".to_owned(),
         shops: None,
         mailed: true,
-        trigger: rules.trigger,
+        trigger: rules.trigger.clone(),
         delay: days(rules.delay),
         delay_by_country: rules
             .delay_in_brazil
@@ -183,7 +192,7 @@ fn survey(rules: &Rules) -> Survey {
         edit_within: days(14),
         send_window: None,
         recommendation: None,
-        questionnaire: Questionnaire { questions: Vec::new() },
+        questionnaire: Questionnaire { intro: None, questions: Vec::new() },
     }
 }
 
@@ -206,6 +215,8 @@ struct ModelOrder {
     status: &'static str,
     country: Option<&'static str>,
     consent: Option<bool>,
+    /// When its cases were closed.
+    cases: Vec<DateTime<Utc>>,
 }
 
 #[derive(Clone)]
@@ -230,6 +241,7 @@ impl Model {
         let start = match self.rules.trigger {
             Trigger::Ordered => Some(order.ordered),
             Trigger::Fulfilled => order.fulfilled,
+            Trigger::Event(_) => order.cases.iter().min().copied(),
         };
         let delay = match (order.country, self.rules.delay_in_brazil) {
             (Some("BR"), Some(delay)) => delay,
@@ -305,8 +317,12 @@ impl Model {
             let since = now - TimeDelta::days(self.rules.throttle);
             let throttled = self.rules.throttle > 0 && self.is_asked_since(facts.customer, since);
             let reason = self.about_the_order_and_person(order, facts.customer).or_else(|| {
-                let asked_about =
-                    self.rows.iter().any(|row| row.order == order && row.wave == 0 && row.reason.is_none());
+                // A survey about something else than the order is held off by nothing but the throttle.
+                let asked_about = self.rules.trigger.event().is_none()
+                    && self
+                        .rows
+                        .iter()
+                        .any(|row| row.order == order && row.wave == 0 && row.reason.is_none());
                 if !self.may_be_asked(order) {
                     Some(Reason::NoConsent)
                 } else if self.answered.contains(&order) {
@@ -535,7 +551,8 @@ async fn happen(
         | Event::GiveTo { order, .. }
         | Event::Withdraw { order }
         | Event::Answer { order }
-        | Event::AskElsewhere { order } => Some(*order),
+        | Event::AskElsewhere { order }
+        | Event::CloseCase { order, .. } => Some(*order),
         _ => None,
     };
     if order.is_some_and(|order| !present.contains(&order)) {
@@ -596,6 +613,21 @@ async fn happen(
             real.suppress(customer, "manual", everywhere).await;
         }
         Event::Unsubscribe { .. } | Event::Suppress { .. } => {}
+        Event::CloseCase { order, days_ago } => {
+            let moment = now - TimeDelta::days(days_ago);
+            model.orders[order].cases.push(moment);
+            let sql = "insert into order_event (shop_id, order_id, event, external_id, happened_at, import_run_id)
+                       values ($1, $2, 'case_closed', $3, $3::timestamptz, $4), ($1, $2, 'another', $3, '2020-01-01', $4)
+                       on conflict do nothing";
+            sqlx::query(sql)
+                .bind(real.shop)
+                .bind(real.orders[&order])
+                .bind(moment.to_rfc3339())
+                .bind(real.import_run)
+                .execute(real.pool)
+                .await
+                .unwrap();
+        }
         Event::Erase { customer } => {
             model.erased.insert(customer);
             let sql = "update customer set email = null, email_key = null, erased_at = now() where customer_id = $1";
@@ -642,6 +674,7 @@ async fn live(pool: &PgPool, world: &World, n: usize) {
                 status: order.status,
                 country: order.country,
                 consent: order.consent,
+                cases: Vec::new(),
             });
             present.insert(place);
         }
@@ -657,6 +690,7 @@ async fn live(pool: &PgPool, world: &World, n: usize) {
             version,
             sampling_key: SAMPLING_KEY,
             asked_until: world.rules.asked_until.map(day),
+            by_event: &[],
             now,
         };
         decide::decide(&mut transaction, &terms).await.unwrap();

@@ -53,10 +53,13 @@ async fn a_customer_is_told_with_all_orders_tries_and_lists() {
     let orders = json["shops"][0]["orders"].as_array().unwrap();
     assert_eq!(orders.len(), 2);
     assert_eq!(orders[0]["invitations"][0]["attempts"].as_array().unwrap().len(), 2);
-    assert_eq!(json["shops"][0]["throttled"][0]["until"], "2026-06-10T10:00:00Z");
+    let throttled = json["shops"][0]["throttled"].as_array().unwrap();
+    let by = |survey: &str| throttled.iter().find(|throttled| throttled["survey"] == survey).unwrap();
+    assert_eq!(by("satisfaction")["until"], "2026-06-10T10:00:00Z");
+    assert_eq!(by("after-service")["until"], "2026-03-19T10:00:00Z", "each by its own rule");
     // After that, nothing holds them back.
     let later =
-        program.run(&["explain", "customer", "later@customer.example", "--as-of", "2026-06-11", "--json"]);
+        program.run(&["explain", "customer", "later@customer.example", "--as-of", "2026-06-12", "--json"]);
     assert_eq!(later.expect(0).json()["shops"][0]["throttled"], serde_json::json!([]));
 
     let unknown = explain(&["vanish@customer.example"]).expect(0).stdout;

@@ -110,7 +110,11 @@ async fn from_an_order_file_to_testimonials() {
     assert_eq!(mail.from, "avis@maison.example");
     assert!(mail.text().contains("Claire"), "{}", mail.text());
 
-    // [3] Responses in.
+    // [3] Responses in, from people who read their mail an hour after it came.
+    sqlx::query("update invitation set sent_at = sent_at - interval '1 hour' where state = 'sent'")
+        .execute(&program.db.pool)
+        .await
+        .unwrap();
     let mut server = serve(&program);
     let yes = link(mail, "/s/", "?recommend=yes");
     let open = get(&yes);

@@ -168,6 +168,21 @@ async fn only_what_stands_before_the_at_sign_needs_a_relay_that_takes_other_char
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_takes_other_characters_gets_them() {
+    let relay = Relay::start();
+    let program = Program::new(&shipped_with(relay.port)).await;
+    program.run(&["migrate"]).expect(0);
+    let pool = &program.db.pool;
+    let shop = factories::shop(pool, "maison").await;
+    let customer = factories::customer(pool, shop, "zoë@bücher.example").await;
+    Order::new(shop, customer, "A-1").insert(pool).await;
+    program.run(&["run", "send-invitations", "--as-of", "2026-03-12T10:00:00Z"]).expect(0);
+    let accepted = relay.accepted();
+    assert_eq!(accepted.len(), 1);
+    assert_eq!(accepted[0].to, "zoë@xn--bcher-kva.example");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_person_under_both_forms_of_a_domain() {
     let program = Program::new(&shipped()).await;
     program.write(

@@ -232,6 +232,23 @@ async fn suspect_answers_are_kept_and_left_out() {
     setting.answer(2, |r| Response { recommend: Some("no"), verdict: "suspect", counted: false, ..r }).await;
     setting.check("recommendation_rate", ALWAYS, LATER, 1, 1).await;
     setting.check("csat", ALWAYS, LATER, 1, 1).await;
+    // A scanner that answers after a person.
+    let order = setting.order("hugo@shop.example", "B-1", "2026-03-01T09:00:00Z", "fulfilled").await;
+    let answer = Response::new(setting.id, order);
+    answer.clone().insert(&setting.db.pool).await;
+    Response { revision: 2, recommend: Some("no"), verdict: "suspect", counted: false, ..answer }
+        .answered_at("2026-03-10T18:30:09Z")
+        .insert(&setting.db.pool)
+        .await;
+    let figure = serde_json::to_value(setting.figure("recommendation_rate", ALWAYS, LATER).await).unwrap();
+    assert_eq!((&figure["numerator"], &figure["denominator"]), (&2.into(), &2.into()));
+    assert_eq!(
+        figure["with_suspects"],
+        serde_json::json!({ "numerator": 1, "denominator": 3, "value": 1.0 / 3.0 })
+    );
+    let then = setting.figure("recommendation_rate", ALWAYS, "2026-03-10T18:30:05Z").await;
+    let then = serde_json::to_value(then).unwrap();
+    assert_eq!((&then["numerator"], &then["with_suspects"]["denominator"]), (&2.into(), &3.into()));
 }
 
 #[tokio::test]

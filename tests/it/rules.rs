@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::factories;
 use crate::support::program::{Program, shipped_with};
-use crate::support::smtp::Relay;
+use crate::support::smtp::{Accepted, Relay};
 
 const HEADER: &str = "order_id,email,ordered_at,fulfilled_at,status,country,consent\n";
 
@@ -70,6 +71,19 @@ async fn run_as_planned(program: &Program, now: &str) -> BTreeMap<String, String
     plan
 }
 
+/// What the recipient's mail system writes when it has nobody of that name (RFC 3464).
+fn no_such_user(mail: &Accepted) -> String {
+    let (to, id) = (&mail.to, mail.header("Message-ID").unwrap());
+    format!(
+        "From: MAILER-DAEMON@mx.customer.example\r\nTo: avis@maison.example\r\nSubject: Undelivered Mail\r\n\
+         MIME-Version: 1.0\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nIt could not be delivered.\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.customer.example\r\n\r\n\
+         Final-Recipient: rfc822; {to}\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n\
+         --b\r\nContent-Type: text/rfc822-headers\r\n\r\nMessage-ID: {id}\r\n\r\n--b--\r\n"
+    )
+}
+
 fn said(plan: &BTreeMap<String, String>) -> Vec<(&str, &str)> {
     plan.iter().map(|(order, said)| (order.as_str(), said.as_str())).collect()
 }
@@ -93,8 +107,14 @@ async fn a_dry_run_says_what_the_run_then_does() {
             "7,g@customer.example,2026-03-01T10:00:00Z,2026-03-03T14:00:00Z,fulfilled,BR,",
             "8,h@customer.example,2026-03-01T10:00:00Z,2026-03-03T10:00:00Z,cancelled,FR,",
             "9,a@customer.example,2026-03-01T11:00:00Z,2026-03-03T15:00:00Z,fulfilled,FR,",
+            "bad,bad@customer.example,2026-03-01T11:00:00Z,2026-03-03T15:00:00Z,fulfilled,FR,",
         ],
     );
+    // No import takes such an address; but a row may have been written by something else.
+    sqlx::query("update customer set email = 'nobody', email_key = 'nobody' where email_key like 'bad@%'")
+        .execute(&program.db.pool)
+        .await
+        .unwrap();
     let now = "2026-03-11T10:00:00Z";
     let first = run_as_planned(&program, now).await;
     let expected = [
@@ -106,6 +126,7 @@ async fn a_dry_run_says_what_the_run_then_does() {
         ("6 0", "skip no_consent"),
         ("8 0", "skip cancelled"),
         ("9 0", "skip throttled"),
+        ("bad 0", "skip bad_address"),
     ];
     assert_eq!(said(&first), expected);
     // While they wait: one order is cancelled, one is delivered later after all; Brazil's delay has passed.
@@ -127,14 +148,14 @@ async fn a_dry_run_says_what_the_run_then_does() {
 #[tokio::test(flavor = "multi_thread")]
 async fn reminders_stop_when_there_is_an_answer_an_opt_out_or_a_cancellation() {
     let (relay, program) = program(&[("reminders = [\"5d\"] ", "reminders = [\"5d\", \"7d\"] ")]).await;
-    let names = ["silent", "answers", "optsout", "cancels", "moves"];
+    let names = ["silent", "answers", "optsout", "cancels", "moves", "bounces"];
     let row = |name: &&str| {
         format!("{name},{name}@customer.example,2026-03-01T10:00:00Z,2026-03-03T10:00:00Z,fulfilled,FR,")
     };
     let rows: Vec<String> = names.iter().map(row).collect();
     import(&program, &rows.iter().map(String::as_str).collect::<Vec<_>>());
     run_as_planned(&program, "2026-03-11T10:00:00Z").await;
-    assert_eq!(relay.accepted().len(), 5);
+    assert_eq!(relay.accepted().len(), 6);
     assert!(plan(&program, "2026-03-16T09:59:00Z").is_empty(), "not yet");
 
     let responses = program
@@ -144,6 +165,12 @@ async fn reminders_stop_when_there_is_an_answer_an_opt_out_or_a_cancellation() {
         .run(&["import", "responses", responses, "--shop", "maison", "--survey", "satisfaction"])
         .expect(0);
     program.run(&["suppress", "add", "optsout@customer.example"]).expect(0);
+    let mail = relay.accepted().into_iter().find(|mail| mail.to.starts_with("bounces@")).unwrap();
+    let message = program.write("data/inbox/bounces/1.eml", no_such_user(&mail));
+    // A file that was written a moment ago may still grow.
+    let yesterday = factories::at("2026-03-11T10:00:00Z").into();
+    std::fs::File::options().write(true).open(message).unwrap().set_modified(yesterday).unwrap();
+    program.run(&["run", "collect-bounces", "--as-of", "2026-03-12T10:00:00Z"]).expect(0);
     import(
         &program,
         &[
@@ -154,6 +181,7 @@ async fn reminders_stop_when_there_is_an_answer_an_opt_out_or_a_cancellation() {
     let first = run_as_planned(&program, "2026-03-16T10:00:00Z").await;
     let expected = [
         ("answers 1", "skip answered"),
+        ("bounces 1", "skip suppressed"),
         ("cancels 1", "skip cancelled"),
         ("moves 1", "skip order_changed"),
         ("optsout 1", "skip suppressed"),

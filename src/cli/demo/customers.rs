@@ -69,10 +69,7 @@ pub fn open(mail: &Received<'_>, reaction: &Reaction) -> anyhow::Result<Option<O
             post(&url, &[("List-Unsubscribe".to_owned(), "One-Click".to_owned())])?;
             Ok(None)
         }
-        Reaction::Answers { answer, scanner_first } => {
-            if *scanner_first {
-                scan(&mail.text)?;
-            }
+        Reaction::Answers { answer, .. } => {
             // Nobody types the address: it is the link of the mail that says yes or no.
             let url = link(&mail.text, "/s/", &format!("?recommend={}", answer.recommend))?;
             let page = get(&url)?;
@@ -91,15 +88,20 @@ pub fn send(form: &OpenForm) -> anyhow::Result<()> {
     post(&form.url, &form.fields)
 }
 
-/// What a mail scanner does: it opens every link, and sends the form at once as it finds it.
-fn scan(text: &str) -> anyhow::Result<()> {
-    for url in text.split_whitespace().filter(|word| word.starts_with("http://127.0.0.1")) {
+/// What a mail scanner does on the way to some of them: it opens every link, and sends every form at once as it finds it.
+///
+/// # Errors
+/// When the pages do not answer as they should.
+pub fn scan(mail: &Received<'_>, reaction: &Reaction) -> anyhow::Result<()> {
+    if !matches!(reaction, Reaction::Answers { scanner_first: true, .. }) {
+        return Ok(());
+    }
+    for url in mail.text.split_whitespace().filter(|word| word.starts_with("http://127.0.0.1")) {
         let page = get(url)?;
-        if url.contains("/s/") {
-            let mut fields = hidden_fields(&page);
-            fields.push(("recommend".to_owned(), "no".to_owned()));
-            post(url.split('?').next().unwrap_or(url), &fields)?;
-        }
+        let mut fields = hidden_fields(&page);
+        let (name, value) = if url.contains("/s/") { ("recommend", "no") } else { ("confirm", "yes") };
+        fields.push((name.to_owned(), value.to_owned()));
+        post(url.split('?').next().unwrap_or(url), &fields)?;
     }
     Ok(())
 }

@@ -37,6 +37,8 @@ use crate::types::{Clock, InvitationId, ShopId};
 use crate::web::outbox;
 use crate::{db, web};
 
+/// Mail scanners look at a mail on its way.
+const SCANNED_AFTER: TimeDelta = TimeDelta::seconds(5);
 /// The shop's day starts so long before it sends; customers answer in the afternoon.
 const ANSWERS_AFTER: TimeDelta = TimeDelta::hours(6);
 /// How long a customer has the form open.
@@ -251,6 +253,14 @@ async fn half_a_year(
         imported = Some(moment);
         job(&at(context, moment), "send-invitations").await?;
         let outbox = context.config.outbox_dir();
+        on_pages(&at(context, moment + SCANNED_AFTER), pages, {
+            let (orders, mut seen, outbox) = (Arc::clone(orders), seen.clone(), outbox.clone());
+            move || {
+                let mails = customers::new_mail(&outbox, &mut seen, &orders)?;
+                mails.iter().try_for_each(|mail| customers::scan(mail, &shop::reaction(mail.order)))
+            }
+        })
+        .await?;
         let (forms, new_seen) = {
             let (orders, mut seen) = (Arc::clone(orders), std::mem::take(&mut seen));
             on_pages(&at(context, moment + ANSWERS_AFTER), pages, move || {

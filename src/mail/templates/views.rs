@@ -93,6 +93,8 @@ pub struct SurveyInvitation {
     pub palette: Palette,
     /// Whether it asks once more, because nobody answered the mail before.
     pub reminder: bool,
+    /// What the survey says it is about; `None`: the order.
+    pub intro: Option<String>,
     pub first_name: Option<String>,
     /// The shop's own number of the order.
     pub order: String,
@@ -143,6 +145,7 @@ impl View for SurveyInvitation {
             shop: ShopView::sample(),
             palette: Palette::of("#0b6b5c"),
             reminder: false,
+            intro: None,
             first_name: Some("Claire".to_owned()),
             order: "A-1001".to_owned(),
             date: sample_date(words),
@@ -161,7 +164,8 @@ impl View for SurveyInvitation {
 
     fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
         let sample = Self::sample(locale, words);
-        vec![Self { reminder: true, first_name: None, question: None, ..sample }]
+        let intro = Some("We answered your question.".to_owned());
+        vec![Self { reminder: true, intro, first_name: None, question: None, ..sample }]
     }
 }
 
@@ -228,6 +232,8 @@ pub struct SurveyPage {
     /// Where the form is sent to.
     pub action: String,
     pub unsubscribe: String,
+    /// What the survey says it is about, beside the order.
+    pub intro: Option<String>,
     pub form: FormView,
     pub first_name: Option<String>,
     pub order: String,
@@ -309,6 +315,7 @@ impl View for SurveyPage {
             title: words.survey_title.clone(),
             action: "/s/sample".to_owned(),
             unsubscribe: "/u/sample".to_owned(),
+            intro: Some("We answered your question.".to_owned()),
             form: FormView::sample(),
             first_name: Some("Claire".to_owned()),
             order: "A-1001".to_owned(),

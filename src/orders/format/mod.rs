@@ -2,6 +2,10 @@
 //! jobs.toml (`[order_format.<name>]`); both become an [`OrderFormat`], which is bound to a file's header.
 
 mod generic;
+mod magento;
+mod prestashop;
+mod shopify;
+mod woocommerce;
 
 use std::collections::BTreeMap;
 
@@ -17,9 +21,11 @@ pub const ORDER_COLUMNS: &[&str] = &[
     "email",
     "ordered_at",
     "fulfilled_at",
+    "cancelled_at",
     "status",
     "first_name",
     "last_name",
+    "name",
     "locale",
     "country",
     "currency",
@@ -41,10 +47,13 @@ pub struct BuiltIn {
     pub sample: &'static str,
     /// How it is read.
     pub format: fn() -> OrderFormat,
+    /// What to do about a file of this platform that lacks what is needed, recognised by its header.
+    pub advice: fn(&[String]) -> Option<&'static str>,
 }
 
 /// The formats that are built in, in the order `auto` tries them.
-pub const ORDER_FORMATS: &[BuiltIn] = &[generic::FORMAT];
+pub const ORDER_FORMATS: &[BuiltIn] =
+    &[generic::FORMAT, shopify::FORMAT, woocommerce::FORMAT, magento::FORMAT, prestashop::FORMAT];
 
 /// How a file of orders is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,8 +62,8 @@ pub struct OrderFormat {
     pub name: String,
     /// How the file is written.
     pub text: TextFormat,
-    /// Our column (one of [`ORDER_COLUMNS`]) = theirs.
-    pub columns: BTreeMap<String, String>,
+    /// Our column (one of [`ORDER_COLUMNS`]) = theirs: the first of these names that is in the header.
+    pub columns: BTreeMap<String, Vec<String>>,
     /// Ours that must be there; the others may be missing.
     pub required: Vec<String>,
     /// Attribute = their column.
@@ -65,6 +74,43 @@ pub struct OrderFormat {
     pub closed: bool,
     /// Their status = ours; `"*"` stands for all others. Empty: they write ours.
     pub status: BTreeMap<String, OrderStatus>,
+    /// Whether a status that is not named says nothing (then the delivery date speaks), and is not an error.
+    pub vague_status: bool,
+    /// Whether an order has a row for each of its items: rows that name the order of the row before add their items to it.
+    pub row_per_item: bool,
+    /// The column of the items' names, for rows whose `items` are empty.
+    pub item_names: Vec<String>,
+    /// The column of the way of payment, where the platform's test orders show it.
+    pub payment: Vec<String>,
+}
+
+/// A built-in format of a platform: these columns, all others left alone.
+fn platform(
+    name: &str,
+    columns: &[(&str, &[&str])],
+    required: &[&str],
+    status: &[(&str, OrderStatus)],
+) -> OrderFormat {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    OrderFormat {
+        name: name.to_owned(),
+        text: TextFormat::default(),
+        columns: columns.iter().map(|(ours, theirs)| ((*ours).to_owned(), owned(theirs))).collect(),
+        required: owned(required),
+        attributes: BTreeMap::new(),
+        open_attributes: false,
+        closed: false,
+        status: status.iter().map(|(theirs, ours)| ((*theirs).to_owned(), *ours)).collect(),
+        vague_status: false,
+        row_per_item: false,
+        item_names: Vec::new(),
+        payment: Vec::new(),
+    }
+}
+
+/// What to do about a file that fits no format, if it is known which platform wrote it.
+pub fn advice(header: &[String]) -> Option<&'static str> {
+    ORDER_FORMATS.iter().find_map(|format| (format.advice)(header))
 }
 
 impl OrderFormat {
@@ -73,12 +119,20 @@ impl OrderFormat {
         Self {
             name: name.to_owned(),
             text: mapping.text.clone(),
-            columns: mapping.columns.clone(),
+            columns: mapping
+                .columns
+                .iter()
+                .map(|(ours, theirs)| (ours.clone(), vec![theirs.clone()]))
+                .collect(),
             required: mapping.columns.keys().cloned().collect(),
             attributes: mapping.attributes.clone(),
             open_attributes: false,
             closed: false,
             status: mapping.status.clone(),
+            vague_status: false,
+            row_per_item: false,
+            item_names: Vec::new(),
+            payment: Vec::new(),
         }
     }
 
@@ -92,7 +146,7 @@ impl OrderFormat {
             if let Some(attribute) = ours.strip_prefix("attributes.").filter(|name| !name.is_empty()) {
                 self.attributes.insert(attribute.to_owned(), theirs.clone());
             } else if ORDER_COLUMNS.contains(&ours.as_str()) {
-                self.columns.insert(ours.clone(), theirs.clone());
+                self.columns.insert(ours.clone(), vec![theirs.clone()]);
                 self.required.push(ours.clone());
             } else {
                 let hint = did_you_mean(ours, ORDER_COLUMNS.iter().copied())
@@ -104,6 +158,15 @@ impl OrderFormat {
         Ok(self)
     }
 
+    /// Whether a header has half of what must be there, so that the file may be meant to be in this format; our own always may.
+    fn resembles(&self, header: &[String]) -> bool {
+        let is_there = |ours: &&String| {
+            self.columns.get(*ours).is_some_and(|names| names.iter().any(|name| header.contains(name)))
+        };
+        self.name == generic::FORMAT.key
+            || 2 * self.required.iter().filter(is_there).count() >= self.required.len()
+    }
+
     /// Finds the columns in a header.
     ///
     /// # Errors
@@ -112,7 +175,8 @@ impl OrderFormat {
         let mut search = Search::new(header);
         let mut find = |ours: &str| {
             let required = self.required.iter().any(|column| column == ours);
-            self.columns.get(ours).and_then(|theirs| search.find(ours, theirs, required))
+            let names = self.columns.get(ours)?;
+            search.find(ours, present(names, header)?, required)
         };
         let (order_id, email, ordered_at) = (find("order_id"), find("email"), find("ordered_at"));
         let mut columns = OrderColumns {
@@ -120,15 +184,19 @@ impl OrderFormat {
             email: email.unwrap_or_default(),
             ordered_at: ordered_at.unwrap_or_default(),
             fulfilled_at: find("fulfilled_at"),
+            cancelled_at: find("cancelled_at"),
             status: find("status"),
             first_name: find("first_name"),
             last_name: find("last_name"),
+            name: find("name"),
             locale: find("locale"),
             country: find("country"),
             currency: find("currency"),
             total: find("total"),
             items: find("items"),
             consent: find("consent"),
+            item_names: present(&self.item_names, header).and_then(|name| search.find("items", name, false)),
+            payment: present(&self.payment, header).and_then(|name| search.find("payment", name, false)),
             attributes: Vec::new(),
         };
         for (name, theirs) in &self.attributes {
@@ -150,6 +218,11 @@ impl OrderFormat {
     }
 }
 
+/// The first of these names that is in the header; where none is, the first, to be missed.
+fn present<'n>(names: &'n [String], header: &[String]) -> Option<&'n str> {
+    names.iter().find(|name| header.contains(name)).or(names.first()).map(String::as_str)
+}
+
 /// Where in a row the columns are, counted from 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderColumns {
@@ -157,15 +230,20 @@ pub struct OrderColumns {
     pub email: usize,
     pub ordered_at: usize,
     pub fulfilled_at: Option<usize>,
+    pub cancelled_at: Option<usize>,
     pub status: Option<usize>,
     pub first_name: Option<usize>,
     pub last_name: Option<usize>,
+    /// First and last name in one.
+    pub name: Option<usize>,
     pub locale: Option<usize>,
     pub country: Option<usize>,
     pub currency: Option<usize>,
     pub total: Option<usize>,
     pub items: Option<usize>,
     pub consent: Option<usize>,
+    pub item_names: Option<usize>,
+    pub payment: Option<usize>,
     /// Name and place.
     pub attributes: Vec<(String, usize)>,
 }
@@ -198,10 +276,16 @@ pub fn choose(
         match format.bind(&header(&format)?) {
             Ok(_) if is_built_in => return Ok(format),
             Ok(_) => fitting.push(format),
+            // What is far from a platform's file is not told what it lacks of one.
+            Err(_) if is_built_in && !format.resembles(&header(&format)?) => {}
             Err(problem) => lacks.push((format.name, problem)),
         }
     }
-    one_of(fitting, |format| &format.name, lacks, &header(&(ORDER_FORMATS[0].format)())?)
+    let header = header(&(ORDER_FORMATS[0].format)())?;
+    match advice(&header) {
+        Some(advice) if fitting.is_empty() => Err(ImportError::Unusable(advice.to_owned())),
+        _ => one_of(fitting, |format| &format.name, lacks, &header),
+    }
 }
 
 #[cfg(test)]
@@ -222,7 +306,9 @@ mod tests {
             for required in REQUIRED_ORDER_COLUMNS {
                 assert!(format.required.iter().any(|column| column == required), "{}", built_in.key);
             }
-            let mut sample = csv::Reader::from_reader(built_in.sample.as_bytes());
+            let delimiter = if built_in.sample.lines().next().unwrap().contains(';') { b';' } else { b',' };
+            let mut sample =
+                csv::ReaderBuilder::new().delimiter(delimiter).from_reader(built_in.sample.as_bytes());
             let header: Vec<String> = sample.headers().unwrap().iter().map(str::to_owned).collect();
             format.bind(&header).unwrap();
             assert!(sample.records().count() >= 2, "{}", built_in.key);

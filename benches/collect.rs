@@ -1,0 +1,274 @@
+//! How fast answers are taken: the real `afterword serve` with real forms from 64 connections, beside pgbench's single-row insert with
+//! 64 clients (prepared), in the same run, on the same private Postgres with its commits as durable as an operator's. The ratio is the
+//! result; answers per second say something about this machine only. `benches/collect.sh` builds and runs it.
+//!
+//!     collect [answers in a round, 40000] [rounds, 5]
+//!
+//! An answer is what the reference survey of the tests brings in: a recommendation and some words, so two rows of answers and one of the
+//! response, and the note that a form was sent. At the end all of them have to be there.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it runs a server on the system's clock and asks cargo where it is"
+)]
+#![expect(clippy::print_stdout, reason = "it says what it has measured")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use afterword::config::{Config, secret};
+use afterword::context::Shops;
+use afterword::db::{self, embedded};
+use afterword::survey;
+use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
+use afterword::types::{InvitationId, ShopId, SurveyVersionId};
+use chrono::{TimeDelta, Utc};
+use sqlx::PgPool;
+use sqlx::postgres::PgConnectOptions;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const CLIENTS: usize = 64;
+const WORDS: &str = "Livraison rapide, produit soigné, je reviendrai.";
+
+const CONFIG: &str = r#"
+[app]
+base_url = "https://avis.shop.example"
+listen = "127.0.0.1:0"
+
+[mail]
+transport = "file"
+
+[[shop]]
+key = "maison"
+name = "Maison Exemple"
+locale = "fr"
+timezone = "Europe/Paris"
+from = "Maison Exemple <avis@shop.example>"
+url = "https://shop.example"
+
+[survey.recommend]
+delay = "7d"
+recommendation = { question = "recommend", yes = ["yes"] }
+
+[[survey.recommend.question]]
+key = "recommend"
+type = "recommend"
+required = true
+in_mail = true
+text = { fr = "Recommander ?" }
+
+[[survey.recommend.question]]
+key = "comment"
+type = "text"
+max_length = 4000
+text = { fr = "Vos mots" }
+"#;
+
+fn main() -> anyhow::Result<()> {
+    // `cargo bench` adds its own word.
+    let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
+    let (n_answers, n_rounds) = (numbers.next().unwrap_or(40_000), numbers.next().unwrap_or(5));
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(n_answers, n_rounds))
+}
+
+async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
+    let dir = tempfile::TempDir::with_prefix_in("afterword-bench-", "/tmp")?;
+    let path = dir.path().join("jobs.toml");
+    std::fs::write(&path, CONFIG)?;
+    let config = Config::parse(&path, CONFIG)?;
+    let server = embedded::start(&config.app.data_dir.join("postgres"), embedded::Durability::Full).await?;
+    let options = server.options();
+    db::migrate(&options).await?;
+    let pool = db::pool(options.clone(), 4);
+    let shop = Shops::store(&pool, &config).await?.iter().next().expect("there is a shop").0;
+    let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
+    let version = {
+        let mut conn = pool.acquire().await?;
+        survey::version(&mut conn, shop, &config.surveys[0], Utc::now()).await?
+    };
+    sqlx::raw_sql(
+        "create table bench_row (id bigint generated always as identity primary key, shop_id int not null, order_id bigint not null,
+           answered_at timestamptz not null, choice text not null, body text not null)",
+    )
+    .execute(&pool)
+    .await?;
+    let script = dir.path().join("insert.sql");
+    std::fs::write(
+        &script,
+        format!(
+            "\\set n random(1, 1000000000)\ninsert into bench_row (shop_id, order_id, answered_at, choice, body) values (1, :n, now(), 'yes', '{WORDS}');\n"
+        ),
+    )?;
+    let (mut serve, address) = serve(dir.path())?;
+
+    println!("{n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
+    println!(
+        "{:<8}{:>12}{:>14}{:>8}{:>10}{:>10}{:>10}",
+        "round", "pgbench/s", "afterword/s", "ratio", "p50 ms", "p99 ms", "max ms"
+    );
+    let (mut ratios, mut p99s) = (Vec::new(), Vec::new());
+    for round in 1..=n_rounds {
+        let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
+        sqlx::raw_sql("checkpoint").execute(&pool).await?;
+        let pgbench = pgbench(&options, &script, n_answers)?;
+        let began = Instant::now();
+        let mut took = send(address, requests).await?;
+        let rate = n_answers as f64 / began.elapsed().as_secs_f64();
+        took.sort_unstable();
+        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        println!(
+            "{round:<8}{pgbench:>12.0}{rate:>14.0}{:>8.2}{:>10.2}{:>10.2}{:>10.2}",
+            rate / pgbench,
+            at(0.5),
+            at(0.99),
+            at(1.0)
+        );
+        ratios.push(rate / pgbench);
+        p99s.push(at(0.99));
+    }
+    println!("{:<8}{:>34.2}{:>20.2}", "median", median(ratios), median(p99s));
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(serve.id().try_into()?),
+        nix::sys::signal::Signal::SIGTERM,
+    )?;
+    serve.wait()?;
+    let counted: i64 =
+        sqlx::query_scalar("select count(*) from response where counted").fetch_one(&pool).await?;
+    anyhow::ensure!(counted == i64::try_from(n_answers * n_rounds)?, "only {counted} answers are there");
+    println!("all {counted} answers are there");
+    pool.close().await;
+    server.close().await;
+    Ok(())
+}
+
+fn serve(dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_afterword"))
+        .current_dir(dir)
+        .arg("serve")
+        .env_remove("DATABASE_URL")
+        .env_remove("AFTERWORD_SECRET")
+        .env_remove("RUST_LOG")
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let mut lines = BufReader::new(serve.stderr.take().expect("it is piped")).lines();
+    let address = loop {
+        let line = lines.next().ok_or_else(|| anyhow::anyhow!("serve has ended"))??;
+        if let Some((_, rest)) = line.split_once("pages on http://") {
+            break rest.split(',').next().unwrap_or_default().parse()?;
+        }
+    };
+    std::thread::spawn(move || lines.map_while(Result::ok).for_each(|line| eprintln!("{line}")));
+    Ok((serve, address))
+}
+
+/// So many orders whose customers were mailed yesterday, and the form of each as a browser sends it.
+async fn prepare(
+    pool: &PgPool,
+    tokens: &Tokens,
+    shop: ShopId,
+    version: SurveyVersionId,
+    n: usize,
+) -> anyhow::Result<Vec<Vec<u8>>> {
+    let invitations: Vec<InvitationId> = sqlx::query_scalar(
+        r#"with last as (select coalesce(max(customer_id), 0) as n from customer),
+           people as (
+             insert into customer (shop_id, email, email_key, first_name, last_name)
+             select $1, 'c' || g || '@customer.example', 'c' || g || '@customer.example', 'Claire', 'Duval'
+             from last, generate_series(last.n + 1, last.n + $3) g
+             returning customer_id
+           ), orders as (
+             insert into "order" (shop_id, external_id, customer_id, ordered_at, fulfilled_at, status, items, locale, attributes,
+               import_run_id, imported_at, updated_at)
+             select $1, 'A-' || customer_id, customer_id, now() - interval '10 days', now() - interval '8 days', 'fulfilled', '{}', 'fr',
+               '{}', 1, now(), now()
+             from people
+             returning order_id, customer_id
+           )
+           insert into invitation (shop_id, order_id, customer_id, survey, wave, survey_version_id, state, due_at, decided_at,
+             next_attempt_at, attempts, message_id, sent_at)
+           select $1, order_id, customer_id, 'recommend', 0, $2, 'sent', now() - interval '1 day', now() - interval '1 day',
+             now() - interval '1 day', 1, '<' || order_id || '@shop.example>', now() - interval '1 day'
+           from orders
+           returning invitation_id"#,
+    )
+    .bind(shop)
+    .bind(version)
+    .bind(i64::try_from(n)?)
+    .fetch_all(pool)
+    .await?;
+    sqlx::raw_sql("analyze").execute(pool).await?;
+    let made_at = Utc::now() - TimeDelta::minutes(1);
+    let words: String = WORDS.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let request = |invitation: InvitationId| {
+        let token = tokens.issue(Purpose::Survey, shop, invitation);
+        let proof = tokens.issue_form(Form::Survey, shop, invitation, &Proof::new(Occasion::Visit, made_at));
+        let body = format!("form.proof={proof}&form.more=&recommend=yes&comment={words}");
+        format!(
+            "POST /s/{token} HTTP/1.1\r\nhost: avis.shop.example\r\nuser-agent: Mozilla/5.0 (X11; Linux x86_64)\r\n\
+             content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes()
+    };
+    Ok(invitations.into_iter().map(request).collect())
+}
+
+/// Sends them over all connections, each as soon as the one before is answered; how long each took.
+async fn send(address: SocketAddr, mut requests: Vec<Vec<u8>>) -> anyhow::Result<Vec<Duration>> {
+    let share = requests.len().div_ceil(CLIENTS);
+    let mut clients = Vec::new();
+    while !requests.is_empty() {
+        let mine = requests.split_off(requests.len().saturating_sub(share));
+        clients.push(async move {
+            let mut stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            let mut took = Vec::with_capacity(mine.len());
+            let mut reply = vec![0; 16 * 1024];
+            for request in mine {
+                let began = Instant::now();
+                stream.write_all(&request).await?;
+                let mut n = 0;
+                // A redirect has no body.
+                while !reply[..n].ends_with(b"\r\n\r\n") {
+                    let more = stream.read(&mut reply[n..]).await?;
+                    anyhow::ensure!(more > 0, "the connection was closed");
+                    n += more;
+                    anyhow::ensure!(
+                        reply.starts_with(b"HTTP/1.1 303"),
+                        "{}",
+                        String::from_utf8_lossy(&reply[..n.min(300)])
+                    );
+                }
+                took.push(began.elapsed());
+            }
+            Ok(took)
+        });
+    }
+    let took = futures_util::future::try_join_all(clients).await?;
+    Ok(took.into_iter().flatten().collect())
+}
+
+/// Transactions in a second.
+fn pgbench(options: &PgConnectOptions, script: &Path, n: usize) -> anyhow::Result<f64> {
+    let socket = options.get_socket().expect("the private Postgres listens on a socket");
+    let output = Command::new("pgbench")
+        .args(["-n", "-M", "prepared", "-j", "2", "-c", &CLIENTS.to_string()])
+        .args(["-t", &n.div_ceil(CLIENTS).to_string(), "-f"])
+        .arg(script)
+        .args(["-h", &socket.to_string_lossy(), "-p", &options.get_port().to_string()])
+        .args(["-U", options.get_username(), options.get_database().unwrap_or("afterword")])
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
+    rate.ok_or_else(|| anyhow::anyhow!("pgbench says:\n{said}\n{}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+}

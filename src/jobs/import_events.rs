@@ -1,0 +1,50 @@
+//! Imports what happened about orders (closed customer-care cases and the like) from the files of a drop folder.
+//!
+//! Comes in: every file of the folder. Goes out: events, rejects beside the file, the file in `done/` or `failed/`. If it dies half way,
+//! the file is still there and is imported again, which changes nothing (see [`inbox`]).
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use super::{Job, JobError, Run, RunReport, inbox};
+use crate::config::Config;
+use crate::import::run::{Destination, ImportOptions};
+use crate::nearest::unknown;
+use crate::orders::events::import_events;
+
+/// `[jobs.<name>.params]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImportEvents {
+    /// Whose orders.
+    shop: String,
+    /// The folder.
+    inbox: PathBuf,
+}
+
+impl Job for ImportEvents {
+    const KIND: &'static str = "import_events";
+    const ABOUT: &'static str = "Imports what happened about orders from the files of a drop folder";
+    const SAMPLE: &'static str = r#"
+        shop = "maison"
+        inbox = "./data/inbox/events"
+    "#;
+
+    fn check(&self, config: &Config) -> Vec<String> {
+        let shops = config.shops.iter().map(|shop| shop.key.as_str());
+        unknown("shop", &self.shop, shops).into_iter().collect()
+    }
+
+    async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
+        let context = run.context;
+        let (shop, config) = context.shops.by_key(&self.shop)?;
+        let to = Destination { pool: &context.pool, shop, config };
+        let inbox = context.config.resolve(&self.inbox);
+        inbox::take_in(run, &inbox, |path, rejects| async move {
+            let options = ImportOptions { dry_run: run.dry_run, rejects, ..ImportOptions::default() };
+            import_events(to, &path, &options, context.clock, &|_, _| {}).await
+        })
+        .await
+    }
+}
