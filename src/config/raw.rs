@@ -55,6 +55,8 @@ pub struct File {
     #[serde(default)]
     pub response_format: BTreeMap<String, Spanned<ResponseFormat>>,
     #[serde(default)]
+    pub rating_format: BTreeMap<String, Spanned<RatingFormat>>,
+    #[serde(default)]
     pub survey: BTreeMap<String, Spanned<Survey>>,
     #[serde(default)]
     pub testimonials: Testimonials,
@@ -159,6 +161,18 @@ pub struct ResponseFormat {
     pub survey: Word,
     pub columns: Spanned<BTreeMap<String, Word>>,
     pub answers: BTreeMap<String, Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RatingFormat {
+    pub delimiter: Option<Word>,
+    pub encoding: Option<Word>,
+    pub timezone: Option<Word>,
+    pub date_format: Option<Word>,
+    pub source: Option<Word>,
+    pub scale: Option<Spanned<f64>>,
+    pub columns: Spanned<BTreeMap<String, Word>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -28,6 +28,7 @@ mod import_orders;
 mod send_invitations;
 mod collect_bounces;
 mod import_responses;
+mod import_ratings;
 mod export_testimonials;
 
 /// Every kind of job.
@@ -36,6 +37,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<send_invitations::SendInvitations>(),
     JobKind::of::<collect_bounces::CollectBounces>(),
     JobKind::of::<import_responses::ImportResponses>(),
+    JobKind::of::<import_ratings::ImportRatings>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 

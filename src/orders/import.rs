@@ -5,6 +5,10 @@
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
 //! are only ever replaced.
 //!
+//! Where an order has several rows, one for each of its items, its first row is the order and the others add their item to it and count as
+//! unchanged. The rows of an order whose first row is rejected are rejected with it, so that the file of rejects has the whole order; so is
+//! a row whose order does not stand above it, because somebody cut the file there.
+//!
 //! Orders of an erased customer are left alone, so that the same file read again does not bring the address back. A new order from
 //! that address makes a new customer: nothing is kept by which the old one could be recognised.
 
@@ -13,7 +17,7 @@ use std::path::Path;
 
 use csv::ByteRecord;
 
-use super::format::{OrderFormat, choose};
+use super::format::{OrderFormat, Rows, advice, choose};
 use super::parse::{NewOrder, OrderReader};
 use super::store;
 use crate::config::OrderMapping;
@@ -21,7 +25,8 @@ use crate::db::Table;
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::rejects::Rejects;
-use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
+use crate::import::row::{refuse_nul, text};
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run, Stage};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
 use crate::types::Clock;
@@ -59,22 +64,34 @@ pub async fn import_orders(
     let records = source.records(written)?;
     let mut transaction = run::begin(to.pool).await?;
     store::create_staging(&mut transaction).await?;
-    let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
-        let order = reader.read(record)?;
-        stage_row(line, &order, reader.attributes(record), rows);
-        Ok::<(), Fault>(())
+    let progress_of = |done| progress(done, length);
+    let (n_read, rejects) = match format.rows {
+        Rows::One => {
+            let row = move |line: u64, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
+                let order = reader.read(record)?;
+                stage_order(line, &order, reader.attributes(record), rows);
+                rows.texts(order.items());
+                Ok::<(), Fault>(())
+            };
+            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, row, progress_of);
+            let (n_read, rejects, _) = staged.await?;
+            (n_read, rejects)
+        }
+        rows @ (Rows::OnFirst | Rows::OnEach) => {
+            let orders = Orders { reader, rows, above: Above::Nothing, unreadable: None, n_lines: 0 };
+            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, orders, progress_of);
+            let (n_read, rejects, orders) = staged.await?;
+            report.n_lines = orders.n_lines;
+            (n_read, rejects)
+        }
     };
-    let staged =
-        run::stage(&mut transaction, store::STAGE, records, rejects, row, |done| progress(done, length))
-            .await?;
-    let (n_read, rejects) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
     let merged = store::merge(&mut transaction, to.shop, run.id, &columns, clock.now()).await?;
     report.n_read = n_read;
     report.n_inserted = merged.n_inserted;
     report.n_updated = merged.n_updated;
-    run.finish(transaction, &mut report, rejects, options, [Table::Customer, Table::Order], clock.now())
+    run.finish(transaction, &mut report, rejects, options, &[Table::Customer, Table::Order], clock.now())
         .await?;
     progress(length, length);
     Ok(report)
@@ -104,10 +121,14 @@ fn settle(
     let written = source.written(&text)?;
     let header = source.header(written)?;
     let columns = format.bind(&header).map_err(|problem| {
-        ImportError::Unusable(format!("does not fit the format {}: {problem}", format.name))
+        ImportError::Unusable(match advice(&header) {
+            Some(advice) => advice.to_owned(),
+            None => format!("does not fit the format {}: {problem}", format.name),
+        })
     })?;
     let zone = text.timezone.unwrap_or(shops_zone);
     let times = Times::new(zone, text.date_format.as_deref())
+        .and_then(|times| times.with_usual(&format.dates))
         .map_err(|reason| ImportError::Unusable(format!("has a format whose date_format {reason}")))?;
     // The debug form of a format says all of it. Should it change, files are read again, which changes nothing.
     let digest = source.digest(&format!("orders {format:?} {text:?} {written:?} {zone}"));
@@ -115,7 +136,107 @@ fn settle(
     Ok(Settled { source, format, written, header, reader, digest })
 }
 
-fn stage_row<'a>(
+/// Orders that have several rows.
+struct Orders {
+    reader: OrderReader,
+    /// Where their fields stand.
+    rows: Rows,
+    above: Above,
+    /// The line of a row behind it that could not be read, and may have been another order's.
+    unreadable: Option<u64>,
+    n_lines: u64,
+}
+
+/// The order whose rows are being read.
+enum Above {
+    Nothing,
+    Order {
+        id: String,
+        /// Its row in the COPY, but for the items.
+        staged: CopyBuffer,
+        items: Vec<String>,
+    },
+    Rejected {
+        id: String,
+        line: u64,
+    },
+}
+
+impl Stage for Orders {
+    fn row(
+        &mut self,
+        line: u64,
+        record: &ByteRecord,
+        rows: &mut CopyBuffer,
+        _: &Rejects,
+    ) -> Result<(), Fault> {
+        let columns = self.reader.columns();
+        let its_id = text(record, columns.order_id).trim();
+        let has_no_date = text(record, columns.ordered_at).trim().is_empty();
+        if let Some(line) = self.unreadable
+            && has_no_date
+            && its_id.is_empty()
+        {
+            return Err(Fault::row(format!(
+                "belongs to the order above it, which may be that of line {line}, which was rejected"
+            )));
+        }
+        match &mut self.above {
+            Above::Order { id, items, .. }
+                if *id == its_id && (has_no_date || self.rows == Rows::OnEach)
+                    || its_id.is_empty() && has_no_date =>
+            {
+                refuse_nul(record, columns.item.iter().copied())?;
+                if let Some(item) = self.reader.item(record)
+                    && !items.iter().any(|known| known == item)
+                {
+                    items.push(item.to_owned());
+                }
+                self.n_lines += 1;
+                return Ok(());
+            }
+            Above::Rejected { id, line } if has_no_date && (*id == its_id || its_id.is_empty()) => {
+                return Err(Fault::row(format!("belongs to the order on line {line}, which was rejected")));
+            }
+            _ if has_no_date => {
+                return Err(Fault::at(
+                    columns.ordered_at,
+                    "is empty, and the first row of this order does not stand above",
+                ));
+            }
+            _ => {}
+        }
+        self.end(rows);
+        self.unreadable = None;
+        match self.reader.read(record) {
+            Ok(order) => {
+                let mut staged = CopyBuffer::piece();
+                stage_order(line, &order, self.reader.attributes(record), &mut staged);
+                let items = self.reader.item(record).map(str::to_owned).into_iter().collect();
+                self.above = Above::Order { id: order.external_id.to_owned(), staged, items };
+                Ok(())
+            }
+            Err(fault) => {
+                self.above = Above::Rejected { id: its_id.to_owned(), line };
+                Err(fault)
+            }
+        }
+    }
+
+    fn skipped(&mut self, line: u64) {
+        self.unreadable = Some(line);
+    }
+
+    fn end(&mut self, rows: &mut CopyBuffer) {
+        if let Above::Order { staged, items, .. } = std::mem::replace(&mut self.above, Above::Nothing) {
+            rows.append(&staged);
+            rows.texts(items.iter().map(String::as_str));
+        }
+    }
+}
+
+/// All of an order but its items, which come last.
+fn stage_order<'a>(
     line: u64,
     order: &NewOrder<'_>,
     attributes: impl Iterator<Item = (&'a str, &'a str)>,
@@ -134,12 +255,8 @@ fn stage_row<'a>(
         None => rows.null(),
     }
     rows.text(order.status.as_str());
-    match order.total {
-        Some(total) => rows.bigint(total),
-        None => rows.null(),
-    }
+    rows.bigint_or_null(order.total);
     rows.text_or_null(order.currency.as_ref().map(|currency| currency.as_str()));
-    rows.texts(order.items());
     rows.text_or_null(order.locale.as_ref().map(|locale| locale.as_str()));
     rows.text_or_null(order.country.as_ref().and_then(|country| std::str::from_utf8(country).ok()));
     rows.json_object(attributes);

@@ -8,7 +8,7 @@ use csv::ByteRecord;
 
 use super::OrderStatus;
 use super::amount::{Currency, amount};
-use super::format::{OrderColumns, OrderFormat};
+use super::format::{OrderColumns, OrderFormat, Rows};
 use crate::import::row::{email, external_id, given, name, on, refuse_nul, text};
 use crate::import::text::Fault;
 use crate::import::times::Times;
@@ -48,6 +48,8 @@ pub struct OrderReader {
     columns: OrderColumns,
     status: Status,
     times: Times,
+    /// Whether the file comes from a tool that protects numbers from spreadsheets with an apostrophe.
+    guards: bool,
 }
 
 /// Their words and ours.
@@ -69,7 +71,8 @@ impl OrderReader {
         let others = words.remove("*");
         let known: Vec<&str> = words.keys().map(String::as_str).collect();
         let expected = format!("is none of {}", known.join(", "));
-        Self { columns, status: Status { words, others, expected }, times }
+        let guards = format.rows != Rows::One;
+        Self { columns, status: Status { words, others, expected }, times, guards }
     }
 
     /// Where the columns are.
@@ -81,6 +84,7 @@ impl OrderReader {
     pub fn attributes<'r>(&'r self, record: &'r ByteRecord) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.columns.attributes.iter().filter_map(|(name, column)| {
             let value = text(record, *column).trim();
+            let value = if self.guards { unguarded(value) } else { value };
             (!value.is_empty()).then_some((name.as_str(), value))
         })
     }
@@ -95,10 +99,16 @@ impl OrderReader {
         let external_id = on(columns.order_id, record, external_id)?;
         let email = on(columns.email, record, email)?;
         let ordered_at = on(columns.ordered_at, record, |text| self.times.parse(text))?;
-        let fulfilled_at = given(columns.fulfilled_at, record, |text| self.times.parse(text))?;
-        let status = given(columns.status, record, |text| self.status(text))?
-            // Where the file has no word, the delivery date speaks.
-            .unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
+        let fulfilled_at = given(columns.fulfilled_at, record, |text| {
+            if is_no_date(text) { Ok(None) } else { self.times.parse(text).map(Some) }
+        })?
+        .flatten();
+        let status = match self.verdict(record) {
+            Some(verdict) => Some(verdict),
+            None => given(columns.status, record, |text| self.status(text))?,
+        };
+        // Where the file has no word, the delivery date speaks.
+        let status = status.unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
         let locale = given(columns.locale, record, |text| {
             // The error of the type repeats the text, which may be anything.
             Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
@@ -107,20 +117,45 @@ impl OrderReader {
         let currency = given(columns.currency, record, Currency::parse)?;
         let total = given(columns.total, record, |text| amount(text, currency))?;
         let consent = given(columns.consent, record, consent)?;
+        let [first_name, last_name] = match columns.full_name {
+            // Nobody can tell where the first name ends; in most it is one word.
+            Some(column) => {
+                let full = text(record, column).trim();
+                let (first, last) = full.split_once(char::is_whitespace).unwrap_or((full, ""));
+                [name(first), name(last)]
+            }
+            None => {
+                [columns.first_name, columns.last_name].map(|column| column.and_then(|column| name(text(record, column))))
+            }
+        };
         Ok(NewOrder {
             external_id,
             email,
             ordered_at,
             fulfilled_at,
             status,
-            first_name: columns.first_name.and_then(|column| name(text(record, column))),
-            last_name: columns.last_name.and_then(|column| name(text(record, column))),
+            first_name,
+            last_name,
             locale,
             country,
             currency: currency.or(total.and_then(|(_, named)| named)),
             total: total.map(|(units, _)| units),
             items: columns.items.map_or("", |column| text(record, column)),
             consent,
+        })
+    }
+
+    /// The item of a row, where an order has several rows.
+    pub fn item<'r>(&self, record: &'r ByteRecord) -> Option<&'r str> {
+        self.columns.item.iter().map(|column| text(record, *column).trim()).find(|item| !item.is_empty())
+    }
+
+    /// What the columns say that go before the status.
+    fn verdict(&self, record: &ByteRecord) -> Option<OrderStatus> {
+        self.columns.verdicts.iter().find_map(|(column, words)| {
+            let word = text(record, *column).trim();
+            let known = || words.get(&word.to_lowercase()).or_else(|| words.get("*")).copied();
+            if word.is_empty() { None } else { known() }
         })
     }
 
@@ -132,14 +167,26 @@ impl OrderReader {
 
     /// Postgres cannot store NUL. In a name it becomes a space; the other columns that are read without a look at each character are
     /// looked at here.
-    fn refuse_nul(&self, record: &ByteRecord) -> Result<(), Fault> {
+    pub(super) fn refuse_nul(&self, record: &ByteRecord) -> Result<(), Fault> {
         if !record.as_slice().contains(&0) {
             return Ok(());
         }
         let attributes = self.columns.attributes.iter().map(|(_, column)| *column);
-        let read = attributes.chain(self.columns.items).chain(self.columns.status);
+        let items = self.columns.items.into_iter().chain(self.columns.item.iter().copied());
+        let verdicts = self.columns.verdicts.iter().map(|(column, _)| *column);
+        let read = attributes.chain(items).chain(self.columns.status).chain(verdicts);
         refuse_nul(record, read)
     }
+}
+
+/// A number without the apostrophe that Shopify and others put before it, so that a spreadsheet shows its zeros.
+fn unguarded(value: &str) -> &str {
+    value.strip_prefix('\'').filter(|number| number.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(value)
+}
+
+/// What MySQL writes where there is no date.
+fn is_no_date(text: &str) -> bool {
+    text.starts_with("0000-00-00")
 }
 
 /// ISO 3166-1 alpha-2, upper case.

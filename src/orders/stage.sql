@@ -10,11 +10,11 @@ create temporary table staged_order (
     status       order_status not null,
     total        bigint,
     currency     text,
-    items        text[] not null,
     locale       text,
     country      text,
     attributes   jsonb not null,
-    consent      boolean
+    consent      boolean,
+    items        text[] not null -- last, because those of an order may stand on several rows
 ) on commit drop;
 
 create temporary table known_order (

@@ -7,6 +7,7 @@ pub mod submission;
 pub mod classify;
 pub mod store;
 pub mod import;
+pub mod ratings;
 
 use serde::{Deserialize, Serialize};
 

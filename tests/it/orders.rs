@@ -454,7 +454,7 @@ async fn states_are_the_same_in_the_database_and_here() {
             .unwrap();
         assert_eq!(label, status.as_str());
     }
-    for kind in [ImportKind::Orders, ImportKind::Responses] {
+    for kind in [ImportKind::Orders, ImportKind::Responses, ImportKind::Ratings] {
         let back: ImportKind =
             sqlx::query_scalar("select $1::import_kind").bind(kind).fetch_one(&db.pool).await.unwrap();
         assert_eq!(back, kind);
