@@ -6,6 +6,7 @@ mod database;
 mod configuration;
 mod orders;
 mod response_files;
+mod ratings;
 mod decisions;
 mod invitations;
 mod rules;
