@@ -19,8 +19,8 @@ use chrono_tz::Tz;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::mail::dkim::Signer;
-use crate::responses::ratings::Decimal;
 use crate::mail::transport::Limits;
+use crate::responses::ratings::Decimal;
 use crate::survey::Survey;
 use crate::types::Locale;
 

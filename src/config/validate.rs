@@ -823,7 +823,8 @@ fn response_format(
     if !typed.contains_key("order_id") && !typed.contains_key("email") {
         problems.add(
             format.columns.span(),
-            "nothing says which order an answer is about: neither `order_id` nor `email` has a column".to_owned(),
+            "nothing says which order an answer is about: neither `order_id` nor `email` has a column"
+                .to_owned(),
             Some("add order_id = \"<their column>\", or email = … to match by address and date".to_owned()),
         );
     }
