@@ -304,7 +304,16 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
         return Ok(());
     }
     let header = [
-        "file", "format", "encoding", "delimiter", "read", "inserted", "updated", "unchanged", "aside", "rejected",
+        "file",
+        "format",
+        "encoding",
+        "delimiter",
+        "read",
+        "inserted",
+        "updated",
+        "unchanged",
+        "aside",
+        "rejected",
     ];
     let rows = reports.iter().map(|report| {
         let delimiter =

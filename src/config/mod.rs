@@ -21,8 +21,8 @@ use self::network::Network;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::mail::dkim::Signer;
-use crate::responses::ratings::Decimal;
 use crate::mail::transport::Limits;
+use crate::responses::ratings::Decimal;
 use crate::survey::{Survey, Texts};
 use crate::types::Locale;
 

@@ -15,8 +15,9 @@ use super::network::Network;
 use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
-    App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping, RatingMapping,
-    ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
+    App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
+    RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls,
+    Transport,
 };
 use crate::jobs;
 use crate::mail::dkim::Signer;
@@ -889,7 +890,8 @@ fn response_format(
     if !typed.contains_key("order_id") && !typed.contains_key("email") {
         problems.add(
             format.columns.span(),
-            "nothing says which order an answer is about: neither `order_id` nor `email` has a column".to_owned(),
+            "nothing says which order an answer is about: neither `order_id` nor `email` has a column"
+                .to_owned(),
             Some("add order_id = \"<their column>\", or email = … to match by address and date".to_owned()),
         );
     }

@@ -53,8 +53,9 @@ impl Times {
     pub fn parse(&self, text: &str) -> Result<DateTime<Utc>> {
         let moment = match &self.items {
             None => {
-                let (local, offset) = recognised(text)
-                    .or_else(|reason| self.usual.iter().find_map(|items| declared(text, items)).ok_or(reason))?;
+                let (local, offset) = recognised(text).or_else(|reason| {
+                    self.usual.iter().find_map(|items| declared(text, items)).ok_or(reason)
+                })?;
                 self.moment(local, offset)
             }
             Some(items) => {

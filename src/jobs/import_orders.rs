@@ -41,7 +41,8 @@ impl Job for ImportOrders {
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
         let built_in = ORDER_FORMATS.iter().map(|format| format.key);
-        let formats = ["auto"].into_iter().chain(built_in).chain(config.order_formats.keys().map(String::as_str));
+        let formats =
+            ["auto"].into_iter().chain(built_in).chain(config.order_formats.keys().map(String::as_str));
         unknown("shop", &self.shop, shops)
             .into_iter()
             .chain(unknown("order format", &self.format, formats))

@@ -194,10 +194,8 @@ impl Report {
         let file = &imported.file_name;
         let aside =
             if imported.n_aside > 0 { format!(", {} kept aside", imported.n_aside) } else { String::new() };
-        self.listing.push(format!(
-            "{file}: {} rows read{aside}, {} rejected",
-            imported.n_read, imported.n_rejected
-        ));
+        self.listing
+            .push(format!("{file}: {} rows read{aside}, {} rejected", imported.n_read, imported.n_rejected));
         for reject in &imported.rejects {
             self.listing.push(format!("{file}: {}", reject.sentence()));
         }

@@ -108,7 +108,8 @@ impl OrderReader {
             None => given(columns.status, record, |text| self.status(text))?,
         };
         // Where the file has no word, the delivery date speaks.
-        let status = status.unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
+        let status =
+            status.unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
         let locale = given(columns.locale, record, |text| {
             // The error of the type repeats the text, which may be anything.
             Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
@@ -124,9 +125,8 @@ impl OrderReader {
                 let (first, last) = full.split_once(char::is_whitespace).unwrap_or((full, ""));
                 [name(first), name(last)]
             }
-            None => {
-                [columns.first_name, columns.last_name].map(|column| column.and_then(|column| name(text(record, column))))
-            }
+            None => [columns.first_name, columns.last_name]
+                .map(|column| column.and_then(|column| name(text(record, column)))),
         };
         Ok(NewOrder {
             external_id,
@@ -181,7 +181,10 @@ impl OrderReader {
 
 /// A number without the apostrophe that Shopify and others put before it, so that a spreadsheet shows its zeros.
 fn unguarded(value: &str) -> &str {
-    value.strip_prefix('\'').filter(|number| number.starts_with(|c: char| c.is_ascii_digit())).unwrap_or(value)
+    value
+        .strip_prefix('\'')
+        .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+        .unwrap_or(value)
 }
 
 /// What MySQL writes where there is no date.

@@ -60,7 +60,11 @@ pub async fn merge(
             .execute(&mut *connection)
             .await?;
     }
-    sqlx::query(include_str!("drop_erased.sql")).persistent(false).bind(shop).execute(&mut *connection).await?;
+    sqlx::query(include_str!("drop_erased.sql"))
+        .persistent(false)
+        .bind(shop)
+        .execute(&mut *connection)
+        .await?;
     sqlx::query(include_str!("insert_customers.sql"))
         .persistent(false)
         .bind(shop)

@@ -34,7 +34,7 @@ use crate::import::row::{self, given, on, refuse_nul, text};
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
-use crate::survey::{self, Questionnaire, QuestionKind, Survey};
+use crate::survey::{self, QuestionKind, Questionnaire, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
 
 /// What may have been asked, and how the answers may be written.
@@ -319,7 +319,8 @@ async fn match_orders(connection: &mut PgConnection, shop: ShopId) -> sqlx::Resu
 
 /// The questions that are answered in the author's own words.
 fn texts(questionnaire: &Questionnaire) -> Vec<String> {
-    let texts = questionnaire.questions.iter().filter(|question| matches!(question.kind, QuestionKind::Text { .. }));
+    let texts =
+        questionnaire.questions.iter().filter(|question| matches!(question.kind, QuestionKind::Text { .. }));
     texts.map(|question| question.key.clone()).collect()
 }
 

@@ -160,7 +160,10 @@ async fn merge(
     has_counts: bool,
     now: DateTime<Utc>,
 ) -> sqlx::Result<[u64; 2]> {
-    sqlx::query(include_str!("ratings/drop_overtaken.sql")).persistent(false).execute(&mut *connection).await?;
+    sqlx::query(include_str!("ratings/drop_overtaken.sql"))
+        .persistent(false)
+        .execute(&mut *connection)
+        .await?;
     let corrected = sqlx::query(include_str!("ratings/update.sql"))
         .persistent(false)
         .bind(now)
@@ -234,7 +237,10 @@ impl RatingFormat {
         Self {
             name: "generic".to_owned(),
             text: TextFormat::default(),
-            columns: RATING_COLUMNS.iter().map(|column| ((*column).to_owned(), (*column).to_owned())).collect(),
+            columns: RATING_COLUMNS
+                .iter()
+                .map(|column| ((*column).to_owned(), (*column).to_owned()))
+                .collect(),
             required: REQUIRED_RATING_COLUMNS.iter().map(|column| (*column).to_owned()).collect(),
             constants: Constants::default(),
             closed: true,
@@ -337,7 +343,8 @@ fn settle(
     })?;
     if columns.shop.is_none() && shops.default.is_none() {
         return Err(ImportError::Unusable(
-            "does not say whose ratings it has: give it a column `shop`, or name the shop with --shop".to_owned(),
+            "does not say whose ratings it has: give it a column `shop`, or name the shop with --shop"
+                .to_owned(),
         ));
     }
     let zone = text.timezone.unwrap_or(shops.zone);
@@ -426,7 +433,10 @@ impl RatingReader {
             (Some(scale), _) | (None, Some(scale)) => scale,
             (None, None) => {
                 let column = columns.scale.unwrap_or(columns.score);
-                return Err(Fault::at(column, "does not say of how much: a scale such as 5 or 100 is missing"));
+                return Err(Fault::at(
+                    column,
+                    "does not say of how much: a scale such as 5 or 100 is missing",
+                ));
             }
         };
         if score > scale {
@@ -476,7 +486,10 @@ mod tests {
     fn scores() {
         let check = |text: &str, expected: Result<(&str, Option<&str>), &str>| match (score(text), expected) {
             (Ok((score, scale)), Ok((expected, of))) => {
-                assert_eq!((score.to_string().as_str(), scale.map(|s| s.to_string()).as_deref()), (expected, of));
+                assert_eq!(
+                    (score.to_string().as_str(), scale.map(|s| s.to_string()).as_deref()),
+                    (expected, of)
+                );
             }
             (Err(error), Err(reason)) => assert!(error.contains(reason), "{text}: {error}"),
             (read, _) => panic!("{text}: {read:?}"),
@@ -499,7 +512,9 @@ mod tests {
 
     #[test]
     fn counts() {
-        for (text, expected) in [("0", 0), ("1234", 1234), ("1 234", 1234), ("1.234.567", 1_234_567), ("12,345", 12345)] {
+        for (text, expected) in
+            [("0", 0), ("1234", 1234), ("1 234", 1234), ("1.234.567", 1_234_567), ("12,345", 12345)]
+        {
             assert_eq!(count(text), Ok(expected), "{text}");
         }
         for wrong in ["-1", "1.5", "1234 567", "many", "1,23", ",123", "99999999999999999999"] {

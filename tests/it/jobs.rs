@@ -488,7 +488,8 @@ async fn answers_from_a_drop_folder_belong_to_their_orders() {
 #[tokio::test]
 async fn scores_of_other_sites_come_from_a_drop_folder() {
     let program = Program::new(&shipped()).await;
-    let scores = "source,rated_on,score,scale,ratings\nfianet,2026-03-01,\"9,1\",10,120\nfianet,2026-03-02,12,10,\n";
+    let scores =
+        "source,rated_on,score,scale,ratings\nfianet,2026-03-01,\"9,1\",10,120\nfianet,2026-03-02,12,10,\n";
     settled(&program.write("data/inbox/ratings/s.csv", scores));
     let report = program.run(&["run", "collect-ratings", "--json"]).expect(3).json();
     let counts = ["n_files", "n_read", "n_rejected"].map(|key| report["details"][key].as_u64().unwrap());

@@ -119,7 +119,8 @@ fn sheet(header: &str, delimiter: char, rows: &[&[(&str, &str)]]) -> String {
     let columns: Vec<&str> = header.split(',').collect();
     let mut text = header.replace(',', &delimiter.to_string());
     for row in rows {
-        let cell = |column: &&str| row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| *value);
+        let cell =
+            |column: &&str| row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| *value);
         for (name, _) in *row {
             assert!(columns.contains(name), "the header has no {name}");
         }
@@ -146,8 +147,8 @@ fn rejects_of(report: &ImportReport) -> Vec<String> {
 async fn shopify_orders_have_a_row_for_each_item() {
     let at = ("Created at", "2026-05-01 10:00:00 +0200");
     let paid = ("Financial Status", "paid");
-    let [order, email, name, sku, item] =
-        ["Name", "Email", "Billing Name", "Lineitem sku", "Lineitem name"].map(|column| move |value| (column, value));
+    let [order, email, name, sku, item] = ["Name", "Email", "Billing Name", "Lineitem sku", "Lineitem name"]
+        .map(|column| move |value| (column, value));
     let text = sheet(
         &header_of("shopify"),
         ',',
@@ -175,13 +176,46 @@ async fn shopify_orders_have_a_row_for_each_item() {
             // Sold at the till, to somebody who left no address.
             &[order("#1002"), at, paid, sku("P-3"), ("Source", "pos")],
             &[order("#1002"), sku("P-4")],
-            &[order("#1003"), email("tom.baker@customer.example"), at, paid, sku("P-3"), ("Fulfillment Status", "partial")],
+            &[
+                order("#1003"),
+                email("tom.baker@customer.example"),
+                at,
+                paid,
+                sku("P-3"),
+                ("Fulfillment Status", "partial"),
+            ],
             // The same row twice.
-            &[order("#1003"), email("tom.baker@customer.example"), at, paid, sku("P-3"), ("Fulfillment Status", "partial")],
+            &[
+                order("#1003"),
+                email("tom.baker@customer.example"),
+                at,
+                paid,
+                sku("P-3"),
+                ("Fulfillment Status", "partial"),
+            ],
             &[order("#1004"), email("test@shop.example"), at, paid, sku("P-3"), ("Payment Method", "bogus")],
-            &[order("#1005"), email("a@customer.example"), at, ("Financial Status", "refunded"), ("Fulfillment Status", "fulfilled")],
-            &[order("#1006"), email("b@customer.example"), at, paid, ("Cancelled at", "2026-05-02 10:00:00 +0200")],
-            &[order("#1007"), email("c@customer.example"), at, ("Financial Status", "partially_refunded"), name("Cher"), sku("P-9")],
+            &[
+                order("#1005"),
+                email("a@customer.example"),
+                at,
+                ("Financial Status", "refunded"),
+                ("Fulfillment Status", "fulfilled"),
+            ],
+            &[
+                order("#1006"),
+                email("b@customer.example"),
+                at,
+                paid,
+                ("Cancelled at", "2026-05-02 10:00:00 +0200"),
+            ],
+            &[
+                order("#1007"),
+                email("c@customer.example"),
+                at,
+                ("Financial Status", "partially_refunded"),
+                name("Cher"),
+                sku("P-9"),
+            ],
         ],
     );
     // A byte-order mark, line ends of two kinds, and a row of an item that has lost its columns.
@@ -231,10 +265,12 @@ async fn shopify_orders_have_a_row_for_each_item() {
     assert!(shop.orders().await[1].contains("|{P-3,P-4}|"));
 
     // As a French spreadsheet saves it.
-    let (bytes, ..) = encoding_rs::WINDOWS_1252.encode("Name;Email;Financial Status;Created at;Lineitem name;Billing Name
+    let (bytes, ..) = encoding_rs::WINDOWS_1252.encode(
+        "Name;Email;Financial Status;Created at;Lineitem name;Billing Name
 #2001;zoe@customer.example;paid;2026-05-01 10:00:00 +0200;Théière;Zoë Élan
 #2001;;;;Thé;
-");
+",
+    );
     let report = shop.import(&bytes).await;
     assert_eq!((report.format.as_str(), report.encoding, report.delimiter), ("shopify", "windows-1252", ';'));
     assert!(shop.orders().await[7].contains("|Zoë|") && shop.orders().await[7].contains("|{Théière,Thé}|"));
@@ -273,17 +309,19 @@ on-hold,d@customer.example,,13/06/2026 10:00,14,14,12.50,EUR,FR,
     let shop = Shop::new().await;
     let header = "Numéro de commande;Statut de la commande;Date de commande;Note du client;Prénom (facturation);Nom de famille (facturation);Email (facturation);Code de pays (facturation);Montant total de la commande;Article #;Nom de l'article;Quantité";
     let text = format!(
-        "{header}\n20;Terminée;2026-05-01 10:00;\"Merci,\nà bientôt\";Anaïs;Petit;anais@customer.example;FR;\"1\u{a0}299,00\";1;Théière;1\n;;;;;;;;;2;Thé;1\n21;En cours;2026-05-01 11:00;;;;sans adresse;FR;5;1;Thé;1\n;;;;;;;;;2;Tasse;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;1;Thé;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;2;Tasse;1\n"
+        "{header}\n20;Terminée;2026-05-01 10:00;\"Merci,\nà bientôt\";Anaïs;Petit;anais@customer.example;FR;\"1\u{a0}299,00\";1;Théière;1\n;;;;;;;;;2;Thé;1\n21;En cours;2026-05-01 11:00;;;;sans adresse;FR;5;1;Thé;1\n;;;;;;;;;2;Tasse;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;1;Thé;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;2;Tasse;1\n23;En cours;\n;;;;;;;;;2;Tasse;1\n"
     );
     let (bytes, ..) = encoding_rs::WINDOWS_1252.encode(&text);
     let report = shop.import(&bytes).await;
     assert_eq!((report.format.as_str(), report.encoding, report.n_lines), ("woocommerce", "windows-1252", 2));
-    assert_eq!(counts(&report), [6, 2, 0, 2, 2], "{report:?}");
+    assert_eq!(counts(&report), [8, 2, 0, 2, 4], "{report:?}");
     assert_eq!(
         rejects_of(&report),
         [
             "line 5, Email (facturation): is not a mail address",
-            "line 6: belongs to the order on line 5, which was rejected"
+            "line 6: belongs to the order on line 5, which was rejected",
+            "line 10: has 3 columns where the header has 12",
+            "line 11: belongs to the order above it, which may be that of line 10, which was rejected",
         ]
     );
     assert_eq!(
@@ -310,8 +348,18 @@ async fn magento_and_prestashop_say_what_is_missing_from_their_lists() {
     check(grid, "auto", &["Magento", "Sales > Orders", "Customer Email", "Columns"]).await;
     check(grid, "magento", &["Magento", "switch on Customer Email"]).await;
     check("ID,Date d'achat,Statut\n", "auto", &["Colonnes, E-mail du client"]).await;
-    check("ID;Reference;New client;Delivery;Customer;Total;Payment;Status;Date\n", "auto", &["PrestaShop", "SQL manager"]).await;
-    check("ID;Référence;Nouveau client;Livraison;Client;Total;Paiement;État;Date\n", "prestashop", &["README", "Base de données"]).await;
+    check(
+        "ID;Reference;New client;Delivery;Customer;Total;Payment;Status;Date\n",
+        "auto",
+        &["PrestaShop", "SQL manager"],
+    )
+    .await;
+    check(
+        "ID;Référence;Nouveau client;Livraison;Client;Total;Paiement;État;Date\n",
+        "prestashop",
+        &["README", "Base de données"],
+    )
+    .await;
 
     let french = "ID,Date d'achat,Nom du client,E-mail du client,Total (Devise de la commande),Statut
 000000201,\"Sep 3, 2026 3:05:00 PM\",Anaïs Petit,anais@customer.example,129.9000,Terminée
@@ -330,7 +378,8 @@ async fn magento_and_prestashop_say_what_is_missing_from_their_lists() {
 
     // Orders that PrestaShop has split share a reference.
     let shop = Shop::new().await;
-    let report = shop.import(ORDER_FORMATS.iter().find(|format| format.key == "prestashop").unwrap().sample).await;
+    let report =
+        shop.import(ORDER_FORMATS.iter().find(|format| format.key == "prestashop").unwrap().sample).await;
     assert_eq!(counts(&report), [4, 3, 0, 1, 0]);
     assert_eq!(
         shop.orders().await,
@@ -372,7 +421,11 @@ async fn an_attribute_loses_the_apostrophe_of_a_spreadsheet() {
         ..ImportOptions::default()
     };
     shop.try_import(&shop.file(text), &options).await.unwrap();
-    assert!(shop.orders().await[0].ends_with(r#"{"zip": "01000", "tags": "'t Hart"}"#), "{:?}", shop.orders().await);
+    assert!(
+        shop.orders().await[0].ends_with(r#"{"zip": "01000", "tags": "'t Hart"}"#),
+        "{:?}",
+        shop.orders().await
+    );
 }
 
 fn backoffice() -> OrderMapping {

@@ -43,8 +43,7 @@ struct Shops {
 impl Shops {
     async fn new() -> Self {
         let db = TestDb::new().await;
-        let ids =
-            [factories::shop(&db.pool, "maison").await, factories::shop(&db.pool, "atelier").await];
+        let ids = [factories::shop(&db.pool, "maison").await, factories::shop(&db.pool, "atelier").await];
         let config = Config::parse(Path::new("jobs.toml"), &format!("{SHIPPED}{SECOND}"))
             .unwrap_or_else(|e| panic!("{:#?}", e.lines()));
         Self { db, ids, dir: data_dir(), config }
@@ -109,7 +108,8 @@ fianet;2026-05-02;9.2/10;10;
     ];
     assert_eq!(shops.ratings().await, expected);
 
-    let written = "select string_agg(source || xmin || updated_at, ' ' order by source, rated_on) from rating";
+    let written =
+        "select string_agg(source || xmin || updated_at, ' ' order by source, rated_on) from rating";
     let before: String = sqlx::query_scalar(written).fetch_one(&shops.db.pool).await.unwrap();
     let report = shops.import(text, Some("maison")).await.unwrap();
     assert_eq!(counts(&report), [4, 0, 0, 4, 0], "{report:?}");
@@ -119,7 +119,10 @@ fianet;2026-05-02;9.2/10;10;
     assert!(shops.import_with(text, Some("maison"), &known).await.unwrap().already_imported.is_some());
 
     // A corrected score is reported as updated; a file without counts leaves them alone.
-    let report = shops.import("source,rated_on,score,scale\nTRUSTPILOT,2026-05-01,4.4,5\n", Some("maison")).await.unwrap();
+    let report = shops
+        .import("source,rated_on,score,scale\nTRUSTPILOT,2026-05-01,4.4,5\n", Some("maison"))
+        .await
+        .unwrap();
     assert_eq!(counts(&report), [1, 0, 1, 0, 0]);
     assert_eq!(shops.ratings().await[2], "maison|trustpilot|2026-05-01|4.4|5|1234");
 

@@ -402,7 +402,10 @@ async fn an_answer_that_waited_is_of_the_version_it_was_read_with() {
     shop.import("order_id,answered_at,comment\nA-1,2026-03-20,5\n").await;
     assert_eq!(
         shop.responses().await,
-        ["A-1|1|counts|import|2026-03-19 23:00:00|comment=5", "C-1|1|counts|import|2026-03-19 23:00:00|comment=Words"]
+        [
+            "A-1|1|counts|import|2026-03-19 23:00:00|comment=5",
+            "C-1|1|counts|import|2026-03-19 23:00:00|comment=Words"
+        ]
     );
     let versions = "select count(distinct survey_version_id)::text from response where shop_id = $1";
     assert_eq!(shop.select(versions).await, ["2"]);
@@ -413,7 +416,10 @@ async fn an_answer_that_waited_is_of_the_version_it_was_read_with() {
 #[tokio::test]
 async fn what_waits_too_long_is_a_reject_of_the_file_that_brought_it() {
     let shop = Shop::new().await;
-    shop.import("email,order_id,answered_at,overall\n,Z-9,2026-03-20,5\nnobody@customer.example,,2026-03-20,4\n").await;
+    shop.import(
+        "email,order_id,answered_at,overall\n,Z-9,2026-03-20,5\nnobody@customer.example,,2026-03-20,4\n",
+    )
+    .await;
     let waited = shop.try_again("2026-08-30T11:00:00Z").await.unwrap();
     assert_eq!((waited.n_expired, waited.n_waiting), (0, 2));
     let waited = shop.try_again("2026-08-30T13:00:00Z").await.unwrap();

@@ -134,7 +134,11 @@ impl OrderFormat {
     pub fn mapped(name: &str, mapping: &OrderMapping) -> Self {
         Self {
             text: mapping.text.clone(),
-            columns: mapping.columns.iter().map(|(ours, theirs)| (ours.clone(), vec![theirs.clone()])).collect(),
+            columns: mapping
+                .columns
+                .iter()
+                .map(|(ours, theirs)| (ours.clone(), vec![theirs.clone()]))
+                .collect(),
             required: mapping.columns.keys().cloned().collect(),
             attributes: mapping.attributes.clone(),
             status: mapping.status.clone(),
@@ -358,7 +362,8 @@ mod tests {
             }
             assert_eq!(format.rows == Rows::One, format.item.is_empty(), "{}", built_in.key);
             let delimiter = if built_in.sample.lines().next().unwrap().contains(';') { b';' } else { b',' };
-            let mut sample = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(built_in.sample.as_bytes());
+            let mut sample =
+                csv::ReaderBuilder::new().delimiter(delimiter).from_reader(built_in.sample.as_bytes());
             let header: Vec<String> = sample.headers().unwrap().iter().map(str::to_owned).collect();
             format.bind(&header).unwrap();
             assert!((built_in.is_header)(&header), "{} does not know its own sample", built_in.key);

@@ -17,7 +17,8 @@ pub(super) const FORMAT: BuiltIn = BuiltIn {
     format,
     is_header: |header| has_all(header, &["reference", "email", "date_add", "current_state"]),
     advice: |header| {
-        let is_list = has_any(header, &["Reference", "Référence"]) && has_any(header, &["New client", "Nouveau client"]);
+        let is_list = has_any(header, &["Reference", "Référence"])
+            && has_any(header, &["New client", "Nouveau client"]);
         is_list.then_some(
             "is PrestaShop's list of orders, which has no mail addresses: export the query that stands in the README under PrestaShop \
              from its SQL manager (Advanced Parameters > Database; in French: Paramètres avancés > Base de données) instead",
@@ -30,7 +31,13 @@ fn format() -> OrderFormat {
     OrderFormat {
         rows: Rows::OnEach,
         item: words(&["product_id"]),
-        status: statuses(&[("5", Fulfilled), ("6", Cancelled), ("7", Refunded), ("8", Cancelled), ("*", Open)]),
+        status: statuses(&[
+            ("5", Fulfilled),
+            ("6", Cancelled),
+            ("7", Refunded),
+            ("8", Cancelled),
+            ("*", Open),
+        ]),
         ..OrderFormat::platform(
             FORMAT.key,
             &[

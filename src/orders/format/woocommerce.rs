@@ -21,7 +21,10 @@ pub(super) const FORMAT: BuiltIn = BuiltIn {
     format,
     is_header: |header| {
         header.iter().any(|name| name.starts_with("billing_"))
-            || has_any(header, &["First Name (Billing)", "Email (Billing)", "Email (facturation)", "Billing Email"])
+            || has_any(
+                header,
+                &["First Name (Billing)", "Email (Billing)", "Email (facturation)", "Billing Email"],
+            )
     },
     advice: |_| None,
 };
@@ -68,25 +71,56 @@ fn format() -> OrderFormat {
         ..OrderFormat::platform(
             FORMAT.key,
             &[
-                ("order_id", &["order_number", "order_id", "Order Number", "Numéro de commande", "Order ID", "numéro de commande"]),
+                (
+                    "order_id",
+                    &[
+                        "order_number",
+                        "order_id",
+                        "Order Number",
+                        "Numéro de commande",
+                        "Order ID",
+                        "numéro de commande",
+                    ],
+                ),
                 (
                     "email",
-                    &["billing_email", "customer_email", "Email (Billing)", "Email (facturation)", "Billing Email"],
+                    &[
+                        "billing_email",
+                        "customer_email",
+                        "Email (Billing)",
+                        "Email (facturation)",
+                        "Billing Email",
+                    ],
                 ),
                 ("ordered_at", &["order_date", "date", "Order Date", "Date de commande"]),
                 ("fulfilled_at", &["completed_date", "date_completed", "Completed Date", "Date de fin"]),
                 ("status", &["status", "order_status", "Order Status", "Statut de la commande"]),
                 (
                     "first_name",
-                    &["billing_first_name", "First Name (Billing)", "Prénom (facturation)", "Billing First Name"],
+                    &[
+                        "billing_first_name",
+                        "First Name (Billing)",
+                        "Prénom (facturation)",
+                        "Billing First Name",
+                    ],
                 ),
                 (
                     "last_name",
-                    &["billing_last_name", "Last Name (Billing)", "Nom de famille (facturation)", "Billing Last Name"],
+                    &[
+                        "billing_last_name",
+                        "Last Name (Billing)",
+                        "Nom de famille (facturation)",
+                        "Billing Last Name",
+                    ],
                 ),
                 (
                     "country",
-                    &["billing_country", "Country Code (Billing)", "Code de pays (facturation)", "shipping_country"],
+                    &[
+                        "billing_country",
+                        "Country Code (Billing)",
+                        "Code de pays (facturation)",
+                        "shipping_country",
+                    ],
                 ),
                 ("currency", &["order_currency", "currency", "Currency", "Devise"]),
                 ("total", &["order_total", "Order Total Amount", "Montant total de la commande"]),

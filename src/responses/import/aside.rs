@@ -149,7 +149,9 @@ async fn expire(connection: &mut PgConnection, shop: ShopId, now: DateTime<Utc>)
         shop.0,
         now - PATIENCE,
         format!("is an order that has not come within {days} days"),
-        format!("is of a customer of whom no order has come within {days} days that is older than the answer"),
+        format!(
+            "is of a customer of whom no order has come within {days} days that is older than the answer"
+        ),
     )
     .fetch_all(connection)
     .await?;

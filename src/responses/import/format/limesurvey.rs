@@ -15,7 +15,9 @@ pub(super) const FORMAT: BuiltIn = BuiltIn {
     sample: include_str!("limesurvey.csv"),
     format,
     is_header: |header| {
-        ["id", "submitdate", "lastpage", "startlanguage"].iter().all(|name| header.iter().any(|column| column == name))
+        ["id", "submitdate", "lastpage", "startlanguage"]
+            .iter()
+            .all(|name| header.iter().any(|column| column == name))
     },
     advice: |header| {
         let has = |name: &str| header.iter().any(|column| column == name);

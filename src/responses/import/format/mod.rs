@@ -162,7 +162,6 @@ pub struct ResponseColumns {
     pub answers: Vec<(Question, usize)>,
 }
 
-
 /// A format the file may be in.
 struct Candidate {
     format: ResponseFormat,
