@@ -19,6 +19,7 @@ mod kill;
 mod bounces;
 mod pages;
 mod gauntlet;
+mod collect;
 mod jobs;
 mod scheduler;
 mod metrics;
