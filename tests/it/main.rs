@@ -22,6 +22,7 @@ mod bounces;
 mod pages;
 mod gauntlet;
 mod browser;
+mod collect;
 mod jobs;
 mod scheduler;
 mod metrics;
