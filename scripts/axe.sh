@@ -25,5 +25,5 @@ if is_ours "$script"; then
     realpath "$script"
     exit
 fi
-echo "There is no axe-core $version here (npm fetches it); tests that need it are skipped" >&2
+echo "There is no axe-core $version here, or what npm fetched is not what it should be; what needs it is skipped" >&2
 exit 1

@@ -128,7 +128,7 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         surveys: config.surveys.iter().map(|survey| survey.key.clone()).collect(),
         rendered: n_samples,
         mails: renders[n_samples..].iter().filter(|(name, _)| name.ends_with(".eml")).count(),
-        warnings: warnings(&config),
+        warnings: warnings(&config, &templates),
         jobs: jobs(&config, now),
         database,
         relay,
@@ -192,9 +192,10 @@ fn mail(
     ])
 }
 
-/// What a relay or a large mail provider may take offence at.
-fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
+/// What a customer, a relay or a large mail provider may take offence at.
+fn warnings(config: &Config, templates: &Templates) -> Vec<String> {
+    let mut warnings: Vec<String> =
+        config.shops.iter().filter_map(|shop| unspoken(shop, templates)).collect();
     if matches!(config.mail.transport, Transport::File) {
         return warnings;
     }
@@ -219,6 +220,20 @@ fn warnings(config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// What customers read instead of the language of a shop for which there are no templates.
+fn unspoken(shop: &Shop, templates: &Templates) -> Option<String> {
+    let (instead, _) = templates.language(None, &shop.locale);
+    (instead.language() != shop.locale.language()).then(|| {
+        let (key, locale) = (&shop.key, &shop.locale);
+        format!(
+            "the shop {key} speaks {locale:?}, and there are no mails and pages in it: whoever's order names no other language reads them \
+             in {instead:?}. A language is words.{locale}.toml and the files of each mail, in [app] templates_dir",
+            locale = locale.as_str(),
+            instead = instead.as_str(),
+        )
+    })
 }
 
 /// The part of a domain that somebody registered, as far as its shape tells: `shop.example` of `mail.shop.example`, `shop.co.uk` of

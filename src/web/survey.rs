@@ -314,6 +314,7 @@ impl Visit {
             withdraw: self.withdraw(web),
             withdrawn: self.standing == Standing::Withdrawn,
             errors,
+            asks_consent: questions.iter().any(|question| question.kind == "consent"),
             questions,
         };
         Ok(web.page(status, &self.shop, locale, words, &view)?)

@@ -9,8 +9,10 @@ use afterword::config::Config;
 use afterword::context::{Context, Shops};
 use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
+use afterword::testimonials::export::{self, Destination, Export};
+use afterword::testimonials::moderation;
 use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
-use afterword::types::{Clock, InvitationId, OrderId, ShopId};
+use afterword::types::{Clock, InvitationId, OrderId, ResponseId, ShopId};
 use afterword::web;
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::net::TcpListener;
@@ -35,6 +37,10 @@ from = "Maison Exemple <avis@shop.example>"
 reply_to = "service@shop.example"
 url = "https://shop.example"
 color = "#0b6b5c"
+review_places = [
+    { name = "Le guide des boutiques", url = "https://guide.example/maison" },
+    { name = "Dites-le ici", url = "https://ici.example/?a=1&b=2" },
+]
 
 [testimonials]
 display_name = "as_given"
@@ -346,20 +352,69 @@ async fn an_answer_is_stored_before_the_thanks() {
     assert!(!thanks.body.contains("désolés"), "{}", thanks.body);
 }
 
+/// Unhappy customers are told more; where to say it aloud is told to everybody.
 #[tokio::test]
-async fn the_thanks_differ_in_one_sentence() {
+async fn what_happens_next_is_told_to_the_unhappy_and_the_places_to_everybody() {
     let mut site = Site::new().await;
-    let thanks = async |site: &Site, recommend| {
+    let mut thanks = Vec::new();
+    for recommend in ["yes", "no"] {
         let reply = site.send(&[("recommend", recommend), ("topic", "delivery")]).await;
-        site.get(&reply.headers["location"]).await.body
-    };
-    let happy = thanks(&site, "yes").await;
-    site.wait().await;
-    let unhappy = thanks(&site, "no").await;
+        thanks.push(site.get(&reply.headers["location"]).await.body);
+        site.wait().await;
+    }
+    let [happy, unhappy] = &thanks[..] else { panic!() };
     let lines = |page: &str| page.lines().map(ToOwned::to_owned).collect::<Vec<_>>();
-    let more: Vec<_> = lines(&unhappy).into_iter().filter(|line| !lines(&happy).contains(line)).collect();
-    assert_eq!(more, ["<p>Nous sommes désolés que tout n’ait pas été à la hauteur.</p>"]);
-    assert_eq!(lines(&happy).len() + 1, lines(&unhappy).len());
+    assert!(lines(happy).iter().all(|line| lines(unhappy).contains(line)), "{happy}");
+    let links = |page: &str| {
+        let links = page.split("href=\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
+        links.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(links(happy), links(unhappy), "the same places for everybody");
+    assert!(links(happy).contains("https://guide.example/maison"), "{happy}");
+    assert!(links(happy).contains("https://ici.example/?a&#x3D;1&amp;b&#x3D;2"), "{happy}");
+    for told in
+        ["Nous sommes désolés", "Une personne de l’équipe de Maison &lt;Exemple&gt;", "Service client"]
+    {
+        assert!(unhappy.contains(told) && !happy.contains(told), "{told}: {unhappy}");
+    }
+
+    let own = "review_places = [";
+    let config = CONFIG
+        .replace(own, &format!("unhappy_next = {{ fr = \"{{{{shop.name}}}} vous rappelle.\" }}\n{own}"));
+    site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+    site.context.shops = Arc::new(Shops::store(&site.database.pool, &site.context.config).await.unwrap());
+    site.wait().await;
+    let page = site.get(&format!("{}/thanks", site.survey())).await.body;
+    assert!(
+        page.contains("Maison &lt;Exemple&gt; vous rappelle.") && !page.contains("Une personne de"),
+        "{page}"
+    );
+}
+
+/// Seven or eight of ten is no recommendation, and nothing to be consoled for.
+#[tokio::test]
+async fn on_a_scale_the_unhappy_are_those_below() {
+    let mut site = Site::new().await;
+    let config = CONFIG
+        .replace("question = \"recommend\", yes = [\"yes\"]", "question = \"recommend\", yes = \"9-10\"");
+    let config = config.replace("type = \"recommend\"", "type = \"nps\"");
+    site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+    sqlx::query(
+        "update survey_version set questionnaire = jsonb_set(
+           jsonb_set(questionnaire, '{questions,0,type}', '\"nps\"'), '{questions,2,when}', 'null')",
+    )
+    .execute(&site.database.pool)
+    .await
+    .unwrap();
+    for (score, unhappy) in
+        [("0", true), ("6", true), ("7", false), ("8", false), ("9", false), ("10", false)]
+    {
+        site.wait().await;
+        let reply = site.send(&[("recommend", score)]).await;
+        assert_eq!(reply.status, 303, "{score}: {}", reply.body);
+        let thanks = site.get(&reply.headers["location"]).await.body;
+        assert_eq!(thanks.contains("désolés"), unhappy, "{score}: {thanks}");
+    }
 }
 
 #[tokio::test]
@@ -669,7 +724,7 @@ async fn mistakes_come_back_with_what_was_typed() {
     let reply = site.post(&site.survey(), &sent).await;
     assert_eq!(reply.status, 422);
     assert!(reply.body.contains("Merci de répondre à cette question."), "{}", reply.body);
-    assert!(reply.body.contains("2000 caractères ; il y en a 2001"));
+    assert!(reply.body.contains("2\u{202f}000 caractères\u{a0}; il y en a 2\u{202f}001"));
     assert!(reply.body.contains(&format!("{long}</textarea>")));
     assert!(reply.body.contains(r#"value="&lt;Claire&gt;""#));
     assert!(reply.body.contains(r#"aria-describedby="q0-error""#) && reply.body.contains(r#"id="q0-error""#));
@@ -736,10 +791,14 @@ async fn consent_names_the_name_that_is_published() {
         .await
         .unwrap();
     for (rule, asked, told) in [
-        ("first_name_initial", false, "sous le nom « Zoë O. »"),
-        ("first_name", false, "sous le nom « Zoë »"),
-        ("anonymous", false, "Il paraîtra sans votre nom."),
-        ("as_given", true, "Si vous laissez ce champ vide, votre avis paraîtra sous le nom « Zoë O. »."),
+        ("first_name_initial", false, "Sous le nom «\u{a0}Zoë O.\u{a0}», avec la date de votre commande."),
+        ("first_name", false, "Sous le nom «\u{a0}Zoë\u{a0}»"),
+        ("anonymous", false, "Sans votre nom, avec la date de votre commande."),
+        (
+            "as_given",
+            true,
+            "Si vous laissez ce champ vide, votre avis paraîtra sous le nom «\u{a0}Zoë O.\u{a0}».",
+        ),
     ] {
         let config = CONFIG.replace("\"as_given\"", &format!("{rule:?}"));
         site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
@@ -748,7 +807,7 @@ async fn consent_names_the_name_that_is_published() {
         assert!(page.contains(told), "{rule}: {page}");
         assert_eq!(page.contains("name=\"consent.name\""), asked, "{rule}");
         assert!(
-            page.contains("retirer votre accord à tout moment : écrivez à service@shop.example"),
+            page.contains("le retirer à tout moment") && page.contains("en écrivant à service@shop.example"),
             "{rule}"
         );
         // A name is kept only where it will be printed; one that was not asked for is no mistake either.
@@ -802,6 +861,233 @@ async fn opting_out_by_button_and_by_mail_program() {
     assert_eq!(site.post(&crossed, &[("confirm", "yes")]).await.status, 404);
     let crossed = format!("/s/{}", site.token(Purpose::Unsubscribe));
     assert_eq!(site.get(&crossed).await.status, 404);
+}
+
+impl Site {
+    fn withdrawal(&self) -> String {
+        format!("{}/withdraw", self.survey())
+    }
+
+    /// Sends the form that takes words back as a person: a minute after it was fetched.
+    async fn withdraw(&self, fields: &[(&str, &str)]) -> Reply {
+        let made = Proof::new(Occasion::Visit, self.context.clock.now() - TimeDelta::minutes(1));
+        let proof = self.context.tokens.issue_form(Form::Withdrawal, self.shop, self.invitation, &made);
+        self.post(&self.withdrawal(), &[&[("form.proof", proof.as_str())], fields].concat()).await
+    }
+
+    /// The testimonials, oldest first: state and reason.
+    async fn testimonials(&self) -> Vec<(String, Option<String>)> {
+        sqlx::query_as("select state::text, reject_reason::text from testimonial order by response_id")
+            .fetch_all(&self.database.pool)
+            .await
+            .unwrap()
+    }
+
+    /// Approves everything that can be approved, and exports: the file, and what has to be taken down.
+    async fn publish(&self) -> (String, usize) {
+        let ids: Vec<ResponseId> = sqlx::query_scalar("select response_id from testimonial")
+            .fetch_all(&self.database.pool)
+            .await
+            .unwrap();
+        let now = self.context.clock.now();
+        moderation::approve(&self.database.pool, &[self.shop], &ids, now).await.unwrap();
+        let shops = [(self.shop, &self.context.config.shops[0])];
+        let export = Export {
+            shops: &shops,
+            format: export::format("generic").unwrap(),
+            names: self.context.config.testimonials.display_name,
+            since: None,
+        };
+        let mut file = Vec::new();
+        let destination = Destination::Stream(&mut file);
+        let report =
+            export::export_testimonials(&self.database.pool, export, destination, now).await.unwrap();
+        (String::from_utf8(file).unwrap(), report.taken_back.len())
+    }
+}
+
+const TAKEN_BACK: (&str, Option<&str>) = ("rejected", Some("author_request"));
+
+fn is_taken_back(testimonial: &(String, Option<String>)) -> bool {
+    (testimonial.0.as_str(), testimonial.1.as_deref()) == TAKEN_BACK
+}
+
+#[tokio::test]
+async fn words_are_taken_back_with_a_tick_and_a_button() {
+    let mut site = Site::new().await;
+    let nothing = site.get(&site.withdrawal()).await.body;
+    assert!(nothing.contains("Aucun avis de vous n’est publié") && !nothing.contains("<form"), "{nothing}");
+
+    let answer = [("recommend", "yes"), ("comment", "Très bien"), ("consent", "yes")];
+    let reply = site.send(&answer).await;
+    for page in [site.get(&reply.headers["location"]).await, site.get(&site.survey()).await] {
+        assert!(page.body.contains(&format!("href=\"{}\"", site.withdrawal())), "{}", page.body);
+    }
+    assert_eq!(site.publish().await, (site.publish().await.0, 0));
+    assert!(site.publish().await.0.contains("Très bien"));
+
+    // Asking takes nothing back, and neither does the form as it comes, nor what looks like a program's.
+    let asks = site.get(&site.withdrawal()).await;
+    assert!(
+        asks.body.contains("Retirer votre avis\u{a0}?") && !asks.body.contains(" checked"),
+        "{}",
+        asks.body
+    );
+    let unsure = site.withdraw(&[]).await;
+    assert_eq!(unsure.status, 422);
+    assert!(unsure.body.contains("<title>Erreur\u{a0}: Retirer votre avis"), "{}", unsure.body);
+    assert!(
+        unsure.body.contains("href=\"#sure\"") && unsure.body.contains("aria-describedby=\"sure-error\"")
+    );
+    let proof = hidden_proof(&asks.body);
+    for fields in [
+        &[("sure", "yes")][..],
+        &[("form.proof", proof.as_str()), ("sure", "yes")],
+        &[("form.proof", &site.proof()), ("sure", "yes")],
+    ] {
+        let asked = site.post(&site.withdrawal(), fields).await;
+        assert_eq!(asked.status, 200);
+        assert!(
+            asked.body.contains("Encore une étape") && !asked.body.contains(" checked"),
+            "{}",
+            asked.body
+        );
+    }
+    assert_eq!(site.testimonials().await, [("approved".to_owned(), None)]);
+
+    let reply = site.withdraw(&[("sure", "yes")]).await;
+    assert_eq!((reply.status, &reply.headers["location"]), (303, &site.withdrawal()));
+    let done = site.get(&site.withdrawal()).await.body;
+    assert!(done.contains("Votre avis est retiré") && done.contains("jusqu’au 2 avril 2026"), "{done}");
+    assert!(is_taken_back(&site.testimonials().await[0]));
+    // Once more changes nothing, nor does a moderator; the next export leaves it out and says so.
+    assert_eq!(site.withdraw(&[("sure", "yes")]).await.status, 200);
+    let (file, taken_back) = site.publish().await;
+    assert!(!file.contains("Très bien") && file.lines().count() == 1, "{file}");
+    assert_eq!(taken_back, 1);
+    assert_eq!(site.count("response where counted").await, 1, "the answer stays");
+    assert_eq!(
+        site.count("response where consent_version is not null").await,
+        1,
+        "and what was agreed to, when"
+    );
+
+    // Whoever wants it after all says so; the form does not say it for them.
+    site.wait().await;
+    let form = site.get(&site.survey()).await.body;
+    let consent = form.split("<input").find(|tag| tag.contains("name=\"consent\"")).unwrap();
+    assert!(!consent.split('>').next().unwrap().contains(" checked"), "{consent}");
+    assert!(form.contains("Votre avis est retiré") && !form.contains(&site.withdrawal()), "{form}");
+    assert_eq!(site.send(&answer).await.status, 303);
+    let testimonials = site.testimonials().await;
+    assert_eq!((testimonials.len(), testimonials[1].0.as_str()), (2, "pending"));
+    assert!(is_taken_back(&testimonials[0]));
+    // And back again: what was written before goes with it.
+    assert!(site.publish().await.0.contains("Très bien"));
+    assert_eq!(site.withdraw(&[("sure", "yes")]).await.status, 303);
+    assert!(site.testimonials().await.iter().all(is_taken_back));
+}
+
+/// Consent can be taken back for as long as there are words: after the time to change the answer, after the time to answer, and after
+/// the survey has gone from jobs.toml. Only what was erased is nobody's any more.
+#[tokio::test]
+async fn words_can_be_taken_back_when_everything_else_is_over() {
+    for (moment, is_configured) in
+        [("2026-04-20T09:00:00Z", true), ("2026-07-20T09:00:00Z", true), ("2029-03-10T09:00:00Z", false)]
+    {
+        let mut site = Site::new().await;
+        site.send(&[("recommend", "yes"), ("comment", "Très bien"), ("consent", "yes")]).await;
+        site.publish().await;
+        if !is_configured {
+            let config = CONFIG
+                .replace("[survey.recommend]", "[survey.other]")
+                .replace("[[survey.recommend.", "[[survey.other.");
+            site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+        }
+        site.moved_to(at(moment)).await;
+        let closed = site.get(&site.survey()).await;
+        assert_eq!(closed.status, 200, "{moment}");
+        assert!(closed.body.contains("ne peut plus être modifiée"), "{moment}: {}", closed.body);
+        assert!(closed.body.contains(&site.withdrawal()), "{moment}: {}", closed.body);
+        assert_eq!(site.get(&site.withdrawal()).await.status, 200);
+        assert_eq!(site.withdraw(&[("sure", "yes")]).await.status, 303, "{moment}");
+        assert!(is_taken_back(&site.testimonials().await[0]), "{moment}");
+        let done = site.get(&site.withdrawal()).await.body;
+        assert!(done.contains("Votre avis est retiré") && !done.contains("de nouveau accepter"), "{done}");
+        let closed = site.get(&site.survey()).await;
+        assert_eq!((closed.status, closed.body.contains(&site.withdrawal())), (200, false), "{moment}");
+        let wrong = site.get("/s/x").await.body;
+        sqlx::query(
+            "update customer set email = null, email_key = null, first_name = null, erased_at = now()",
+        )
+        .execute(&site.database.pool)
+        .await
+        .unwrap();
+        for path in [site.survey(), site.withdrawal()] {
+            let reply = site.get(&path).await;
+            assert_eq!((reply.status, &reply.body), (404, &wrong), "{moment}");
+        }
+        assert_eq!(site.withdraw(&[("sure", "yes")]).await.body, wrong, "{moment}");
+    }
+    // A link that is over, and has no words behind it, is as wrong as any other.
+    let mut site = Site::new().await;
+    site.send(&[("recommend", "yes"), ("comment", "for the shop")]).await;
+    site.moved_to(at("2026-07-20T09:00:00Z")).await;
+    let wrong = site.get("/s/x").await.body;
+    for path in [site.survey(), site.withdrawal()] {
+        let reply = site.get(&path).await;
+        assert_eq!((reply.status, &reply.body), (404, &wrong), "{path}");
+    }
+}
+
+/// It follows the links of every page and sends the forms as it finds them, however long it waits in between.
+#[tokio::test]
+async fn a_robot_that_sends_the_form_as_it_finds_it_withdraws_nothing() {
+    let mut site = Site::new().await;
+    site.send(&[("recommend", "yes"), ("comment", "Très bien"), ("consent", "yes")]).await;
+    site.publish().await;
+    for wait in [0, 1, 3, 30, 3600, 90_000] {
+        let mut page = site.get(&site.withdrawal()).await.body;
+        for _ in 0..4 {
+            site.moved_to(site.context.clock.now() + TimeDelta::seconds(wait)).await;
+            let found = page.split("<input ").skip(1).filter_map(|tag| {
+                let tag = tag.split('>').next()?;
+                let attribute = |name: &str| {
+                    tag.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next())
+                };
+                let chosen = attribute("type") != Some("checkbox") || tag.contains(" checked");
+                chosen.then(|| {
+                    Some((attribute("name")?.to_owned(), attribute("value").unwrap_or_default().to_owned()))
+                })?
+            });
+            let found: Vec<_> = found.collect();
+            let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert!(found.iter().any(|(name, _)| *name == "form.proof"), "{page}");
+            page = site.post(&site.withdrawal(), &found).await.body;
+        }
+        assert_eq!(site.testimonials().await, [("approved".to_owned(), None)], "after {wait} s each");
+    }
+}
+
+/// The page and its styles travel over mobile networks.
+#[tokio::test]
+async fn the_heaviest_page_with_its_styles_weighs_less_than_thirty_kilobytes() {
+    let site = Site::new().await;
+    let page = site
+        .send(&[("comment", &"é".repeat(2001)), ("consent", "yes"), ("consent.name", &"x".repeat(99))])
+        .await;
+    assert_eq!(page.status, 422);
+    let typed = 2 * 2001 + 99;
+    let weight = |reply: &Reply| {
+        let headers: usize = reply.headers.iter().map(|(name, value)| name.len() + value.len() + 4).sum();
+        reply.body.len() + headers
+    };
+    let mut sum = weight(&page) - typed;
+    for style in page.body.split("rel=\"stylesheet\" href=\"").skip(1) {
+        sum += weight(&site.get(style.split('"').next().unwrap()).await);
+    }
+    assert!(sum < 30 * 1024, "{sum} bytes");
+    assert!(!page.body.contains("<script") && !page.body.contains(" on"), "no scripts");
 }
 
 #[tokio::test]

@@ -105,6 +105,21 @@ mod tests {
     }
 
     #[test]
+    fn the_papers_are_those_of_the_pages() {
+        let css = include_str!("../../../templates/page/page.css");
+        let (light, dark) = css.split_once("(prefers-color-scheme: dark)").unwrap();
+        let papers = |css: &str| {
+            let values = css.split("--").filter_map(|rest| rest.split_once(": "));
+            let papers = values.filter(|(name, _)| ["paper", "card", "note"].contains(name));
+            papers.map(|(_, value)| Rgb::parse(&value[..7]).unwrap()).collect::<Vec<_>>()
+        };
+        let dark = dark.split_once("\n}\n").unwrap().0;
+        assert_eq!((papers(light).len(), papers(dark).len()), (3, 3));
+        assert!(papers(light).iter().all(|paper| paper.luminance() >= LIGHT_PAPER.luminance()));
+        assert!(papers(dark).iter().all(|paper| paper.luminance() <= DARK_PAPER.luminance()));
+    }
+
+    #[test]
     fn a_legible_colour_stays_as_it_is() {
         let palette = Palette::of("#0b6b5c");
         assert_eq!((palette.accent.as_str(), palette.link.as_str()), ("#0b6b5c", "#0b6b5c"));

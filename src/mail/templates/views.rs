@@ -247,6 +247,8 @@ pub struct SurveyPage {
     /// What is wrong with what was sent.
     pub errors: Vec<ErrorView>,
     pub questions: Vec<QuestionView>,
+    /// Whether one of the questions is whether the words may be published.
+    pub asks_consent: bool,
 }
 
 /// A question of the form. All fields are there for every kind; those that do not apply are empty.
@@ -322,6 +324,7 @@ impl View for SurveyPage {
             withdraw: Some("/s/sample/withdraw".to_owned()),
             withdrawn: false,
             errors: vec![ErrorView::sample("q0-0")],
+            asks_consent: true,
             questions: vec![
                 QuestionView {
                     key: "recommend".to_owned(),
@@ -394,7 +397,14 @@ impl View for SurveyPage {
 
     fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
         let sample = Self::sample(locale, words);
-        vec![Self { first_name: None, withdraw: None, withdrawn: true, errors: Vec::new(), ..sample }]
+        vec![Self {
+            first_name: None,
+            withdraw: None,
+            withdrawn: true,
+            errors: Vec::new(),
+            asks_consent: false,
+            ..sample
+        }]
     }
 }
 

@@ -159,7 +159,7 @@ impl Browser {
     /// Whether somebody who looks at the page sees it.
     pub fn shows(&self, css: &str) -> bool {
         let sees = "const e = document.querySelector(arguments[0]);
-            return !!e && e.checkVisibility({ opacityProperty: true, visibilityProperty: true })";
+            return !!e && e.checkVisibility({ visibilityProperty: true })";
         self.script_with(sees, json!([css])).as_bool().unwrap()
     }
 
@@ -215,9 +215,10 @@ impl Browser {
         );
     }
 
-    /// The id of what has the focus.
+    /// The id of what has the focus, or where a link without one leads.
     pub fn focused(&self) -> String {
-        self.script("return document.activeElement.id").as_str().unwrap().to_owned()
+        let focused = "const e = document.activeElement; return e.id || e.getAttribute('href') || e.tagName";
+        self.script(focused).as_str().unwrap().to_owned()
     }
 
     pub fn script(&self, script: &str) -> Value {
