@@ -27,11 +27,12 @@ create table import_run (
     n_inserted    bigint not null,
     n_updated     bigint not null,
     n_unchanged   bigint not null,
+    n_aside       bigint not null, -- kept aside, because their order was not there yet; what became of them since is not told here
     n_rejected    bigint not null,
     started_at    timestamptz not null,
     finished_at   timestamptz not null,
     primary key (shop_id, import_run_id),
-    constraint import_run_adds_up check (n_inserted + n_updated + n_unchanged + n_rejected = n_read)
+    constraint import_run_adds_up check (n_inserted + n_updated + n_unchanged + n_aside + n_rejected = n_read)
 );
 create index import_run_digest_idx on import_run (shop_id, kind, digest);
 

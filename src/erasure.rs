@@ -93,6 +93,15 @@ async fn in_shop(
     .execute(&mut *conn)
     .await?
     .rows_affected();
+    // Answers that wait for an order of the person, under whatever name.
+    erased.n_texts += sqlx::query!(
+        r#"delete from response_aside where shop_id = $1 and (email_key = $2 or strpos(lower("row"), $2) > 0)"#,
+        shop.0,
+        key,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
     // Whoever answers or is about to be mailed holds this row, or waits for it.
     let customer = sqlx::query_scalar!(
         r#"update customer

@@ -11,15 +11,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{Exit, Global, output};
 use crate::config::TextFormat;
+use crate::context::Context;
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
-use crate::import::run::{Destination, ImportKind, ImportOptions, ImportReport};
+use crate::import::run::{Destination, ImportOptions, ImportReport, Waited};
 use crate::orders::events::import_events;
 use crate::orders::import::import_orders;
-use crate::responses::import::{Asked, import_responses};
-use crate::responses::ratings::import_ratings;
+use crate::responses::import::{Asked, aside, import_responses};
+use crate::responses::ratings::{Constants, Decimal, Rated, import_ratings};
 
-/// Read a file of orders, events, answers or scores, once
+/// Read a file of orders, events, answers or third-party ratings, once
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -36,6 +37,7 @@ Examples:
   afterword import orders --map order_id=Numéro --map email=E-mail --map ordered_at=Date --date-format %d/%m/%Y orders.csv
   unzip -p export.zip | afterword import orders -
 
+The formats generic, shopify, woocommerce, magento and prestashop are built in and recognised by their header (README.md, Files).
 A file that was imported before is recognised and not read again. Rows that cannot be taken are listed; the others go in.
 Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
     Orders(File),
@@ -46,6 +48,7 @@ Examples:
   afterword import responses --map order_id=Commande --map answered_at=Date --map overall=Note answers.csv
 
 Answers belong to the order whose id they carry, else to the latest order of the address. All are kept; the latest counts.
+An answer whose order is not there yet is kept aside for 90 days, and stored when the order is imported.
 Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
     Responses(Responses),
     /// What happened about orders: closed customer-care cases and the like
@@ -58,20 +61,33 @@ Columns: event_id, order_id, email, event, happened_at. An event belongs to the 
 A survey with `trigger = { event = \"case_closed\" }` asks about it.
 Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
     Events(File),
-    /// Scores that rating platforms publish about the shop
+    /// Scores that other sites show
     #[command(after_help = "\
 Examples:
   afterword import ratings --shop maison scores.csv
-  afterword import ratings --map rated_on=Date --map score=Note --date-format %d/%m/%Y scores.csv
+  afterword import ratings --source trustpilot --scale 5 --map rated_on=Date --map score=TrustScore trustpilot.csv
 
-Columns: source, rated_on, score, scale (the best score there is), ratings (how many). A corrected score replaces the one of that day.
+One score per source and day; another score for a day corrects the earlier one. A column `shop` says whose each row is; without it all
+are of the shop that --shop names, or of the only one. Scores may be written 4.5, 4,5, 4.5/5 or 95 %.
 Exit code: 0 done, 1 a file could not be read, 2 no such shop, 3 some rows were rejected.")]
-    Ratings(File),
+    Ratings(Ratings),
+}
+
+#[derive(Debug, clap::Args)]
+struct Ratings {
+    /// Whose scores they are, where no column says it
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Of how much, such as 5 or 100, where nothing in the file says it
+    #[arg(long, value_name = "NUMBER", value_parser = parse_scale)]
+    scale: Option<Decimal>,
+    #[command(flatten)]
+    file: File,
 }
 
 #[derive(Debug, clap::Args)]
 struct Responses {
-    /// The survey that was answered; without it, the one that the format names, else the one whose questions the file answers
+    /// The survey that was answered; without it, the one that the format names, else the only one of the shop
     #[arg(long, value_name = "KEY")]
     survey: Option<String>,
     #[command(flatten)]
@@ -86,7 +102,7 @@ struct File {
     /// Whose they are; may be left out where there is only one shop
     #[arg(long, value_name = "KEY")]
     shop: Option<String>,
-    /// The format: auto, generic, or one of jobs.toml
+    /// The format: auto, one that is built in (README.md, Files), or one of jobs.toml
     #[arg(long, value_name = "NAME", default_value = "auto")]
     format: String,
     /// Which of the file's columns is ours, such as email=E-mail or attributes.city=Ville
@@ -122,11 +138,13 @@ struct File {
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
     let context = &opened.context;
-    let (file, survey, kind) = match args.what {
-        What::Orders(file) => (file, None, ImportKind::Orders),
-        What::Events(file) => (file, None, ImportKind::Events),
-        What::Responses(responses) => (responses.file, responses.survey, ImportKind::Responses),
-        What::Ratings(file) => (file, None, ImportKind::Ratings),
+    let (file, kind) = match args.what {
+        What::Orders(file) => (file, Kind::Orders),
+        What::Events(file) => (file, Kind::Events),
+        What::Responses(responses) => (responses.file, Kind::Responses { survey: responses.survey }),
+        What::Ratings(ratings) => {
+            (ratings.file, Kind::Ratings(Constants { source: ratings.source, scale: ratings.scale }))
+        }
     };
     if file.rejects.is_some() && file.files.len() > 1 {
         output::say("error: --rejects takes the rows of one file; import the files one by one");
@@ -135,11 +153,17 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let shops: Vec<_> = context.shops.iter().collect();
     let chosen = match (&file.shop, &shops[..]) {
-        (None, [only]) => Ok(*only),
-        (None, _) => Err("there are several shops; name one with --shop".to_owned()),
-        (Some(key), _) => context.shops.by_key(key).map_err(|unknown| unknown.to_string()),
+        (None, [only]) => Ok(Some(*only)),
+        (None, _) => Ok(None),
+        (Some(key), _) => context.shops.by_key(key).map(Some).map_err(|unknown| unknown.to_string()),
     };
-    let (shop, config) = match chosen {
+    let chosen = chosen.and_then(|chosen| match (chosen, &kind) {
+        // Their file may say whose each row is.
+        (None, Kind::Ratings(_)) => Ok(None),
+        (None, _) => Err("there are several shops; name one with --shop".to_owned()),
+        (chosen, _) => Ok(chosen),
+    });
+    let chosen = match chosen {
         Ok(chosen) => chosen,
         Err(problem) => {
             output::say(&format!("error: {problem}"));
@@ -147,7 +171,12 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             return Ok(Exit::Usage);
         }
     };
-    let to = Destination { pool: &context.pool, shop, config };
+    let rated = Rated {
+        pool: &context.pool,
+        shops: &shops,
+        only: file.shop.is_some().then_some(chosen).flatten().map(|(shop, _)| shop),
+    };
+    let to = chosen.map(|(shop, config)| Destination { pool: &context.pool, shop, config });
     let options = ImportOptions {
         format: file.format,
         text: TextFormat {
@@ -161,12 +190,6 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         again: file.again,
         rejects: file.rejects,
     };
-    let asked = Asked {
-        formats: &context.config.response_formats,
-        surveys: &context.config.surveys,
-        survey: survey.as_deref(),
-    };
-
     let mut reports = Vec::new();
     let mut failed = false;
     for path in &file.files {
@@ -175,15 +198,23 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let (config, clock) = (&context.config, context.clock);
-        let imported = match kind {
-            ImportKind::Orders => {
-                import_orders(to, &config.order_formats, path, &options, clock, &progress).await
+        let imported = match (&kind, to) {
+            (Kind::Orders, Some(to)) => orders(to, context, path, &options, &progress).await,
+            (Kind::Events, Some(to)) => import_events(to, path, &options, context.clock, &progress).await,
+            (Kind::Responses { survey }, Some(to)) => {
+                let asked = Asked {
+                    formats: &context.config.response_formats,
+                    surveys: &context.config.surveys,
+                    survey: survey.as_deref(),
+                };
+                import_responses(to, asked, path, &options, context.clock, &progress).await
             }
-            ImportKind::Events => import_events(to, path, &options, clock, &progress).await,
-            ImportKind::Responses => import_responses(to, asked, path, &options, clock, &progress).await,
-            ImportKind::Ratings => {
-                import_ratings(to, &config.rating_formats, path, &options, clock, &progress).await
+            (Kind::Ratings(constants), _) => {
+                let formats = &context.config.rating_formats;
+                import_ratings(rated, formats, constants, path, &options, context.clock, &progress).await
+            }
+            (Kind::Orders | Kind::Events | Kind::Responses { .. }, None) => {
+                Err(ImportError::Unusable("is of no shop; name one with --shop".to_owned()))
             }
         };
         bar.finish_and_clear();
@@ -204,7 +235,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             }
         }
     }
-    let any_rejected = reports.iter().any(|report| report.n_rejected > 0);
+    let any_rejected = reports.iter().any(|report: &ImportReport| {
+        report.n_rejected > 0 || report.waited.as_ref().is_some_and(|waited| waited.n_expired > 0)
+    });
     if global.json {
         output::json(&reports)?;
     } else {
@@ -216,6 +249,30 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         (false, true) => Exit::Partial,
         (false, false) => Exit::Done,
     })
+}
+
+/// What the files hold, and what was said about it.
+enum Kind {
+    Orders,
+    Events,
+    Responses { survey: Option<String> },
+    Ratings(Constants),
+}
+
+/// Imports orders, and then the answers that have waited for them.
+async fn orders(
+    to: Destination<'_>,
+    context: &Context,
+    path: &Path,
+    options: &ImportOptions,
+    progress: &(dyn Fn(u64, u64) + Send + Sync),
+) -> Result<ImportReport, ImportError> {
+    let formats = &context.config.order_formats;
+    let mut report = import_orders(to, formats, path, options, context.clock, progress).await?;
+    if !options.dry_run {
+        report.waited = aside::try_again(to, context.clock.now()).await?;
+    }
+    Ok(report)
 }
 
 /// Why a file was not taken, as a sentence that names it.
@@ -246,17 +303,33 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
     if reports.is_empty() {
         return Ok(());
     }
-    let header =
-        ["file", "format", "encoding", "delimiter", "read", "inserted", "updated", "unchanged", "rejected"];
+    let header = [
+        "file",
+        "format",
+        "encoding",
+        "delimiter",
+        "read",
+        "inserted",
+        "updated",
+        "unchanged",
+        "aside",
+        "rejected",
+    ];
     let rows = reports.iter().map(|report| {
         let delimiter =
             if report.delimiter == '\t' { "tab".to_owned() } else { report.delimiter.to_string() };
-        let counts =
-            [report.n_read, report.n_inserted, report.n_updated, report.n_unchanged, report.n_rejected];
-        let [read, inserted, updated, unchanged, rejected] = counts.map(|n| n.to_string());
+        let counts = [
+            report.n_read,
+            report.n_inserted,
+            report.n_updated,
+            report.n_unchanged,
+            report.n_aside,
+            report.n_rejected,
+        ];
+        let [read, inserted, updated, unchanged, aside, rejected] = counts.map(|n| n.to_string());
         let (file, format, encoding) =
             (report.file_name.clone(), report.format.clone(), report.encoding.to_owned());
-        [file, format, encoding, delimiter, read, inserted, updated, unchanged, rejected]
+        [file, format, encoding, delimiter, read, inserted, updated, unchanged, aside, rejected]
     });
     output::data(&output::table(header, rows))?;
     for report in reports {
@@ -269,6 +342,21 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
             ));
         }
         say_rejects(&report.file_name, &report.rejects, report.n_rejected);
+        if report.n_lines > 0 {
+            output::say(&format!(
+                "{}: {} of the unchanged rows are further lines of the orders above them",
+                report.file_name, report.n_lines
+            ));
+        }
+        if report.n_aside > 0 {
+            output::say(&format!(
+                "{}: kept aside: {}, whose order is not there yet; they are stored when it is imported",
+                report.file_name, report.n_aside
+            ));
+        }
+        if let Some(waited) = &report.waited {
+            say_waited(waited);
+        }
         if report.dry_run {
             output::say(&format!("{}: dry run: nothing was taken", report.file_name));
         }
@@ -276,11 +364,23 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Says what became of the answers that had been waiting.
+fn say_waited(waited: &Waited) {
+    if waited.n_matched > 0 {
+        output::say(&format!("answers that waited for their order and have it now: {}", waited.n_matched));
+    }
+    if waited.n_expired > 0 {
+        output::say(&format!("answers that waited too long and are given up: {}", waited.n_expired));
+        for reject in &waited.rejects {
+            output::say(&format!("a file of before: {}", reject.sentence()));
+        }
+    }
+}
+
 /// Says the first rejects of a file, and how many more there are.
 pub(super) fn say_rejects(file_name: &str, rejects: &[Reject], n_rejected: u64) {
     for reject in rejects {
-        let column = reject.column.as_ref().map(|column| format!(", {column}")).unwrap_or_default();
-        output::say(&format!("{file_name}: line {}{column}: {}", reject.line, reject.reason));
+        output::say(&format!("{file_name}: {}", reject.sentence()));
     }
     let more = n_rejected - rejects.len() as u64;
     if more > 0 {
@@ -295,6 +395,10 @@ fn parse_map(text: &str) -> Result<(String, String), String> {
         }
         _ => Err("expected FIELD=COLUMN, such as email=E-mail".to_owned()),
     }
+}
+
+fn parse_scale(text: &str) -> Result<Decimal, String> {
+    Decimal::parse_scale(text).map_err(|_| "expected a number such as 5 or 100".to_owned())
 }
 
 fn parse_timezone(text: &str) -> Result<Tz, String> {

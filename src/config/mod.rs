@@ -20,9 +20,9 @@ use chrono_tz::Tz;
 use self::network::Network;
 use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
-use crate::import::table::TableFormat;
 use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
+use crate::responses::ratings::Decimal;
 use crate::survey::{Survey, Texts};
 use crate::types::Locale;
 
@@ -44,7 +44,7 @@ pub struct Config {
     /// `[response_format.<name>]`
     pub response_formats: BTreeMap<String, ResponseMapping>,
     /// `[rating_format.<name>]`
-    pub rating_formats: BTreeMap<String, TableFormat>,
+    pub rating_formats: BTreeMap<String, RatingMapping>,
     /// `[survey.<key>]`
     pub surveys: Vec<Survey>,
     /// `[testimonials]`
@@ -243,6 +243,19 @@ pub struct ResponseMapping {
     pub columns: BTreeMap<String, String>,
     /// Question key = their column.
     pub answers: BTreeMap<String, String>,
+}
+
+/// `[rating_format.<name>]`: which of a file's columns is what.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RatingMapping {
+    /// How the file is written.
+    pub text: TextFormat,
+    /// Our column (`source`, `rated_on`, `score`, `scale`, `ratings`, `shop`) = theirs. Always has `rated_on` and `score`.
+    pub columns: BTreeMap<String, String>,
+    /// Whose score all rows are that name no source.
+    pub source: Option<String>,
+    /// Of how much all scores are that do not say it themselves.
+    pub scale: Option<Decimal>,
 }
 
 /// `[testimonials]`

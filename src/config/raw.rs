@@ -181,9 +181,9 @@ pub struct RatingFormat {
     pub encoding: Option<Word>,
     pub timezone: Option<Word>,
     pub date_format: Option<Word>,
-    pub columns: Spanned<BTreeMap<String, Word>>,
     pub source: Option<Word>,
-    pub scale: Option<Word>,
+    pub scale: Option<Spanned<f64>>,
+    pub columns: Spanned<BTreeMap<String, Word>>,
 }
 
 #[derive(Debug, Deserialize)]

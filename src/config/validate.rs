@@ -16,9 +16,9 @@ use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
     App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
-    ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls, Transport,
+    RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls,
+    Transport,
 };
-use crate::import::table::TableFormat;
 use crate::jobs;
 use crate::mail::dkim::Signer;
 use crate::mail::templates::check_wording;
@@ -26,8 +26,8 @@ use crate::mail::transport::Limits;
 use crate::nearest::{self, did_you_mean};
 use crate::orders::events::is_event;
 use crate::orders::format::{ORDER_COLUMNS, ORDER_FORMATS, REQUIRED_ORDER_COLUMNS};
-use crate::responses::import::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS};
-use crate::responses::ratings::{RATING_COLUMNS, REQUIRED_RATING_COLUMNS};
+use crate::responses::import::format::{MAPPED_RESPONSE_COLUMNS, RESPONSE_COLUMNS, RESPONSE_FORMATS};
+use crate::responses::ratings::{Decimal, RATING_COLUMNS, REQUIRED_RATING_COLUMNS};
 use crate::scheduler::Schedule;
 use crate::survey::{
     Choice, ConsentRule, Demand, Question, QuestionKind, Questionnaire, Recommendation, SendWindow, Survey,
@@ -844,8 +844,7 @@ fn order_format(
 ) -> Option<OrderMapping> {
     let span = format.span();
     let format = format.get_ref();
-    let built_in: Vec<&str> = ORDER_FORMATS.iter().map(|format| format.key).collect();
-    check_format_name(name, &built_in, span, problems);
+    check_format_name(name, span, ORDER_FORMATS.iter().map(|format| format.key), problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
     let columns = columns(&format.columns, ORDER_COLUMNS, REQUIRED_ORDER_COLUMNS, problems);
@@ -883,33 +882,6 @@ fn trigger(typed: Option<&Spanned<raw::Trigger>>, problems: &mut Problems<'_>) -
     }
 }
 
-fn rating_format(
-    name: &str,
-    format: &Spanned<raw::RatingFormat>,
-    problems: &mut Problems<'_>,
-) -> Option<TableFormat> {
-    let span = format.span();
-    let format = format.get_ref();
-    check_format_name(name, &["generic"], span, problems);
-    let text_format =
-        text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
-    let constants = [("source", &format.source), ("scale", &format.scale)];
-    let constants: BTreeMap<String, String> = constants
-        .into_iter()
-        .filter_map(|(column, word)| Some((column.to_owned(), text(word.as_ref()?).to_owned())))
-        .collect();
-    let required: Vec<&str> =
-        REQUIRED_RATING_COLUMNS.iter().copied().filter(|column| !constants.contains_key(*column)).collect();
-    let columns = columns(&format.columns, RATING_COLUMNS, &required, problems);
-    Some(TableFormat {
-        name: name.to_owned(),
-        text: text_format?,
-        columns: columns?,
-        constants,
-        closed: false,
-    })
-}
-
 fn response_format(
     name: &str,
     format: &Spanned<raw::ResponseFormat>,
@@ -918,10 +890,19 @@ fn response_format(
 ) -> Option<ResponseMapping> {
     let span = format.span();
     let format = format.get_ref();
-    check_format_name(name, &["generic"], span, problems);
+    check_format_name(name, span, RESPONSE_FORMATS.iter().map(|format| format.key), problems);
     let text_format =
         text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
     let columns = columns(&format.columns, RESPONSE_COLUMNS, MAPPED_RESPONSE_COLUMNS, problems);
+    let typed = format.columns.get_ref();
+    if !typed.contains_key("order_id") && !typed.contains_key("email") {
+        problems.add(
+            format.columns.span(),
+            "nothing says which order an answer is about: neither `order_id` nor `email` has a column"
+                .to_owned(),
+            Some("add order_id = \"<their column>\", or email = … to match by address and date".to_owned()),
+        );
+    }
     known("survey", &format.survey, surveys.iter().map(|survey| survey.key.as_str()), problems)?;
     let survey = surveys.iter().find(|survey| survey.key == text(&format.survey))?;
     for (question, word) in &format.answers {
@@ -942,9 +923,47 @@ fn response_format(
     })
 }
 
-fn check_format_name(name: &str, built_in: &[&str], span: Range<usize>, problems: &mut Problems<'_>) {
+fn rating_format(
+    name: &str,
+    format: &Spanned<raw::RatingFormat>,
+    problems: &mut Problems<'_>,
+) -> Option<RatingMapping> {
+    let span = format.span();
+    let format = format.get_ref();
+    check_format_name(name, span.clone(), ["generic"].into_iter(), problems);
+    let text_format =
+        text_format([&format.delimiter, &format.encoding, &format.timezone, &format.date_format], problems);
+    let columns = columns(&format.columns, RATING_COLUMNS, REQUIRED_RATING_COLUMNS, problems);
+    if format.source.is_none() && !format.columns.get_ref().contains_key("source") {
+        problems.add(
+            span,
+            "nothing says whose scores these are: there is neither `source` nor a column for it".to_owned(),
+            Some("add source = \"<name>\"".to_owned()),
+        );
+    }
+    let scale = format.scale.as_ref().map(|typed| match Decimal::parse_scale(&typed.get_ref().to_string()) {
+        Ok(scale) => Some(scale),
+        Err(reason) => {
+            problems.add(typed.span(), format!("`scale` {reason}"), None);
+            None
+        }
+    });
+    Some(RatingMapping {
+        text: text_format?,
+        columns: columns?,
+        source: format.source.as_ref().map(|source| text(source).trim().to_owned()),
+        scale: settle(scale)?,
+    })
+}
+
+fn check_format_name<'k>(
+    name: &str,
+    span: Range<usize>,
+    mut built_in: impl Iterator<Item = &'k str>,
+    problems: &mut Problems<'_>,
+) {
     check_key("format", name, span.clone(), problems);
-    if name == "auto" || built_in.contains(&name) {
+    if name == "auto" || built_in.any(|key| key == name) {
         problems.add(
             span,
             format!("{name:?} is the name of a built-in format"),

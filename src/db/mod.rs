@@ -230,6 +230,7 @@ pub enum Table {
     Invitation,
     Response,
     Answer,
+    ResponseAside,
     Suppression,
 }
 
@@ -246,6 +247,7 @@ pub async fn analyze_grown(connection: &mut PgConnection, table: Table, n_added:
         Table::Invitation => ("invitation", "analyze invitation"),
         Table::Response => ("response", "analyze response"),
         Table::Answer => ("answer", "analyze answer"),
+        Table::ResponseAside => ("response_aside", "analyze response_aside"),
         Table::Suppression => ("suppression", "analyze suppression"),
     };
     let known = sqlx::query_scalar!(

@@ -1,6 +1,6 @@
 //! Rows in the binary form of Postgres' COPY, and the pump that fills one end of a COPY while the other end is being read.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use sqlx::PgConnection;
 use tokio::sync::mpsc;
 
@@ -22,6 +22,16 @@ pub struct CopyBuffer {
 impl CopyBuffer {
     fn new() -> Self {
         Self { bytes: HEADER.to_vec() }
+    }
+
+    /// A piece of a row that waits for the rest of it.
+    pub fn piece() -> Self {
+        Self { bytes: Vec::new() }
+    }
+
+    /// Adds what was gathered as a piece.
+    pub fn append(&mut self, piece: &Self) {
+        self.bytes.extend_from_slice(&piece.bytes);
     }
 
     /// Starts a row of so many columns.
@@ -75,6 +85,21 @@ impl CopyBuffer {
         let since = time.signed_duration_since(DateTime::UNIX_EPOCH) - TimeDelta::seconds(POSTGRES_EPOCH);
         // The parsers admit no moment that microseconds in 64 bits could not tell.
         self.bigint(since.num_microseconds().unwrap_or(i64::MAX));
+    }
+
+    /// Adds a `date`.
+    pub fn date(&mut self, day: NaiveDate) {
+        // The parsers admit no day that 32 bits could not tell.
+        let since = day.signed_duration_since(NaiveDate::default()).num_days() - POSTGRES_EPOCH / 86_400;
+        self.int(i32::try_from(since).unwrap_or(i32::MAX));
+    }
+
+    /// Adds a `bigint` or null.
+    pub fn bigint_or_null(&mut self, value: Option<i64>) {
+        match value {
+            Some(value) => self.bigint(value),
+            None => self.null(),
+        }
     }
 
     /// Adds a `text[]`.

@@ -46,6 +46,14 @@ impl<'h> Search<'h> {
         place
     }
 
+    /// Where the first of the columns is that is there, of those that may be called this way; we call it `ours`.
+    pub fn find_any(&mut self, ours: &str, theirs: &[String], required: bool) -> Option<usize> {
+        match theirs.iter().find(|name| self.header.iter().any(|column| column == name.trim())) {
+            Some(there) => self.find(ours, there, required),
+            None => self.find(ours, theirs.first()?, required),
+        }
+    }
+
     /// Notes something else that does not fit.
     pub fn add(&mut self, problem: String) {
         self.problems.push(problem);

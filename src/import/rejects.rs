@@ -26,6 +26,14 @@ pub struct Reject {
     pub reason: String,
 }
 
+impl Reject {
+    /// Its place and what is wrong, on one line.
+    pub fn sentence(&self) -> String {
+        let column = self.column.as_deref().map(|column| format!(", {column}")).unwrap_or_default();
+        format!("line {}{column}: {}", self.line, self.reason)
+    }
+}
+
 /// The rejects of one file.
 #[derive(Debug)]
 pub struct Rejects {

@@ -82,7 +82,8 @@ impl ImportOptions {
     }
 }
 
-/// What became of a file. Always: read = inserted + updated + unchanged + rejected.
+/// What became of a file. Always: read = inserted + updated + unchanged + kept aside + rejected; a row is what has a line of its own in
+/// the file, whether it is an order or a further line of one.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ImportReport {
     pub kind: ImportKind,
@@ -96,14 +97,34 @@ pub struct ImportReport {
     pub n_read: u64,
     pub n_inserted: u64,
     pub n_updated: u64,
-    /// They were there like this, or a later row of the file has the same key.
+    /// They were there like this, or a later row of the file has the same key, or they are further lines of the order above them.
     pub n_unchanged: u64,
+    /// Of the unchanged: those that are further lines of the order above them, and only add to its items.
+    pub n_lines: u64,
+    /// Answers without an order so far. They wait for it, and then become responses.
+    pub n_aside: u64,
     pub n_rejected: u64,
     /// The first rejects.
     pub rejects: Vec<Reject>,
     /// The same file was read before; nothing was read now.
     pub already_imported: Option<EarlierRun>,
+    /// What became of the answers that were waiting for their order before; `None`: none was waiting.
+    pub waited: Option<Waited>,
     pub dry_run: bool,
+}
+
+/// What became of answers that earlier files have brought and that were kept aside. They count in none of the report's other figures:
+/// they were read before.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Waited {
+    /// Their order has come, and they are responses now.
+    pub n_matched: u64,
+    /// They have waited too long and are rejects now, of the file that brought them.
+    pub n_expired: u64,
+    /// They go on waiting.
+    pub n_waiting: u64,
+    /// The first of the expired, each with the line of its own file.
+    pub rejects: Vec<Reject>,
 }
 
 impl ImportReport {
@@ -119,9 +140,12 @@ impl ImportReport {
             n_inserted: 0,
             n_updated: 0,
             n_unchanged: 0,
+            n_lines: 0,
+            n_aside: 0,
             n_rejected: 0,
             rejects: Vec::new(),
             already_imported: None,
+            waited: None,
             dry_run,
         }
     }
@@ -195,28 +219,45 @@ impl Run {
         Ok(Self { shop, id, digest, started_at })
     }
 
+    /// Writes the rejects to their file and records the run, with what the report says so far was inserted and updated; a dry run leaves
+    /// no record. Nothing is committed.
+    pub(crate) async fn write_up(
+        &self,
+        connection: &mut PgConnection,
+        report: &mut ImportReport,
+        mut rejects: Rejects,
+        options: &ImportOptions,
+        finished_at: DateTime<Utc>,
+    ) -> Result<(), ImportError> {
+        report.n_rejected = rejects.n;
+        report.rejects.clone_from(&rejects.first);
+        report.n_unchanged =
+            report.n_read - report.n_rejected - report.n_aside - report.n_inserted - report.n_updated;
+        if let Some(path) = &options.rejects {
+            rejects.write(path)?;
+        }
+        if options.dry_run {
+            return Ok(());
+        }
+        self.record(connection, report, rejects, finished_at).await
+    }
+
     /// Writes the rejects to their file, records the run and commits; a dry run takes everything back instead. `grown` are the tables
     /// the new rows went into.
     pub(crate) async fn finish(
         self,
         mut transaction: Transaction<'_, Postgres>,
         report: &mut ImportReport,
-        mut rejects: Rejects,
+        rejects: Rejects,
         options: &ImportOptions,
         grown: &[Table],
         finished_at: DateTime<Utc>,
     ) -> Result<(), ImportError> {
-        report.n_rejected = rejects.n;
-        report.rejects.clone_from(&rejects.first);
-        report.n_unchanged = report.n_read - report.n_rejected - report.n_inserted - report.n_updated;
-        if let Some(path) = &options.rejects {
-            rejects.write(path)?;
-        }
+        self.write_up(&mut transaction, report, rejects, options, finished_at).await?;
         if options.dry_run {
             transaction.rollback().await?;
             return Ok(());
         }
-        self.record(&mut transaction, report, rejects, finished_at).await?;
         for table in grown {
             db::analyze_grown(&mut transaction, *table, report.n_inserted).await?;
         }
@@ -237,9 +278,9 @@ impl Run {
         sqlx::query!(
             "insert into import_run (
                  shop_id, import_run_id, kind, file_name, digest, format, encoding, delimiter,
-                 n_read, n_inserted, n_updated, n_unchanged, n_rejected, started_at, finished_at)
+                 n_read, n_inserted, n_updated, n_unchanged, n_aside, n_rejected, started_at, finished_at)
              overriding system value
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
             shop.0,
             id.0,
             report.kind as ImportKind,
@@ -252,6 +293,7 @@ impl Run {
             count(report.n_inserted),
             count(report.n_updated),
             count(report.n_unchanged),
+            count(report.n_aside),
             count(report.n_rejected),
             self.started_at,
             finished_at,
@@ -283,25 +325,67 @@ impl Run {
     }
 }
 
-/// Reads all rows of a file: `row` puts a good one into the COPY and names the fault of a bad one. Returns how many were read.
-pub(crate) async fn stage(
+/// Makes rows of a COPY of the rows of a file.
+pub(crate) trait Stage: Send + 'static {
+    /// Takes a row. Puts into the COPY what is complete with it, or names its fault.
+    fn row(
+        &mut self,
+        line: u64,
+        record: &ByteRecord,
+        rows: &mut CopyBuffer,
+        rejects: &Rejects,
+    ) -> Result<(), Fault>;
+
+    /// Is told of a row that could not be read as a row at all.
+    fn skipped(&mut self, _line: u64) {}
+
+    /// Puts into the COPY what was not complete before the last row.
+    fn end(&mut self, _rows: &mut CopyBuffer) {}
+}
+
+/// Where each row is complete in itself.
+impl<F> Stage for F
+where
+    F: FnMut(u64, &ByteRecord, &mut CopyBuffer, &Rejects) -> Result<(), Fault> + Send + 'static,
+{
+    fn row(
+        &mut self,
+        line: u64,
+        record: &ByteRecord,
+        rows: &mut CopyBuffer,
+        rejects: &Rejects,
+    ) -> Result<(), Fault> {
+        self(line, record, rows, rejects)
+    }
+}
+
+/// Reads all rows of a file. Returns how many were read, those that have a fault, and what made rows of the others.
+pub(crate) async fn stage<S: Stage>(
     connection: &mut PgConnection,
     statement: &'static str,
     mut records: Records,
     mut rejects: Rejects,
-    mut row: impl FnMut(u64, &ByteRecord, &mut CopyBuffer, &Rejects) -> Result<(), Fault> + Send + 'static,
+    mut stage: S,
     progress: impl Fn(u64),
-) -> Result<(u64, Rejects), ImportError> {
-    let make = move |sink: &mut Sink| -> Result<(u64, Rejects), Stop> {
+) -> Result<(u64, Rejects, S), ImportError> {
+    let make = move |sink: &mut Sink| -> Result<(u64, Rejects, S), Stop> {
         let mut n_read = 0;
         while let Some((line, judged)) = records.next()? {
             n_read += 1;
-            match judged.and_then(|()| row(line, records.record(), sink.rows(), &rejects)) {
+            let staged = match judged {
+                Ok(()) => stage.row(line, records.record(), sink.rows(), &rejects),
+                Err(fault) => {
+                    stage.skipped(line);
+                    Err(fault)
+                }
+            };
+            match staged {
                 Ok(()) => sink.row_done(records.bytes_read())?,
                 Err(fault) => rejects.add(line, &fault, records.record())?,
             }
         }
-        Ok((n_read, rejects))
+        stage.end(sink.rows());
+        Ok((n_read, rejects, stage))
     };
     copy_in(connection, statement, make, progress).await
 }

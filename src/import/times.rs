@@ -18,6 +18,8 @@ pub struct Times {
     zone: Tz,
     /// Of a declared format; `None`: recognised.
     items: Option<Vec<Item<'static>>>,
+    /// Tried where a time is not recognised.
+    usual: Vec<Vec<Item<'static>>>,
 }
 
 impl Times {
@@ -26,14 +28,17 @@ impl Times {
     /// # Errors
     /// When the notation is wrong.
     pub fn new(zone: Tz, date_format: Option<&str>) -> Result<Self> {
-        let items = date_format
-            .map(|notation| {
-                StrftimeItems::new(notation)
-                    .parse_to_owned()
-                    .map_err(|_| "is no date format; expected one such as %d/%m/%Y %H:%M")
-            })
-            .transpose()?;
-        Ok(Self { zone, items })
+        let items = date_format.map(items).transpose()?;
+        Ok(Self { zone, items, usual: Vec::new() })
+    }
+
+    /// Also reads times in these notations, which the tool that writes such files is known for; not where one is declared.
+    ///
+    /// # Errors
+    /// When a notation is wrong.
+    pub fn with_usual(mut self, notations: &[String]) -> Result<Self> {
+        self.usual = notations.iter().map(|notation| items(notation)).collect::<Result<_>>()?;
+        Ok(self)
     }
 
     /// Reads a moment. Without a declared format these are recognised: RFC 3339, `YYYY-MM-DD HH:MM[:SS]` with a space or a `T`, with
@@ -48,7 +53,9 @@ impl Times {
     pub fn parse(&self, text: &str) -> Result<DateTime<Utc>> {
         let moment = match &self.items {
             None => {
-                let (local, offset) = recognised(text)?;
+                let (local, offset) = recognised(text).or_else(|reason| {
+                    self.usual.iter().find_map(|items| declared(text, items)).ok_or(reason)
+                })?;
                 self.moment(local, offset)
             }
             Some(items) => {
@@ -78,6 +85,12 @@ impl Times {
             Some(self.zone.offset_from_local_datetime(&earlier).earliest()?.fix().local_minus_utc())
         })
     }
+}
+
+fn items(notation: &str) -> Result<Vec<Item<'static>>> {
+    StrftimeItems::new(notation)
+        .parse_to_owned()
+        .map_err(|_| "is no date format; expected one such as %d/%m/%Y %H:%M".into())
 }
 
 fn declared(text: &str, items: &[Item<'static>]) -> Option<(NaiveDateTime, Option<i32>)> {
@@ -289,6 +302,18 @@ mod tests {
             Ok("2026-12-31T10:00:00+00:00"),
         );
         check_time(paris, Some("%d/%m/%Y"), "2026-12-31", Err("declared date format"));
+        // What a tool usually writes is read beside what everybody reads.
+        let usual = ["%b %d, %Y %I:%M:%S %p".to_owned(), "%b %d, %Y %H:%M:%S %p".to_owned()];
+        let times = Times::new(paris, None).unwrap().with_usual(&usual).unwrap();
+        for (text, expected) in [
+            ("Sep 3, 2026 3:05:00 PM", "2026-09-03T13:05:00+00:00"),
+            ("Sep 30, 2026 15:05:00 PM", "2026-09-30T13:05:00+00:00"),
+            ("Sep 30, 2026 00:05:00 AM", "2026-09-29T22:05:00+00:00"),
+            ("2026-09-30 15:05:00", "2026-09-30T13:05:00+00:00"),
+        ] {
+            assert_eq!(times.parse(text).map(|m| m.to_rfc3339()), Ok(expected.to_owned()), "{text}");
+        }
+        assert!(times.parse("30/09/2026").unwrap_err().contains("day or the month first"));
         assert!(Times::new(paris, Some("%Q")).is_err());
     }
 }

@@ -1,7 +1,8 @@
 //! Imports the order files of a drop folder.
 //!
-//! Comes in: every file of the folder. Goes out: orders, rejects beside the file, the file in `done/` or `failed/`. If it dies half
-//! way, the file is still there and is imported again, which changes nothing (see [`inbox`]).
+//! Comes in: every file of the folder. Goes out: orders, rejects beside the file, the file in `done/` or `failed/`, and the answers that
+//! have waited for these orders. If it dies half way, the file is still there and is imported again, which changes nothing (see
+//! [`inbox`]).
 
 use std::path::PathBuf;
 
@@ -11,7 +12,9 @@ use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
 use crate::import::run::{Destination, ImportOptions};
 use crate::nearest::unknown;
+use crate::orders::format::ORDER_FORMATS;
 use crate::orders::import::import_orders;
+use crate::responses::import::aside;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -37,7 +40,9 @@ impl Job for ImportOrders {
 
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
-        let formats = ["auto", "generic"].into_iter().chain(config.order_formats.keys().map(String::as_str));
+        let built_in = ORDER_FORMATS.iter().map(|format| format.key);
+        let formats =
+            ["auto"].into_iter().chain(built_in).chain(config.order_formats.keys().map(String::as_str));
         unknown("shop", &self.shop, shops)
             .into_iter()
             .chain(unknown("order format", &self.format, formats))
@@ -57,7 +62,11 @@ impl Job for ImportOrders {
                 ..ImportOptions::default()
             };
             let formats = &context.config.order_formats;
-            import_orders(to, formats, &path, &options, context.clock, &|_, _| {}).await
+            let mut report = import_orders(to, formats, &path, &options, context.clock, &|_, _| {}).await?;
+            if !run.dry_run {
+                report.waited = aside::try_again(to, context.clock.now()).await?;
+            }
+            Ok(report)
         })
         .await
     }

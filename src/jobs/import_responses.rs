@@ -1,6 +1,6 @@
 //! Imports answers given elsewhere from the files of a drop folder.
 //!
-//! Comes in: every file of the folder. Goes out: responses, rejects beside the file, the file in `done/` or `failed/`. If it dies half
+//! Comes in: every file of the folder. Goes out: responses, what is kept aside until its order comes, rejects beside the file, the file in `done/` or `failed/`. If it dies half
 //! way, the file is still there and is imported again, which changes nothing (see [`inbox`]).
 
 use std::path::PathBuf;
@@ -11,6 +11,7 @@ use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
 use crate::import::run::{Destination, ImportOptions};
 use crate::nearest::unknown;
+use crate::responses::import::format::RESPONSE_FORMATS;
 use crate::responses::import::{Asked, import_responses};
 
 /// `[jobs.<name>.params]`
@@ -40,8 +41,9 @@ impl Job for ImportResponses {
 
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
+        let built_in = RESPONSE_FORMATS.iter().map(|format| format.key);
         let formats =
-            ["auto", "generic"].into_iter().chain(config.response_formats.keys().map(String::as_str));
+            ["auto"].into_iter().chain(built_in).chain(config.response_formats.keys().map(String::as_str));
         let surveys = || config.surveys.iter().map(|survey| survey.key.as_str());
         unknown("shop", &self.shop, shops)
             .into_iter()
@@ -79,7 +81,7 @@ impl ImportResponses {
     fn unnamed_survey(&self, config: &Config) -> Option<String> {
         let format_may_say = match self.format.as_str() {
             "auto" => !config.response_formats.is_empty(),
-            "generic" => false,
+            built_in if RESPONSE_FORMATS.iter().any(|format| format.key == built_in) => false,
             _ => true,
         };
         let n_surveys = config.surveys.iter().filter(|survey| survey.is_for(&self.shop)).count();

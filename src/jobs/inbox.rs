@@ -177,7 +177,11 @@ struct Report {
     n_known: u64,
     n_failed: u64,
     n_read: u64,
+    n_aside: u64,
     n_rejected: u64,
+    /// Answers that earlier files have brought: whose order has come, and which have waited too long.
+    n_matched: u64,
+    n_expired: u64,
     is_stopped: bool,
 }
 
@@ -185,13 +189,22 @@ impl Report {
     fn add_imported(&mut self, imported: ImportReport) -> anyhow::Result<()> {
         self.n_known += u64::from(imported.already_imported.is_some());
         self.n_read += imported.n_read;
+        self.n_aside += imported.n_aside;
         self.n_rejected += imported.n_rejected;
         let file = &imported.file_name;
-        self.listing.push(format!("{file}: {} rows read, {} rejected", imported.n_read, imported.n_rejected));
+        let aside =
+            if imported.n_aside > 0 { format!(", {} kept aside", imported.n_aside) } else { String::new() };
+        self.listing
+            .push(format!("{file}: {} rows read{aside}, {} rejected", imported.n_read, imported.n_rejected));
         for reject in &imported.rejects {
-            let column =
-                reject.column.as_deref().map(|column| format!(", column {column:?}")).unwrap_or_default();
-            self.listing.push(format!("{file}: line {}{column}: {}", reject.line, reject.reason));
+            self.listing.push(format!("{file}: {}", reject.sentence()));
+        }
+        if let Some(waited) = &imported.waited {
+            self.n_matched += waited.n_matched;
+            self.n_expired += waited.n_expired;
+            for reject in &waited.rejects {
+                self.listing.push(format!("a file of before: {}", reject.sentence()));
+            }
         }
         self.files.push(serde_json::to_value(&imported)?);
         Ok(())
@@ -217,6 +230,9 @@ impl Report {
             ),
         };
         for (n, words) in [
+            (self.n_aside, "kept aside until their order comes"),
+            (self.n_matched, "that waited have their order now"),
+            (self.n_expired, "that waited are given up"),
             (self.n_known, "known from before"),
             (self.n_failed, "failed"),
             (n_growing as u64, "still growing"),
@@ -228,7 +244,7 @@ impl Report {
         if self.is_stopped {
             text.push_str("; stopped before the end, the others wait for the next run");
         }
-        let is_partial = self.n_rejected > 0 || self.n_failed > 0 || self.is_stopped;
+        let is_partial = self.n_rejected > 0 || self.n_expired > 0 || self.n_failed > 0 || self.is_stopped;
         RunReport {
             outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
             text,
@@ -238,7 +254,10 @@ impl Report {
                 "n_failed": self.n_failed,
                 "n_growing": n_growing,
                 "n_read": self.n_read,
+                "n_aside": self.n_aside,
                 "n_rejected": self.n_rejected,
+                "n_matched": self.n_matched,
+                "n_expired": self.n_expired,
                 "files": self.files,
             }),
             // What a person sees at once; a run by the schedule has nobody to show it to.

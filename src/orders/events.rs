@@ -78,7 +78,7 @@ pub async fn import_events(
     };
     let staged =
         run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
-    let (n_read, mut rejects) = staged;
+    let (n_read, mut rejects, _) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, settled.digest, started_at).await?;
     match_orders(&mut transaction, to.shop, places, &mut rejects).await?;

@@ -1,12 +1,13 @@
 //! A file of orders becomes rows: settle how it is written and what its columns are, read it into a temporary table by binary COPY,
 //! merge that into what is there, record the run. All in one transaction; see [`crate::import::run`] for what happens if we die half way.
 //!
-//! Where a platform writes a row for each item, the first row of an order is the order and the others bring their item; they count as
-//! unchanged rows.
-//!
 //! A row whose order stands again further down in the same file counts as unchanged: the later row is the one that holds. A column
 //! the file does not have is left as it is in the database; an empty cell of a column it has empties it there, except names, which
 //! are only ever replaced.
+//!
+//! Where an order has several rows, one for each of its items, its first row is the order and the others add their item to it and count as
+//! unchanged. The rows of an order whose first row is rejected are rejected with it, so that the file of rejects has the whole order; so is
+//! a row whose order does not stand above it, because somebody cut the file there.
 //!
 //! Orders of an erased customer are left alone, and so are orders from before the erasure that come in later: a file that is older than
 //! the erasure does not bring the person back. An order from after it makes a new customer.
@@ -14,10 +15,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 
-use super::format::{OrderFormat, advice, choose};
+use super::format::{OrderFormat, Rows, advice, choose};
 use super::parse::{NewOrder, OrderReader};
 use super::store;
 use crate::config::OrderMapping;
@@ -25,11 +25,11 @@ use crate::db::Table;
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::rejects::Rejects;
-use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
+use crate::import::row::{refuse_nul, text};
+use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run, Stage};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
-use crate::orders::OrderStatus;
-use crate::types::{Clock, EmailAddress};
+use crate::types::Clock;
 
 /// Imports a file of orders; `-` is standard input. `progress` is told how many bytes of how many are read.
 ///
@@ -64,23 +64,30 @@ pub async fn import_orders(
     let records = source.records(written)?;
     let mut transaction = run::begin(to.pool).await?;
     store::create_staging(&mut transaction).await?;
-    let row_per_item = reader.is_row_per_item();
-    let mut before = None;
-    let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
-        if reader.is_row_per_item() {
-            return stage_item_row(&reader, &mut before, line, record, rows);
+    let progress_of = |done| progress(done, length);
+    let (n_read, rejects) = match format.rows {
+        Rows::One => {
+            let row = move |line: u64, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| {
+                let order = reader.read(record)?;
+                stage_order(line, &order, reader.attributes(record), rows);
+                rows.texts(order.items());
+                Ok::<(), Fault>(())
+            };
+            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, row, progress_of);
+            let (n_read, rejects, _) = staged.await?;
+            (n_read, rejects)
         }
-        let order = reader.read(record)?;
-        stage_row(line, line, &order, reader.attributes(record), rows);
-        Ok::<(), Fault>(())
+        rows @ (Rows::OnFirst | Rows::OnEach) => {
+            let orders = Orders { reader, rows, above: Above::Nothing, unreadable: None, n_lines: 0 };
+            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, orders, progress_of);
+            let (n_read, rejects, orders) = staged.await?;
+            report.n_lines = orders.n_lines;
+            (n_read, rejects)
+        }
     };
-    let staged =
-        run::stage(&mut transaction, store::STAGE, records, rejects, row, |done| progress(done, length))
-            .await?;
-    let (n_read, rejects) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
-    let merged = store::merge(&mut transaction, to.shop, run.id, &columns, row_per_item, clock.now()).await?;
+    let merged = store::merge(&mut transaction, to.shop, run.id, &columns, clock.now()).await?;
     report.n_read = n_read;
     report.n_inserted = merged.n_inserted;
     report.n_updated = merged.n_updated;
@@ -114,11 +121,14 @@ fn settle(
     let written = source.written(&text)?;
     let header = source.header(written)?;
     let columns = format.bind(&header).map_err(|problem| {
-        let advice = advice(&header).map(|advice| format!(". It {advice}")).unwrap_or_default();
-        ImportError::Unusable(format!("does not fit the format {}: {problem}{advice}", format.name))
+        ImportError::Unusable(match advice(&header) {
+            Some(advice) => advice.to_owned(),
+            None => format!("does not fit the format {}: {problem}", format.name),
+        })
     })?;
     let zone = text.timezone.unwrap_or(shops_zone);
     let times = Times::new(zone, text.date_format.as_deref())
+        .and_then(|times| times.with_usual(&format.dates))
         .map_err(|reason| ImportError::Unusable(format!("has a format whose date_format {reason}")))?;
     // The debug form of a format says all of it. Should it change, files are read again, which changes nothing.
     let digest = source.digest(&format!("orders {format:?} {text:?} {written:?} {zone}"));
@@ -126,68 +136,114 @@ fn settle(
     Ok(Settled { source, format, written, header, reader, digest })
 }
 
-/// The order of the row before.
-struct Before {
-    external_id: String,
-    line: u64,
-    /// What its further rows need; `None`: it was rejected.
-    taken: Option<(EmailAddress, DateTime<Utc>)>,
+/// Orders that have several rows.
+struct Orders {
+    reader: OrderReader,
+    /// Where their fields stand.
+    rows: Rows,
+    above: Above,
+    /// The line of a row behind it that could not be read, and may have been another order's.
+    unreadable: Option<u64>,
+    n_lines: u64,
 }
 
-/// A row of a file that has one for each item: the first of an order, or a further one, which only brings its item.
-fn stage_item_row(
-    reader: &OrderReader,
-    before: &mut Option<Before>,
-    line: u64,
-    record: &ByteRecord,
-    rows: &mut CopyBuffer,
-) -> Result<(), Fault> {
-    let id = reader.order_id(record);
-    match before {
-        Some(Before { external_id, line: first, taken }) if id == Some(external_id.as_str()) => {
-            let Some((email, ordered_at)) = taken else {
-                return Err(Fault::row(format!("belongs to the order of line {first}, which was rejected")));
-            };
-            let further = NewOrder {
-                external_id,
-                email: email.clone(),
-                ordered_at: *ordered_at,
-                fulfilled_at: None,
-                status: OrderStatus::Open,
-                first_name: None,
-                last_name: None,
-                locale: None,
-                country: None,
-                currency: None,
-                total: None,
-                items: reader.items(record)?,
-                consent: None,
-            };
-            stage_row(line, *first, &further, std::iter::empty(), rows);
-            return Ok(());
+/// The order whose rows are being read.
+enum Above {
+    Nothing,
+    Order {
+        id: String,
+        /// Its row in the COPY, but for the items.
+        staged: CopyBuffer,
+        items: Vec<String>,
+    },
+    Rejected {
+        id: String,
+        line: u64,
+    },
+}
+
+impl Stage for Orders {
+    fn row(
+        &mut self,
+        line: u64,
+        record: &ByteRecord,
+        rows: &mut CopyBuffer,
+        _: &Rejects,
+    ) -> Result<(), Fault> {
+        let columns = self.reader.columns();
+        let its_id = text(record, columns.order_id).trim();
+        let has_no_date = text(record, columns.ordered_at).trim().is_empty();
+        if let Some(line) = self.unreadable
+            && has_no_date
+            && its_id.is_empty()
+        {
+            return Err(Fault::row(format!(
+                "belongs to the order above it, which may be that of line {line}, which was rejected"
+            )));
         }
-        _ if id.is_some() && reader.is_item_only(record) => {
-            return Err(Fault::row("is a further line of an order whose first line is not before it"));
+        match &mut self.above {
+            Above::Order { id, items, .. }
+                if *id == its_id && (has_no_date || self.rows == Rows::OnEach)
+                    || its_id.is_empty() && has_no_date =>
+            {
+                refuse_nul(record, columns.item.iter().copied())?;
+                if let Some(item) = self.reader.item(record)
+                    && !items.iter().any(|known| known == item)
+                {
+                    items.push(item.to_owned());
+                }
+                self.n_lines += 1;
+                return Ok(());
+            }
+            Above::Rejected { id, line } if has_no_date && (*id == its_id || its_id.is_empty()) => {
+                return Err(Fault::row(format!("belongs to the order on line {line}, which was rejected")));
+            }
+            _ if has_no_date => {
+                return Err(Fault::at(
+                    columns.ordered_at,
+                    "is empty, and the first row of this order does not stand above",
+                ));
+            }
+            _ => {}
         }
-        _ => {}
+        self.end(rows);
+        self.unreadable = None;
+        match self.reader.read(record) {
+            Ok(order) => {
+                let mut staged = CopyBuffer::piece();
+                stage_order(line, &order, self.reader.attributes(record), &mut staged);
+                let items = self.reader.item(record).map(str::to_owned).into_iter().collect();
+                self.above = Above::Order { id: order.external_id.to_owned(), staged, items };
+                Ok(())
+            }
+            Err(fault) => {
+                self.above = Above::Rejected { id: its_id.to_owned(), line };
+                Err(fault)
+            }
+        }
     }
-    let order = reader.read(record);
-    let taken = order.as_ref().ok().map(|order| (order.email.clone(), order.ordered_at));
-    *before = id.map(|id| Before { external_id: id.to_owned(), line, taken });
-    stage_row(line, line, &order?, reader.attributes(record), rows);
-    Ok(())
+
+    fn skipped(&mut self, line: u64) {
+        self.unreadable = Some(line);
+    }
+
+    fn end(&mut self, rows: &mut CopyBuffer) {
+        if let Above::Order { staged, items, .. } = std::mem::replace(&mut self.above, Above::Nothing) {
+            rows.append(&staged);
+            rows.texts(items.iter().map(String::as_str));
+        }
+    }
 }
 
-fn stage_row<'a>(
+/// All of an order but its items, which come last.
+fn stage_order<'a>(
     line: u64,
-    first_line: u64,
     order: &NewOrder<'_>,
     attributes: impl Iterator<Item = (&'a str, &'a str)>,
     rows: &mut CopyBuffer,
 ) {
     rows.row(store::STAGED_COLUMNS);
     rows.bigint(i64::try_from(line).unwrap_or(i64::MAX));
-    rows.bigint(i64::try_from(first_line).unwrap_or(i64::MAX));
     rows.text(order.external_id);
     rows.text(order.email.expose());
     rows.text(&order.email.key());
@@ -199,12 +255,8 @@ fn stage_row<'a>(
         None => rows.null(),
     }
     rows.text(order.status.as_str());
-    match order.total {
-        Some(total) => rows.bigint(total),
-        None => rows.null(),
-    }
+    rows.bigint_or_null(order.total);
     rows.text_or_null(order.currency.as_ref().map(|currency| currency.as_str()));
-    rows.texts(order.items());
     rows.text_or_null(order.locale.as_ref().map(|locale| locale.as_str()));
     rows.text_or_null(order.country.as_ref().and_then(|country| std::str::from_utf8(country).ok()));
     rows.json_object(attributes);

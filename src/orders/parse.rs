@@ -8,7 +8,7 @@ use csv::ByteRecord;
 
 use super::OrderStatus;
 use super::amount::{Currency, amount};
-use super::format::{OrderColumns, OrderFormat};
+use super::format::{OrderColumns, OrderFormat, Rows};
 use crate::import::row::{email, external_id, given, name, on, refuse_nul, text};
 use crate::import::text::Fault;
 use crate::import::times::Times;
@@ -48,7 +48,8 @@ pub struct OrderReader {
     columns: OrderColumns,
     status: Status,
     times: Times,
-    row_per_item: bool,
+    /// Whether the file comes from a tool that protects numbers from spreadsheets with an apostrophe.
+    guards: bool,
 }
 
 /// Their words and ours.
@@ -56,8 +57,6 @@ pub struct OrderReader {
 struct Status {
     words: BTreeMap<String, OrderStatus>,
     others: Option<OrderStatus>,
-    /// Whether other words say nothing.
-    is_vague: bool,
     expected: String,
 }
 
@@ -72,35 +71,8 @@ impl OrderReader {
         let others = words.remove("*");
         let known: Vec<&str> = words.keys().map(String::as_str).collect();
         let expected = format!("is none of {}", known.join(", "));
-        let is_vague = format.vague_status;
-        let row_per_item = format.row_per_item;
-        Self { columns, status: Status { words, others, is_vague, expected }, times, row_per_item }
-    }
-
-    /// Whether an order has a row for each of its items.
-    pub fn is_row_per_item(&self) -> bool {
-        self.row_per_item
-    }
-
-    /// The order that a row names; `None`: it names none.
-    pub fn order_id<'r>(&self, record: &'r ByteRecord) -> Option<&'r str> {
-        Some(text(record, self.columns.order_id).trim()).filter(|id| !id.is_empty())
-    }
-
-    /// Whether a row has nothing but an item: it goes with a row before it.
-    pub fn is_item_only(&self, record: &ByteRecord) -> bool {
-        text(record, self.columns.ordered_at).trim().is_empty()
-    }
-
-    /// What was bought, product ids joined with `|`.
-    ///
-    /// # Errors
-    /// When the database could not keep it.
-    pub fn items<'r>(&self, record: &'r ByteRecord) -> Result<&'r str, Fault> {
-        refuse_nul(record, self.columns.items.into_iter().chain(self.columns.item_names))?;
-        let of = |column: Option<usize>| column.map_or("", |column| text(record, column));
-        let ids = of(self.columns.items);
-        Ok(if ids.trim().is_empty() { of(self.columns.item_names) } else { ids })
+        let guards = format.rows != Rows::One;
+        Self { columns, status: Status { words, others, expected }, times, guards }
     }
 
     /// Where the columns are.
@@ -112,6 +84,7 @@ impl OrderReader {
     pub fn attributes<'r>(&'r self, record: &'r ByteRecord) -> impl Iterator<Item = (&'r str, &'r str)> {
         self.columns.attributes.iter().filter_map(|(name, column)| {
             let value = text(record, *column).trim();
+            let value = if self.guards { unguarded(value) } else { value };
             (!value.is_empty()).then_some((name.as_str(), value))
         })
     }
@@ -126,21 +99,17 @@ impl OrderReader {
         let external_id = on(columns.order_id, record, external_id)?;
         let email = on(columns.email, record, email)?;
         let ordered_at = on(columns.ordered_at, record, |text| self.times.parse(text))?;
-        let fulfilled_at = given(columns.fulfilled_at, record, |text| self.moment(text))?.flatten();
-        let is_cancelled = given(columns.cancelled_at, record, |text| self.moment(text))?.flatten().is_some();
-        let said = given(columns.status, record, |text| self.status(text))?.flatten();
-        let status = match said {
-            _ if is_cancelled => OrderStatus::Cancelled,
-            Some(status) => status,
-            // Where the file has no word, the delivery date speaks.
-            None if fulfilled_at.is_some() => OrderStatus::Fulfilled,
-            None => OrderStatus::Open,
+        let fulfilled_at = given(columns.fulfilled_at, record, |text| {
+            if is_no_date(text) { Ok(None) } else { self.times.parse(text).map(Some) }
+        })?
+        .flatten();
+        let status = match self.verdict(record) {
+            Some(verdict) => Some(verdict),
+            None => given(columns.status, record, |text| self.status(text))?,
         };
-        if let Some(column) = columns.payment
-            && is_test(text(record, column))
-        {
-            return Err(Fault::at(column, "shows that this is a test order"));
-        }
+        // Where the file has no word, the delivery date speaks.
+        let status =
+            status.unwrap_or(if fulfilled_at.is_some() { OrderStatus::Fulfilled } else { OrderStatus::Open });
         let locale = given(columns.locale, record, |text| {
             // The error of the type repeats the text, which may be anything.
             Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
@@ -149,58 +118,78 @@ impl OrderReader {
         let currency = given(columns.currency, record, Currency::parse)?;
         let total = given(columns.total, record, |text| amount(text, currency))?;
         let consent = given(columns.consent, record, consent)?;
-        let (first_name, last_name) =
-            columns.name.map(|column| both_names(text(record, column))).unwrap_or_default();
+        let [first_name, last_name] = match columns.full_name {
+            // Nobody can tell where the first name ends; in most it is one word.
+            Some(column) => {
+                let full = text(record, column).trim();
+                let (first, last) = full.split_once(char::is_whitespace).unwrap_or((full, ""));
+                [name(first), name(last)]
+            }
+            None => [columns.first_name, columns.last_name]
+                .map(|column| column.and_then(|column| name(text(record, column)))),
+        };
         Ok(NewOrder {
             external_id,
             email,
             ordered_at,
             fulfilled_at,
             status,
-            first_name: columns.first_name.and_then(|column| name(text(record, column))).or(first_name),
-            last_name: columns.last_name.and_then(|column| name(text(record, column))).or(last_name),
+            first_name,
+            last_name,
             locale,
             country,
             currency: currency.or(total.and_then(|(_, named)| named)),
             total: total.map(|(units, _)| units),
-            items: self.items(record)?,
+            items: columns.items.map_or("", |column| text(record, column)),
             consent,
         })
     }
 
-    /// A moment; `None` is the zero that MySQL writes where there is none.
-    fn moment(&self, text: &str) -> Result<Option<DateTime<Utc>>, Cow<'static, str>> {
-        if text.starts_with("0000-00-00") { Ok(None) } else { self.times.parse(text).map(Some) }
+    /// The item of a row, where an order has several rows.
+    pub fn item<'r>(&self, record: &'r ByteRecord) -> Option<&'r str> {
+        self.columns.item.iter().map(|column| text(record, *column).trim()).find(|item| !item.is_empty())
     }
 
-    fn status(&self, text: &str) -> Result<Option<OrderStatus>, Cow<'static, str>> {
-        let Status { words, others, is_vague, expected } = &self.status;
-        let found = words.get(text).or_else(|| words.get(&text.to_lowercase())).copied().or(*others);
-        if found.is_some() || *is_vague { Ok(found) } else { Err(expected.clone().into()) }
+    /// What the columns say that go before the status.
+    fn verdict(&self, record: &ByteRecord) -> Option<OrderStatus> {
+        self.columns.verdicts.iter().find_map(|(column, words)| {
+            let word = text(record, *column).trim();
+            let known = || words.get(&word.to_lowercase()).or_else(|| words.get("*")).copied();
+            if word.is_empty() { None } else { known() }
+        })
+    }
+
+    fn status(&self, text: &str) -> Result<OrderStatus, Cow<'static, str>> {
+        let Status { words, others, expected } = &self.status;
+        let found = words.get(text).or_else(|| words.get(&text.to_lowercase())).copied();
+        found.or(*others).ok_or_else(|| expected.clone().into())
     }
 
     /// Postgres cannot store NUL. In a name it becomes a space; the other columns that are read without a look at each character are
     /// looked at here.
-    fn refuse_nul(&self, record: &ByteRecord) -> Result<(), Fault> {
+    pub(super) fn refuse_nul(&self, record: &ByteRecord) -> Result<(), Fault> {
         if !record.as_slice().contains(&0) {
             return Ok(());
         }
         let attributes = self.columns.attributes.iter().map(|(_, column)| *column);
-        let read = attributes.chain(self.columns.status);
+        let items = self.columns.items.into_iter().chain(self.columns.item.iter().copied());
+        let verdicts = self.columns.verdicts.iter().map(|(column, _)| *column);
+        let read = attributes.chain(items).chain(self.columns.status).chain(verdicts);
         refuse_nul(record, read)
     }
 }
 
-/// A first and a last name in one: the first word, and the others.
-fn both_names(both: &str) -> (Option<Cow<'_, str>>, Option<Cow<'_, str>>) {
-    let both = both.trim();
-    let (first, last) = both.split_once(char::is_whitespace).unwrap_or((both, ""));
-    (name(first), name(last))
+/// A number without the apostrophe that Shopify and others put before it, so that a spreadsheet shows its zeros.
+fn unguarded(value: &str) -> &str {
+    value
+        .strip_prefix('\'')
+        .filter(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+        .unwrap_or(value)
 }
 
-/// Whether a way of payment is the one that Shopify has for trying out a shop, `(for testing) Bogus Gateway`.
-fn is_test(payment: &str) -> bool {
-    payment.to_lowercase().contains("bogus")
+/// What MySQL writes where there is no date.
+fn is_no_date(text: &str) -> bool {
+    text.starts_with("0000-00-00")
 }
 
 /// ISO 3166-1 alpha-2, upper case.
@@ -231,18 +220,6 @@ mod tests {
         assert_eq!(country("fr"), Ok(*b"FR"));
         assert!(country("FRA").is_err());
         assert!(country("é").is_err());
-    }
-
-    #[test]
-    fn names_in_one() {
-        let both = |text| {
-            let (first, last) = both_names(text);
-            (first.map(Cow::into_owned), last.map(Cow::into_owned))
-        };
-        let some = |name: &str| Some(name.to_owned());
-        assert_eq!(both(" Claire  de la Tour "), (some("Claire"), some("de la Tour")));
-        assert_eq!(both("Claire"), (some("Claire"), None));
-        assert_eq!(both(" "), (None, None));
     }
 
     #[test]

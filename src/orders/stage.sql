@@ -1,6 +1,5 @@
 create temporary table staged_order (
     line         bigint not null,
-    first_line   bigint not null, -- of the order, where it has a row for each of its items
     external_id  text not null,
     email        text not null,
     email_key    text not null,
@@ -11,11 +10,11 @@ create temporary table staged_order (
     status       order_status not null,
     total        bigint,
     currency     text,
-    items        text[] not null,
     locale       text,
     country      text,
     attributes   jsonb not null,
-    consent      boolean
+    consent      boolean,
+    items        text[] not null -- last, because those of an order may stand on several rows
 ) on commit drop;
 
 create temporary table known_order (

@@ -16,7 +16,7 @@ use crate::types::{ImportRunId, ShopId};
 /// The COPY that fills the staging table.
 pub const STAGE: &str = "copy staged_order from stdin (format binary)";
 /// How many columns the staging table has.
-pub const STAGED_COLUMNS: i16 = 17;
+pub const STAGED_COLUMNS: i16 = 16;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub async fn create_staging(connection: &mut PgConnection) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Merges the staged rows; `row_per_item`: an order may have several, one for each of its items.
+/// Merges the staged rows.
 ///
 /// # Errors
 /// When the database refuses.
@@ -43,13 +43,9 @@ pub async fn merge(
     shop: ShopId,
     run: ImportRunId,
     columns: &OrderColumns,
-    row_per_item: bool,
     now: DateTime<Utc>,
 ) -> sqlx::Result<Merged> {
     sqlx::raw_sql("analyze staged_order").execute(&mut *connection).await?;
-    if row_per_item {
-        sqlx::raw_sql(include_str!("join_items.sql")).execute(&mut *connection).await?;
-    }
     sqlx::query(include_str!("drop_overtaken.sql")).persistent(false).execute(&mut *connection).await?;
     let n_known = sqlx::query(include_str!("find_known.sql"))
         .persistent(false)
@@ -106,10 +102,10 @@ pub async fn merge(
 fn present(columns: &OrderColumns) -> Vec<&'static str> {
     [
         ("fulfilled_at", columns.fulfilled_at.is_some()),
-        ("status", columns.status.is_some() || columns.cancelled_at.is_some()),
+        ("status", columns.status.is_some()),
         ("total", columns.total.is_some()),
         ("currency", columns.currency.is_some() || columns.total.is_some()),
-        ("items", columns.items.is_some() || columns.item_names.is_some()),
+        ("items", columns.items.is_some()),
         ("consent", columns.consent.is_some()),
         ("locale", columns.locale.is_some()),
         ("country", columns.country.is_some()),

@@ -31,6 +31,10 @@ const WAITING: usize = 512;
 const WRITERS: usize = 2;
 /// So long what another one holds is tried again, before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Everything that is read is looked up by its key. The planner does not know that a table which was empty a minute ago is not any more,
+/// and would read all of it for each batch.
+const BY_KEY: &str = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; \
+                      set plan_cache_mode = force_generic_plan";
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -197,7 +201,11 @@ impl Writer {
     async fn store(&mut self, batch: &[Sent]) -> anyhow::Result<Vec<Fate>> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            None => self.connection.insert(self.options.connect().await?),
+            None => {
+                let mut new = self.options.connect().await?;
+                sqlx::raw_sql(BY_KEY).execute(&mut new).await?;
+                self.connection.insert(new)
+            }
         };
         let store = store::store(connection, &self.context, &self.versions, batch);
         // The task outlives whatever a form made us do.

@@ -213,7 +213,7 @@ async fn try_store(
     for found in &invited {
         turn.push(match found {
             None => Some(Fate::Held),
-            Some(found) if lines.insert((found.shop, found.order, found.survey.clone())) => None,
+            Some((found, _)) if lines.insert((found.shop, found.order, found.survey.clone())) => None,
             Some(_) => Some(Fate::Next),
         });
     }
@@ -235,7 +235,7 @@ async fn try_store(
             fates.push(fate);
             continue;
         }
-        let Some(invited) = invited[n].take() else { continue };
+        let Some((invited, response)) = invited[n].take() else { continue };
         let sent = &batch[n];
         let survey = context.config.survey(&invited.survey);
         // A survey that is no longer in jobs.toml is over.
@@ -270,6 +270,7 @@ async fn try_store(
                 _ => None,
             };
             kept.push(Kept {
+                response,
                 shop: invited.shop,
                 order: invited.order,
                 survey: invited.survey.clone(),
@@ -419,12 +420,12 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
     Some(Decision { outcome, keep: Some(submission) })
 }
 
-/// The invitations behind a batch's links, their orders held until the end of the transaction. `None`: there is none, or another one
-/// holds it.
-async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Option<Invited>>> {
+/// The invitations behind a batch's links, their orders held until the end of the transaction, and a number for what is stored of each.
+/// `None`: there is none, or another one holds it.
+async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Option<(Invited, ResponseId)>>> {
     let (shops, invitations) = ids(batch.iter());
     let rows = sqlx::query!(
-        r#"select sent.n as "n!", i.shop_id as "shop: ShopId", i.invitation_id as "invitation: InvitationId",
+        r#"select sent.n as "n!", nextval(pg_get_serial_sequence('response', 'response_id')) as "response!: ResponseId", i.shop_id as "shop: ShopId", i.invitation_id as "invitation: InvitationId",
              i.order_id as "order: OrderId", i.customer_id as "customer: CustomerId", i.survey,
              i.survey_version_id as "survey_version: SurveyVersionId", i.state as "state: InvitationState",
              i.sent_at as mailed_at, coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale,
@@ -442,10 +443,10 @@ async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Optio
     )
     .fetch_all(conn)
     .await?;
-    let mut found: Vec<Option<Invited>> = batch.iter().map(|_| None).collect();
+    let mut found: Vec<Option<_>> = batch.iter().map(|_| None).collect();
     for row in rows {
         let n = usize::try_from(row.n - 1).unwrap_or_default();
-        found[n] = Some(Invited {
+        let invited = Invited {
             shop: row.shop,
             invitation: row.invitation,
             order: row.order,
@@ -460,7 +461,8 @@ async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Optio
             locale: row.locale,
             first_name: row.first_name,
             last_name: row.last_name,
-        });
+        };
+        found[n] = Some((invited, row.response));
     }
     Ok(found)
 }
@@ -551,6 +553,7 @@ async fn earlier(
 
 /// A submission that becomes a revision.
 struct Kept<'a> {
+    response: ResponseId,
     shop: ShopId,
     order: OrderId,
     survey: String,
@@ -597,12 +600,11 @@ async fn insert(conn: &mut PgConnection, kept: &[Kept<'_>]) -> sqlx::Result<()> 
     let is_testimonial = column(kept, |kept| {
         kept.suspicion.is_none() && kept.submission.consent.is_some() && kept.submission.has_text()
     });
-    let answers = || {
-        let numbered = (1..).zip(kept);
-        numbered.flat_map(|(n, kept)| kept.submission.answers.iter().map(move |answer| (n, answer)))
-    };
+    let answers =
+        || kept.iter().flat_map(|kept| kept.submission.answers.iter().map(move |answer| (kept, answer)));
     sqlx::query_file!(
         "src/responses/insert.sql",
+        &column(kept, |kept| kept.response.0),
         &shops,
         &orders,
         &surveys,
@@ -617,7 +619,8 @@ async fn insert(conn: &mut PgConnection, kept: &[Kept<'_>]) -> sqlx::Result<()> 
         &display_names as &[Option<String>],
         &names as &[Option<DisplayName>],
         &is_testimonial,
-        &answers().map(|(n, _)| n).collect::<Vec<i64>>(),
+        &answers().map(|(kept, _)| kept.shop.0).collect::<Vec<_>>(),
+        &answers().map(|(kept, _)| kept.response.0).collect::<Vec<_>>(),
         &answers().map(|(_, answer)| answer.question.clone()).collect::<Vec<_>>(),
         &answers().map(|(_, answer)| answer.value.score()).collect::<Vec<_>>() as &[Option<i16>],
         &answers().map(|(_, answer)| answer.value.choice()).collect::<Vec<_>>() as &[Option<String>],

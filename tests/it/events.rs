@@ -1,4 +1,4 @@
-//! [1] What happens about an order later, and the survey that waits for it; and [3] the scores of others.
+//! [1] What happens about an order later, and the survey that waits for it.
 
 use crate::support::program::{Program, shipped, shipped_with};
 use crate::support::smtp::Relay;
@@ -136,77 +136,4 @@ async fn an_event_that_cannot_be_taken_is_told_with_its_place() {
         .run(&[&["import", "events", mapped.to_str().unwrap(), "--json"], &map[..]].concat())
         .expect(0);
     assert_eq!(counts(&ran.json()[0]), [1, 1, 0, 0, 0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn scores_of_others_come_in_once_and_may_be_corrected() {
-    let format = "[rating_format.fianet]\nsource = \"fianet\"\nscale = \"100\"\ndate_format = \"%d/%m/%Y\"\n\
-                  [rating_format.fianet.columns]\nrated_on = \"Date\"\nscore = \"Taux\"\nratings = \"Avis\"\n\n[testimonials]\n";
-    let program = Program::new(&shipped().replacen("[testimonials]\n", format, 1)).await;
-    let first = import(
-        &program,
-        "ratings",
-        "source,rated_on,score,scale,ratings\ntrusted,2026-03-01,4.7,5,1 204\ntrusted,2026-03-02,4.8,5,\n",
-        0,
-    );
-    assert_eq!(counts(&first), [2, 2, 0, 0, 0]);
-    let corrected = import(
-        &program,
-        "ratings",
-        "source,rated_on,score,scale,ratings\ntrusted,2026-03-01,4.6,5,1204\ntrusted,2026-03-02,4.8,5,\ntrusted,2026-03-03,4.9,5,1300\n",
-        0,
-    );
-    assert_eq!(counts(&corrected), [3, 1, 1, 1, 0]);
-    // Recognised by its header; the columns of a French tool, decimal comma, percent.
-    let fianet = import(
-        &program,
-        "ratings",
-        "Date;Taux;Avis;Rang\n28/02/2026;97,5 %;310;2\n01/03/2026;97,6;315;2\n",
-        0,
-    );
-    assert_eq!((counts(&fianet), &fianet["format"]), ([2, 2, 0, 0, 0], &"fianet".into()));
-    let bad = import(
-        &program,
-        "ratings",
-        "source,rated_on,score,scale,ratings\n,2026-03-01,4.7,5,1\nx,2999-03-01,4.7,5,1\nx,2026-03-01,5.7,5,1\nx,2026-03-01,viel,5,1\n\
-         x,2026-03-01,4,0,1\nx,2026-03-01,4,5,-3\n",
-        3,
-    );
-    assert_eq!(
-        reasons(&bad),
-        [
-            r#"2 "source" "is empty""#,
-            r#"3 "rated_on" "lies in the future""#,
-            r#"4 "score" "does not lie between 0 and the scale""#,
-            r#"5 "score" "is no number such as 4.7 or 97,5""#,
-            r#"6 "scale" "is no number such as 5 or 100, the best score there is""#,
-            r#"7 "ratings" "is no count of ratings""#,
-        ]
-    );
-    let stored: Vec<String> = sqlx::query_scalar(
-        "select concat_ws('|', source, rated_on, score, scale, n_ratings) from rating order by source, rated_on",
-    )
-    .fetch_all(&program.db.pool)
-    .await
-    .unwrap();
-    assert_eq!(
-        stored,
-        [
-            "fianet|2026-02-28|97.5|100|310",
-            "fianet|2026-03-01|97.6|100|315",
-            "trusted|2026-03-01|4.6|5|1204",
-            "trusted|2026-03-02|4.8|5",
-            "trusted|2026-03-03|4.9|5|1300",
-        ]
-    );
-
-    // From the drop folder, by the job.
-    let file = program
-        .write("data/inbox/ratings/scores.csv", "source,rated_on,score,scale\nidealo,2026-03-05,1.2,5\n");
-    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
-    std::fs::File::options().write(true).open(file).unwrap().set_modified(old).unwrap();
-    program.run(&["run", "collect-ratings"]).expect(0);
-    assert!(program.path("data/inbox/ratings/done/scores.csv").exists());
-    let n: i64 = sqlx::query_scalar("select count(*) from rating").fetch_one(&program.db.pool).await.unwrap();
-    assert_eq!(n, 6);
 }

@@ -425,7 +425,7 @@ async fn the_files_of_a_drop_folder_are_taken_once_and_none_stops_the_others() {
     program.write("data/inbox/orders/5.csv", "still being written");
 
     let tried = program.run(&["run", "import-orders", "--dry-run"]).expect(3);
-    assert!(tried.stdout.contains("3.csv: line 2, column \"email\""), "{}", tried.stdout);
+    assert!(tried.stdout.contains("3.csv: line 2, email: is not a mail address"), "{}", tried.stdout);
     let inbox = program.path("data/inbox/orders");
     assert_eq!(
         names_in(&inbox),
@@ -468,10 +468,33 @@ async fn answers_from_a_drop_folder_belong_to_their_orders() {
     program.run(&["run", "import-orders"]).expect(0);
     let answers = "order_id,answered_at,recommend,comment\nA-1,2026-03-20T10:00:00Z,yes,Parfait\nA-9,2026-03-20T10:00:00Z,no,\n";
     settled(&program.write("data/inbox/responses/r.csv", answers));
-    let report = program.run(&["run", "collect-responses", "--json"]).expect(3).json();
+    let counted = |report: &serde_json::Value, keys: [&str; 5]| {
+        keys.map(|key| report["details"][key].as_u64().unwrap_or_else(|| panic!("no {key} in {report}")))
+    };
+    let report = program.run(&["run", "collect-responses", "--json"]).expect(0).json();
+    let keys = ["n_files", "n_read", "n_aside", "n_rejected", "n_matched"];
+    assert_eq!(counted(&report, keys), [1, 2, 1, 0, 0], "{report}");
+    assert_eq!(names_in(&program.path("data/inbox/responses/done")), ["r.csv"]);
+
+    // The order that the second answer is about comes later, by the other drop folder.
+    settled(&program.write("data/inbox/orders/later.csv", ORDERS.replace("A-1", "A-9")));
+    let ran = program.run(&["run", "import-orders"]).expect(0);
+    assert!(ran.stderr.contains("1 that waited have their order now"), "{}", ran.stderr);
+    let n_responses: i64 =
+        sqlx::query_scalar("select count(*) from response").fetch_one(&program.db.pool).await.unwrap();
+    assert_eq!(n_responses, 2);
+}
+
+#[tokio::test]
+async fn scores_of_other_sites_come_from_a_drop_folder() {
+    let program = Program::new(&shipped()).await;
+    let scores =
+        "source,rated_on,score,scale,ratings\nfianet,2026-03-01,\"9,1\",10,120\nfianet,2026-03-02,12,10,\n";
+    settled(&program.write("data/inbox/ratings/s.csv", scores));
+    let report = program.run(&["run", "collect-ratings", "--json"]).expect(3).json();
     let counts = ["n_files", "n_read", "n_rejected"].map(|key| report["details"][key].as_u64().unwrap());
     assert_eq!(counts, [1, 2, 1], "{report}");
-    assert_eq!(names_in(&program.path("data/inbox/responses/done")), ["r.csv", "r.rejects.csv"]);
+    assert_eq!(names_in(&program.path("data/inbox/ratings/done")), ["s.csv", "s.rejects.csv"]);
 }
 
 #[tokio::test]

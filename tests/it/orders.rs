@@ -114,6 +114,320 @@ async fn a_generic_file_becomes_orders_and_customers() {
     assert_eq!(shop.select(runs).await, ["orders|orders.csv|generic|UTF-8|,|3|3"]);
 }
 
+/// A file of a platform: its header, and rows that name only the columns that matter to a test.
+fn sheet(header: &str, delimiter: char, rows: &[&[(&str, &str)]]) -> String {
+    let columns: Vec<&str> = header.split(',').collect();
+    let mut text = header.replace(',', &delimiter.to_string());
+    for row in rows {
+        let cell =
+            |column: &&str| row.iter().find(|(name, _)| name == column).map_or("", |(_, value)| *value);
+        for (name, _) in *row {
+            assert!(columns.contains(name), "the header has no {name}");
+        }
+        let cells = columns.iter().map(cell).map(|value| {
+            let quote = value.contains([delimiter, '"', '\n']);
+            if quote { format!("\"{}\"", value.replace('"', "\"\"")) } else { value.to_owned() }
+        });
+        text = format!("{text}\n{}", cells.collect::<Vec<_>>().join(&delimiter.to_string()));
+    }
+    text + "\n"
+}
+
+/// The header of a built-in format's sample.
+fn header_of(key: &str) -> String {
+    let format = ORDER_FORMATS.iter().find(|format| format.key == key).unwrap();
+    format.sample.lines().next().unwrap().replace(';', ",")
+}
+
+fn rejects_of(report: &ImportReport) -> Vec<String> {
+    report.rejects.iter().map(|reject| reject.sentence()).collect()
+}
+
+#[tokio::test]
+async fn shopify_orders_have_a_row_for_each_item() {
+    let at = ("Created at", "2026-05-01 10:00:00 +0200");
+    let paid = ("Financial Status", "paid");
+    let [order, email, name, sku, item] = ["Name", "Email", "Billing Name", "Lineitem sku", "Lineitem name"]
+        .map(|column| move |value| (column, value));
+    let text = sheet(
+        &header_of("shopify"),
+        ',',
+        &[
+            // Somebody cut the file here: the order is in the other half.
+            &[order("#0999"), item("Tea")],
+            &[
+                order("#1001"),
+                email("claire.dubois@customer.example"),
+                at,
+                paid,
+                name("Claire Dubois"),
+                sku("P-1"),
+                ("Fulfillment Status", "fulfilled"),
+                ("Fulfilled at", "2026-05-04 15:30:00 +0200"),
+                ("Total", "129.90"),
+                ("Currency", "EUR"),
+                ("Shipping Country", "FR"),
+                ("Shipping Zip", "'75011"),
+                ("Notes", "Leave it \"there\",\nplease"),
+                ("Accepts Marketing", "no"),
+            ],
+            &[order("#1001"), item("Tea | green")],
+            &[order("#1001"), email("claire.dubois@customer.example"), sku("P-1")],
+            // Sold at the till, to somebody who left no address.
+            &[order("#1002"), at, paid, sku("P-3"), ("Source", "pos")],
+            &[order("#1002"), sku("P-4")],
+            &[
+                order("#1003"),
+                email("tom.baker@customer.example"),
+                at,
+                paid,
+                sku("P-3"),
+                ("Fulfillment Status", "partial"),
+            ],
+            // The same row twice.
+            &[
+                order("#1003"),
+                email("tom.baker@customer.example"),
+                at,
+                paid,
+                sku("P-3"),
+                ("Fulfillment Status", "partial"),
+            ],
+            &[order("#1004"), email("test@shop.example"), at, paid, sku("P-3"), ("Payment Method", "bogus")],
+            &[
+                order("#1005"),
+                email("a@customer.example"),
+                at,
+                ("Financial Status", "refunded"),
+                ("Fulfillment Status", "fulfilled"),
+            ],
+            &[
+                order("#1006"),
+                email("b@customer.example"),
+                at,
+                paid,
+                ("Cancelled at", "2026-05-02 10:00:00 +0200"),
+            ],
+            &[
+                order("#1007"),
+                email("c@customer.example"),
+                at,
+                ("Financial Status", "partially_refunded"),
+                name("Cher"),
+                sku("P-9"),
+            ],
+        ],
+    );
+    // A byte-order mark, line ends of two kinds, and a row of an item that has lost its columns.
+    let mixed = format!("\u{feff}{}#1007,,,\r\n", text.replacen('\n', "\r\n", 4));
+    let shop = Shop::new().await;
+    let rejects = shop.dir.path().join("rejects.csv");
+    let options = ImportOptions { rejects: Some(rejects.clone()), ..ImportOptions::default() };
+    let report = shop.try_import(&shop.file(&mixed), &options).await.unwrap();
+    assert_eq!((report.format.as_str(), report.n_lines), ("shopify", 2));
+    // Two further lines, and an order whose row stands there twice.
+    assert_eq!(counts(&report), [13, 6, 0, 3, 4], "{report:?}");
+    assert_eq!(
+        rejects_of(&report),
+        [
+            "line 2, Created at: is empty, and the first row of this order does not stand above",
+            "line 7, Email: is empty",
+            "line 8: belongs to the order on line 7, which was rejected",
+            "line 15: has 4 columns where the header has 63",
+        ]
+    );
+    let orders = shop.orders().await;
+    assert_eq!(
+        orders,
+        [
+            "#1001|claire.dubois@customer.example|Claire|2026-05-01 08:00:00|2026-05-04 13:30:00|fulfilled|12990|EUR|{P-1,\"Tea | green\"}|FR|{\"accepts_marketing\": \"no\"}",
+            "#1003|tom.baker@customer.example|2026-05-01 08:00:00|open|{P-3}|{}",
+            "#1004|test@shop.example|2026-05-01 08:00:00|cancelled|{P-3}|{}",
+            "#1005|a@customer.example|2026-05-01 08:00:00|refunded|{}|{}",
+            "#1006|b@customer.example|2026-05-01 08:00:00|cancelled|{}|{}",
+            "#1007|c@customer.example|Cher|2026-05-01 08:00:00|open|{P-9}|{}",
+        ]
+    );
+    let names = "select concat_ws('|', first_name, last_name) from customer where shop_id = $1 and last_name is not null";
+    assert_eq!(shop.select(names).await, ["Claire|Dubois"]);
+
+    let before = shop.select(TRACES).await;
+    let again = ImportOptions { again: true, ..ImportOptions::default() };
+    let report = shop.import_at(&shop.file(&mixed), &again, "2026-06-02T12:00:00Z").await.unwrap();
+    assert_eq!(counts(&report), [13, 0, 0, 9, 4]);
+    assert_eq!(shop.select(TRACES).await, before);
+
+    // The file of rejects holds the rejected order with all of its rows, and goes in when the address is put into it.
+    let written = std::fs::read_to_string(rejects).unwrap();
+    let corrected = written.replacen("#1002,", "#1002,guest@customer.example", 1);
+    let report = shop.import(corrected).await;
+    assert_eq!((report.n_inserted, report.n_lines), (1, 1), "{report:?}");
+    assert!(shop.orders().await[1].contains("|{P-3,P-4}|"));
+
+    // As a French spreadsheet saves it.
+    let (bytes, ..) = encoding_rs::WINDOWS_1252.encode(
+        "Name;Email;Financial Status;Created at;Lineitem name;Billing Name
+#2001;zoe@customer.example;paid;2026-05-01 10:00:00 +0200;Théière;Zoë Élan
+#2001;;;;Thé;
+",
+    );
+    let report = shop.import(&bytes).await;
+    assert_eq!((report.format.as_str(), report.encoding, report.delimiter), ("shopify", "windows-1252", ';'));
+    assert!(shop.orders().await[7].contains("|Zoë|") && shop.orders().await[7].contains("|{Théière,Thé}|"));
+}
+
+#[tokio::test]
+async fn woocommerce_files_of_several_plugins() {
+    // Import Export Suite: columns in any order, months first, one row an order.
+    let shop = Shop::new().await;
+    let text = "status,billing_email,customer_email,order_date,order_number,order_id,order_total,order_currency,billing_country,completed_date
+wc-completed,a@customer.example,a@customer.example,9/6/2026 6:29:00,10,10,12.50,EUR,FR,09/10/2026 10:00:00
+Refunded,b@customer.example,,2026-09-06 06:29:00,11,11,12.50,EUR,FR,
+wc-failed,c@customer.example,,2026-09-06 06:29:00,12,12,12.50,EUR,FR,
+processing,,,2026-09-06 06:29:00,13,13,12.50,EUR,FR,
+on-hold,d@customer.example,,13/06/2026 10:00,14,14,12.50,EUR,FR,
+";
+    let report = shop.import(text).await;
+    assert_eq!(report.format, "woocommerce");
+    assert_eq!(
+        rejects_of(&report),
+        [
+            "line 5, billing_email: is empty",
+            "line 6, order_date: has the day or the month first; state the date format, such as %d/%m/%Y %H:%M"
+        ]
+    );
+    assert_eq!(
+        shop.orders().await,
+        [
+            "10|a@customer.example|2026-09-06 04:29:00|2026-09-10 08:00:00|fulfilled|1250|EUR|{}|FR|{}",
+            "11|b@customer.example|2026-09-06 04:29:00|refunded|1250|EUR|{}|FR|{}",
+            "12|c@customer.example|2026-09-06 04:29:00|cancelled|1250|EUR|{}|FR|{}",
+        ]
+    );
+
+    // Advanced Order Export in French, a row for each item, the order's fields on the first only; and with them on each.
+    let shop = Shop::new().await;
+    let header = "Numéro de commande;Statut de la commande;Date de commande;Note du client;Prénom (facturation);Nom de famille (facturation);Email (facturation);Code de pays (facturation);Montant total de la commande;Article #;Nom de l'article;Quantité";
+    let text = format!(
+        "{header}\n20;Terminée;2026-05-01 10:00;\"Merci,\nà bientôt\";Anaïs;Petit;anais@customer.example;FR;\"1\u{a0}299,00\";1;Théière;1\n;;;;;;;;;2;Thé;1\n21;En cours;2026-05-01 11:00;;;;sans adresse;FR;5;1;Thé;1\n;;;;;;;;;2;Tasse;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;1;Thé;1\n22;Annulée;2026-05-02 10:00;;Léa;Roi;lea@customer.example;FR;5;2;Tasse;1\n23;En cours;\n;;;;;;;;;2;Tasse;1\n"
+    );
+    let (bytes, ..) = encoding_rs::WINDOWS_1252.encode(&text);
+    let report = shop.import(&bytes).await;
+    assert_eq!((report.format.as_str(), report.encoding, report.n_lines), ("woocommerce", "windows-1252", 2));
+    assert_eq!(counts(&report), [8, 2, 0, 2, 4], "{report:?}");
+    assert_eq!(
+        rejects_of(&report),
+        [
+            "line 5, Email (facturation): is not a mail address",
+            "line 6: belongs to the order on line 5, which was rejected",
+            "line 10: has 3 columns where the header has 12",
+            "line 11: belongs to the order above it, which may be that of line 10, which was rejected",
+        ]
+    );
+    assert_eq!(
+        shop.orders().await,
+        [
+            "20|anais@customer.example|Anaïs|2026-05-01 08:00:00|fulfilled|129900|{Théière,Thé}|FR|{}",
+            "22|lea@customer.example|Léa|2026-05-02 08:00:00|cancelled|500|{Thé,Tasse}|FR|{}",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn magento_and_prestashop_say_what_is_missing_from_their_lists() {
+    let shop = Shop::new().await;
+    let check = async |text: &str, format: &str, expected: &[&str]| {
+        let options = ImportOptions { format: format.to_owned(), ..ImportOptions::default() };
+        let error = shop.try_import(&shop.file(text), &options).await.unwrap_err().to_string();
+        for part in expected {
+            assert!(error.contains(part), "{error}");
+        }
+        assert!(!error.contains("generic"), "{error}");
+    };
+    let grid = "ID,Purchase Point,Purchase Date,Bill-to Name,Ship-to Name,Grand Total (Base),Grand Total (Purchased),Status\n";
+    check(grid, "auto", &["Magento", "Sales > Orders", "Customer Email", "Columns"]).await;
+    check(grid, "magento", &["Magento", "switch on Customer Email"]).await;
+    check("ID,Date d'achat,Statut\n", "auto", &["Colonnes, E-mail du client"]).await;
+    check(
+        "ID;Reference;New client;Delivery;Customer;Total;Payment;Status;Date\n",
+        "auto",
+        &["PrestaShop", "SQL manager"],
+    )
+    .await;
+    check(
+        "ID;Référence;Nouveau client;Livraison;Client;Total;Paiement;État;Date\n",
+        "prestashop",
+        &["README", "Base de données"],
+    )
+    .await;
+
+    let french = "ID,Date d'achat,Nom du client,E-mail du client,Total (Devise de la commande),Statut
+000000201,\"Sep 3, 2026 3:05:00 PM\",Anaïs Petit,anais@customer.example,129.9000,Terminée
+000000202,\"Sep 30, 2026 15:05:00 PM\",,tom@customer.example,5,Fermée
+000000203,\"Sep 30, 2026 15:05:00 PM\",,,5,En cours
+";
+    let report = shop.import(french).await;
+    assert_eq!((report.format.as_str(), report.n_rejected), ("magento", 1));
+    assert_eq!(
+        shop.orders().await,
+        [
+            "000000201|anais@customer.example|Anaïs|2026-09-03 13:05:00|fulfilled|12990|{}|{}",
+            "000000202|tom@customer.example|2026-09-30 13:05:00|refunded|500|{}|{}",
+        ]
+    );
+
+    // Orders that PrestaShop has split share a reference.
+    let shop = Shop::new().await;
+    let report =
+        shop.import(ORDER_FORMATS.iter().find(|format| format.key == "prestashop").unwrap().sample).await;
+    assert_eq!(counts(&report), [4, 3, 0, 1, 0]);
+    assert_eq!(
+        shop.orders().await,
+        [
+            "OHSATSERP|tom.baker@customer.example|Tom|2026-05-01 09:12:00|open|5900|GBP|{44}|en|GB|{}",
+            "UOYEVOLI0|claire.dubois@customer.example|Claire|2026-05-02 07:00:00|cancelled|1200|EUR|{57}|fr|FR|{}",
+            "XKBKNABJK|claire.dubois@customer.example|Claire|2026-05-01 08:00:00|2026-05-04 13:30:00|fulfilled|12990|EUR|{41,57}|fr|FR|{}",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn what_jobs_toml_describes_goes_before_the_platforms() {
+    let mut shop = Shop::new().await;
+    let columns = [("order_id", "order_id"), ("email", "customer_email"), ("ordered_at", "order_date")];
+    let mapping = OrderMapping {
+        columns: columns.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+        attributes: BTreeMap::new(),
+        status: BTreeMap::new(),
+        text: TextFormat { date_format: Some("%d/%m/%Y".to_owned()), ..TextFormat::default() },
+    };
+    shop.config.order_formats.insert("ours".to_owned(), mapping);
+    let text = "order_id,customer_email,order_date,billing_city\n1,a@customer.example,03/04/2026,Paris\n";
+    let report = shop.import(text).await;
+    assert_eq!(report.format, "ours");
+    assert!(shop.orders().await[0].contains("2026-04-02 22:00:00"));
+}
+
+#[tokio::test]
+async fn an_attribute_loses_the_apostrophe_of_a_spreadsheet() {
+    let shop = Shop::new().await;
+    let text = "Name,Email,Financial Status,Created at,Lineitem name,Shipping Zip,Tags
+1,a@customer.example,paid,2026-05-01,Tea,'01000,'t Hart
+";
+    let columns = [("attributes.zip", "Shipping Zip"), ("attributes.tags", "Tags")];
+    let options = ImportOptions {
+        format: "shopify".to_owned(),
+        columns: columns.map(|(a, b)| (a.to_owned(), b.to_owned())).into(),
+        ..ImportOptions::default()
+    };
+    shop.try_import(&shop.file(text), &options).await.unwrap();
+    assert!(
+        shop.orders().await[0].ends_with(r#"{"zip": "01000", "tags": "'t Hart"}"#),
+        "{:?}",
+        shop.orders().await
+    );
+}
+
 fn backoffice() -> OrderMapping {
     let columns = [
         ("order_id", "Numéro"),
@@ -454,7 +768,7 @@ async fn states_are_the_same_in_the_database_and_here() {
             .unwrap();
         assert_eq!(label, status.as_str());
     }
-    for kind in [ImportKind::Orders, ImportKind::Responses] {
+    for kind in [ImportKind::Orders, ImportKind::Responses, ImportKind::Ratings] {
         let back: ImportKind =
             sqlx::query_scalar("select $1::import_kind").bind(kind).fetch_one(&db.pool).await.unwrap();
         assert_eq!(back, kind);

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::TestDb;
 use crate::support::factories::{self, Order, Response, at};
 
-const CONFIG: &str = r##"
+pub const CONFIG: &str = r##"
 [app]
 base_url = "https://avis.shop.example"
 
@@ -63,15 +63,15 @@ text = { fr = "Recommander ?", en = "Recommend?" }
 const NOW: &str = "2026-03-19T10:00:00Z";
 
 /// The pages, listening, and one order whose customer was mailed on 10 March.
-struct Site {
-    database: TestDb,
-    context: Context,
-    address: SocketAddr,
+pub struct Site {
+    pub database: TestDb,
+    pub context: Context,
+    pub address: SocketAddr,
     stop: CancellationToken,
     served: tokio::task::JoinHandle<anyhow::Result<()>>,
-    shop: ShopId,
+    pub shop: ShopId,
     order: OrderId,
-    invitation: InvitationId,
+    pub invitation: InvitationId,
 }
 
 impl Drop for Site {
@@ -81,7 +81,7 @@ impl Drop for Site {
 }
 
 impl Site {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let database = TestDb::new().await;
         let config = Config::parse(Path::new("jobs.toml"), CONFIG).unwrap();
         let shops = Shops::store(&database.pool, &config).await.unwrap();
@@ -111,11 +111,11 @@ impl Site {
     }
 
     /// The same site a minute later: nobody answers twice in a moment.
-    async fn wait(&mut self) {
+    pub async fn wait(&mut self) {
         self.moved_to(self.context.clock.now() + TimeDelta::minutes(1)).await;
     }
 
-    fn survey(&self) -> String {
+    pub fn survey(&self) -> String {
         format!("/s/{}", self.token(Purpose::Survey))
     }
 
@@ -133,12 +133,12 @@ impl Site {
         fetched(&self.context.tokens, self.shop, self.invitation, made)
     }
 
-    async fn get(&self, path: &str) -> Reply {
+    pub async fn get(&self, path: &str) -> Reply {
         self.request("GET", path, None, &[]).await
     }
 
     /// Sends the form as a person: with its proof.
-    async fn send(&self, fields: &[(&str, &str)]) -> Reply {
+    pub async fn send(&self, fields: &[(&str, &str)]) -> Reply {
         let proof = self.proof();
         self.post(&self.survey(), &[&[("form.proof", proof.as_str())], fields].concat()).await
     }
@@ -172,7 +172,7 @@ impl Site {
         .unwrap()
     }
 
-    async fn count(&self, table: &'static str) -> i64 {
+    pub async fn count(&self, table: &'static str) -> i64 {
         let sql = format!("select count(*) from {table}");
         sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&self.database.pool).await.unwrap()
     }
@@ -203,12 +203,12 @@ fn hidden_proof(page: &str) -> String {
 }
 
 /// What the survey's form carries that somebody fetched at this moment.
-fn fetched(tokens: &Tokens, shop: ShopId, invitation: InvitationId, made_at: DateTime<Utc>) -> String {
+pub fn fetched(tokens: &Tokens, shop: ShopId, invitation: InvitationId, made_at: DateTime<Utc>) -> String {
     tokens.issue_form(Form::Survey, shop, invitation, &Proof::new(Occasion::Visit, made_at))
 }
 
-struct Reply {
-    status: u16,
+pub struct Reply {
+    pub status: u16,
     headers: BTreeMap<String, String>,
     body: String,
 }

@@ -114,13 +114,13 @@ pub async fn import(
     sqlx::raw_sql("create temporary table staged_suppression (address_hash bytea not null) on commit drop")
         .execute(&mut *transaction)
         .await?;
-    let stage = move |_, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| -> Result<(), Fault> {
+    let stage = move |_: u64, record: &ByteRecord, rows: &mut CopyBuffer, _: &Rejects| -> Result<(), Fault> {
         let hash = row::on(column, record, address_hash)?;
         rows.row(1);
         rows.bytes(&hash);
         Ok(())
     };
-    let (n_read, mut rejects) = run::stage(
+    let (n_read, mut rejects, _) = run::stage(
         &mut transaction,
         "copy staged_suppression (address_hash) from stdin (format binary)",
         records,

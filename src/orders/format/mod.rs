@@ -2,10 +2,10 @@
 //! jobs.toml (`[order_format.<name>]`); both become an [`OrderFormat`], which is bound to a file's header.
 
 mod generic;
-mod magento;
-mod prestashop;
 mod shopify;
 mod woocommerce;
+mod magento;
+mod prestashop;
 
 use std::collections::BTreeMap;
 
@@ -21,11 +21,9 @@ pub const ORDER_COLUMNS: &[&str] = &[
     "email",
     "ordered_at",
     "fulfilled_at",
-    "cancelled_at",
     "status",
     "first_name",
     "last_name",
-    "name",
     "locale",
     "country",
     "currency",
@@ -47,13 +45,26 @@ pub struct BuiltIn {
     pub sample: &'static str,
     /// How it is read.
     pub format: fn() -> OrderFormat,
-    /// What to do about a file of this platform that lacks what is needed, recognised by its header.
+    /// Whether a header is one of this format, as far as it can be told from columns that no other tool calls so.
+    pub is_header: fn(&[String]) -> bool,
+    /// What to do with a file that comes from the same platform and cannot be read as orders.
     pub advice: fn(&[String]) -> Option<&'static str>,
 }
 
-/// The formats that are built in, in the order `auto` tries them.
+/// The formats that are built in. `auto` tries the first, then those of jobs.toml, whose author knows the shop, then the others.
 pub const ORDER_FORMATS: &[BuiltIn] =
     &[generic::FORMAT, shopify::FORMAT, woocommerce::FORMAT, magento::FORMAT, prestashop::FORMAT];
+
+/// Where the fields of an order stand that has several rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// An order has one row.
+    One,
+    /// The first row has them; the rows behind it have no date, and another item each.
+    OnFirst,
+    /// All of its rows have them, or only the first.
+    OnEach,
+}
 
 /// How a file of orders is read.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,62 +73,66 @@ pub struct OrderFormat {
     pub name: String,
     /// How the file is written.
     pub text: TextFormat,
-    /// Our column (one of [`ORDER_COLUMNS`]) = theirs: the first of these names that is in the header.
+    /// chrono's notations of the times that are not recognised by themselves, where [`TextFormat`] declares none.
+    pub dates: Vec<String>,
+    /// Our column (one of [`ORDER_COLUMNS`]) = theirs; of several, the first that is there.
     pub columns: BTreeMap<String, Vec<String>>,
     /// Ours that must be there; the others may be missing.
     pub required: Vec<String>,
+    /// The column of first and last name in one, where there are none of their own; of several, the first that is there.
+    pub full_name: Vec<String>,
+    /// Whether an order may have several rows.
+    pub rows: Rows,
+    /// Where an order has several rows: the columns of the item, the first that is not empty.
+    pub item: Vec<String>,
     /// Attribute = their column.
     pub attributes: BTreeMap<String, String>,
+    /// The same, of columns that may be missing.
+    pub other_attributes: BTreeMap<String, String>,
     /// Whether each column `attributes.<name>` is an attribute.
     pub open_attributes: bool,
     /// Whether a column that is none of the above is an error, because it must be a typing mistake.
     pub closed: bool,
     /// Their status = ours; `"*"` stands for all others. Empty: they write ours.
     pub status: BTreeMap<String, OrderStatus>,
-    /// Whether a status that is not named says nothing (then the delivery date speaks), and is not an error.
-    pub vague_status: bool,
-    /// Whether an order has a row for each of its items: rows that name the order of the row before add their items to it.
-    pub row_per_item: bool,
-    /// The column of the items' names, for rows whose `items` are empty.
-    pub item_names: Vec<String>,
-    /// The column of the way of payment, where the platform's test orders show it.
-    pub payment: Vec<String>,
-}
-
-/// A built-in format of a platform: these columns, all others left alone.
-fn platform(
-    name: &str,
-    columns: &[(&str, &[&str])],
-    required: &[&str],
-    status: &[(&str, OrderStatus)],
-) -> OrderFormat {
-    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    OrderFormat {
-        name: name.to_owned(),
-        text: TextFormat::default(),
-        columns: columns.iter().map(|(ours, theirs)| ((*ours).to_owned(), owned(theirs))).collect(),
-        required: owned(required),
-        attributes: BTreeMap::new(),
-        open_attributes: false,
-        closed: false,
-        status: status.iter().map(|(theirs, ours)| ((*theirs).to_owned(), *ours)).collect(),
-        vague_status: false,
-        row_per_item: false,
-        item_names: Vec::new(),
-        payment: Vec::new(),
-    }
-}
-
-/// What to do about a file that fits no format, if it is known which platform wrote it.
-pub fn advice(header: &[String]) -> Option<&'static str> {
-    ORDER_FORMATS.iter().find_map(|format| (format.advice)(header))
+    /// Columns that say more about the status, with their words and ours; `"*"` stands for any that is not empty. The first that says
+    /// something goes before `status`.
+    pub verdicts: Vec<(String, BTreeMap<String, OrderStatus>)>,
 }
 
 impl OrderFormat {
+    /// A format without columns, to be completed.
+    fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: TextFormat::default(),
+            dates: Vec::new(),
+            columns: BTreeMap::new(),
+            required: Vec::new(),
+            full_name: Vec::new(),
+            rows: Rows::One,
+            item: Vec::new(),
+            attributes: BTreeMap::new(),
+            other_attributes: BTreeMap::new(),
+            open_attributes: false,
+            closed: false,
+            status: BTreeMap::new(),
+            verdicts: Vec::new(),
+        }
+    }
+
+    /// That of a shop platform, with our columns and what theirs may be called.
+    fn platform(name: &str, columns: &[(&str, &[&str])]) -> Self {
+        Self {
+            columns: columns.iter().map(|(ours, theirs)| ((*ours).to_owned(), words(theirs))).collect(),
+            required: words(REQUIRED_ORDER_COLUMNS),
+            ..Self::empty(name)
+        }
+    }
+
     /// The format that jobs.toml describes under this name. All columns it names must be there.
     pub fn mapped(name: &str, mapping: &OrderMapping) -> Self {
         Self {
-            name: name.to_owned(),
             text: mapping.text.clone(),
             columns: mapping
                 .columns
@@ -126,13 +141,8 @@ impl OrderFormat {
                 .collect(),
             required: mapping.columns.keys().cloned().collect(),
             attributes: mapping.attributes.clone(),
-            open_attributes: false,
-            closed: false,
             status: mapping.status.clone(),
-            vague_status: false,
-            row_per_item: false,
-            item_names: Vec::new(),
-            payment: Vec::new(),
+            ..Self::empty(name)
         }
     }
 
@@ -158,15 +168,6 @@ impl OrderFormat {
         Ok(self)
     }
 
-    /// Whether a header has half of what must be there, so that the file may be meant to be in this format; our own always may.
-    fn resembles(&self, header: &[String]) -> bool {
-        let is_there = |ours: &&String| {
-            self.columns.get(*ours).is_some_and(|names| names.iter().any(|name| header.contains(name)))
-        };
-        self.name == generic::FORMAT.key
-            || 2 * self.required.iter().filter(is_there).count() >= self.required.len()
-    }
-
     /// Finds the columns in a header.
     ///
     /// # Errors
@@ -175,8 +176,7 @@ impl OrderFormat {
         let mut search = Search::new(header);
         let mut find = |ours: &str| {
             let required = self.required.iter().any(|column| column == ours);
-            let names = self.columns.get(ours)?;
-            search.find(ours, present(names, header)?, required)
+            self.columns.get(ours).and_then(|theirs| search.find_any(ours, theirs, required))
         };
         let (order_id, email, ordered_at) = (find("order_id"), find("email"), find("ordered_at"));
         let mut columns = OrderColumns {
@@ -184,23 +184,37 @@ impl OrderFormat {
             email: email.unwrap_or_default(),
             ordered_at: ordered_at.unwrap_or_default(),
             fulfilled_at: find("fulfilled_at"),
-            cancelled_at: find("cancelled_at"),
             status: find("status"),
             first_name: find("first_name"),
             last_name: find("last_name"),
-            name: find("name"),
             locale: find("locale"),
             country: find("country"),
             currency: find("currency"),
             total: find("total"),
             items: find("items"),
             consent: find("consent"),
-            item_names: present(&self.item_names, header).and_then(|name| search.find("items", name, false)),
-            payment: present(&self.payment, header).and_then(|name| search.find("payment", name, false)),
+            full_name: search.find_any("first_name", &self.full_name, false),
+            item: self.item.iter().filter_map(|theirs| search.find("items", theirs, false)).collect(),
+            verdicts: Vec::new(),
             attributes: Vec::new(),
         };
+        if columns.first_name.is_some() || columns.last_name.is_some() {
+            columns.full_name = None;
+        }
+        for (theirs, words) in &self.verdicts {
+            if let Some(column) = search.find("status", theirs, false) {
+                columns.verdicts.push((column, words.clone()));
+            }
+        }
         for (name, theirs) in &self.attributes {
             if let Some(column) = search.find(&format!("attributes.{name}"), theirs, true) {
+                columns.attributes.push((name.clone(), column));
+            }
+        }
+        for (name, theirs) in &self.other_attributes {
+            if let Some(column) = search.find(&format!("attributes.{name}"), theirs, false)
+                && !self.attributes.contains_key(name)
+            {
                 columns.attributes.push((name.clone(), column));
             }
         }
@@ -218,9 +232,27 @@ impl OrderFormat {
     }
 }
 
-/// The first of these names that is in the header; where none is, the first, to be missed.
-fn present<'n>(names: &'n [String], header: &[String]) -> Option<&'n str> {
-    names.iter().find(|name| header.contains(name)).or(names.first()).map(String::as_str)
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+fn statuses(words: &[(&str, OrderStatus)]) -> BTreeMap<String, OrderStatus> {
+    words.iter().map(|(theirs, ours)| ((*theirs).to_owned(), *ours)).collect()
+}
+
+/// Whether a header has all of these columns.
+fn has_all(header: &[String], names: &[&str]) -> bool {
+    names.iter().all(|name| header.iter().any(|column| column == name))
+}
+
+/// Whether a header has one of these columns.
+fn has_any(header: &[String], names: &[&str]) -> bool {
+    names.iter().any(|name| header.iter().any(|column| column == name))
+}
+
+/// What to do with a file that a platform has written and that cannot be read as orders.
+pub fn advice(header: &[String]) -> Option<&'static str> {
+    ORDER_FORMATS.iter().find_map(|built_in| (built_in.advice)(header))
 }
 
 /// Where in a row the columns are, counted from 0.
@@ -230,26 +262,27 @@ pub struct OrderColumns {
     pub email: usize,
     pub ordered_at: usize,
     pub fulfilled_at: Option<usize>,
-    pub cancelled_at: Option<usize>,
     pub status: Option<usize>,
     pub first_name: Option<usize>,
     pub last_name: Option<usize>,
-    /// First and last name in one.
-    pub name: Option<usize>,
     pub locale: Option<usize>,
     pub country: Option<usize>,
     pub currency: Option<usize>,
     pub total: Option<usize>,
     pub items: Option<usize>,
     pub consent: Option<usize>,
-    pub item_names: Option<usize>,
-    pub payment: Option<usize>,
+    /// Of both names, where there is none of the first or the last alone.
+    pub full_name: Option<usize>,
+    /// Where an order has several rows: of the item, the first that is not empty.
+    pub item: Vec<usize>,
+    /// See [`OrderFormat::verdicts`].
+    pub verdicts: Vec<(usize, BTreeMap<String, OrderStatus>)>,
     /// Name and place.
     pub attributes: Vec<(String, usize)>,
 }
 
-/// The format that is asked for by name; `auto` is the first built-in one whose columns fit, else the one of jobs.toml whose columns
-/// fit. `header` reads the file's header as the format says it is written.
+/// The format that is asked for by name; `auto` is the program's own if its columns fit, else the one of jobs.toml whose columns fit, else
+/// that of the platform whose columns they are. `header` reads the file's header as the format says it is written.
 ///
 /// # Errors
 /// When there is no such format, or none or several fit: then it says what was found and what each format lacks.
@@ -270,22 +303,40 @@ pub fn choose(
         return format.with_columns(columns).map_err(ImportError::Unusable);
     }
 
-    let mut lacks = Vec::new();
+    let own = (generic::FORMAT.format)();
+    let mut lacks = match own.bind(&header(&own)?) {
+        Ok(_) => return Ok(own),
+        Err(problem) => vec![(own.name.clone(), problem)],
+    };
     let mut fitting = Vec::new();
-    for (format, is_built_in) in built_in().map(|f| (f, true)).chain(mapped().map(|f| (f, false))) {
+    for format in mapped() {
         match format.bind(&header(&format)?) {
-            Ok(_) if is_built_in => return Ok(format),
             Ok(_) => fitting.push(format),
-            // What is far from a platform's file is not told what it lacks of one.
-            Err(_) if is_built_in && !format.resembles(&header(&format)?) => {}
             Err(problem) => lacks.push((format.name, problem)),
         }
     }
-    let header = header(&(ORDER_FORMATS[0].format)())?;
-    match advice(&header) {
-        Some(advice) if fitting.is_empty() => Err(ImportError::Unusable(advice.to_owned())),
-        _ => one_of(fitting, |format| &format.name, lacks, &header),
+    if fitting.is_empty() {
+        let mut strangers = Vec::new();
+        for built_in in &ORDER_FORMATS[1..] {
+            let format = (built_in.format)();
+            let header = header(&format)?;
+            if !(built_in.is_header)(&header) {
+                strangers.push(format.name);
+                continue;
+            }
+            match format.bind(&header) {
+                Ok(_) => return Ok(format),
+                Err(problem) => lacks.push((format.name, problem)),
+            }
+        }
+        if !strangers.is_empty() {
+            lacks.push((strangers.join(", "), "these are not the columns of such a file".to_owned()));
+        }
+        if let Some(advice) = advice(&header(&own)?) {
+            return Err(ImportError::Unusable(advice.to_owned()));
+        }
     }
+    one_of(fitting, |format| &format.name, lacks, &header(&own)?)
 }
 
 #[cfg(test)]
@@ -306,17 +357,28 @@ mod tests {
             for required in REQUIRED_ORDER_COLUMNS {
                 assert!(format.required.iter().any(|column| column == required), "{}", built_in.key);
             }
+            for ours in format.columns.keys() {
+                assert!(ORDER_COLUMNS.contains(&ours.as_str()), "{} fills {ours}", built_in.key);
+            }
+            assert_eq!(format.rows == Rows::One, format.item.is_empty(), "{}", built_in.key);
             let delimiter = if built_in.sample.lines().next().unwrap().contains(';') { b';' } else { b',' };
             let mut sample =
                 csv::ReaderBuilder::new().delimiter(delimiter).from_reader(built_in.sample.as_bytes());
             let header: Vec<String> = sample.headers().unwrap().iter().map(str::to_owned).collect();
             format.bind(&header).unwrap();
+            assert!((built_in.is_header)(&header), "{} does not know its own sample", built_in.key);
+            assert_eq!((built_in.advice)(&header), None, "{}", built_in.key);
+            // Whatever `auto` asks first, the sample is of one format alone.
+            let others = ORDER_FORMATS.iter().skip(1).filter(|other| other.key != built_in.key);
+            for other in others {
+                let fits = (other.format)().bind(&header).is_ok() && (other.is_header)(&header);
+                assert!(!fits, "the sample of {} is taken for {}", built_in.key, other.key);
+            }
             assert!(sample.records().count() >= 2, "{}", built_in.key);
-            assert!(
-                !built_in.sample.contains('@') || built_in.sample.contains(".example"),
-                "{}",
-                built_in.key
-            );
+            let addresses = built_in.sample.split([',', ';', '"']).filter(|field| field.contains('@'));
+            for address in addresses {
+                assert!(address.trim().ends_with(".example"), "{}: {address}", built_in.key);
+            }
         }
     }
 

@@ -1,51 +1,58 @@
-//! PrestaShop. Its order list abbreviates the customers and has no addresses, so the orders come from a query in its SQL manager (the
-//! README has it), whose columns are those of the database. Order list: `Controller/Admin/Sell/Order/OrderController.php` of
-//! <https://github.com/PrestaShop/PrestaShop>; the numbers of the order states are those of a new shop.
+//! PrestaShop's list of orders has no mail address and shortens the customer's name; the file that is read here is what its SQL manager
+//! makes of the query in the README, `;` between the fields and the columns named as in the query
+//! (<https://github.com/PrestaShop/PrestaShop/blob/develop/src/Core/SqlManager/Exporter/SqlRequestExporter.php>). The query joins each
+//! order with its products, so that its fields stand on each of its rows.
+//!
+//! The states are the numbers a new PrestaShop has: 5 delivered, 6 cancelled, 7 refunded, 8 payment error; all others are open. Orders
+//! that PrestaShop has split among carriers share a reference, and are one order here, as they were to the customer.
 
-use super::{BuiltIn, OrderFormat, platform};
 use crate::orders::OrderStatus;
+
+use super::{BuiltIn, OrderFormat, Rows, has_all, has_any, statuses, words};
 
 pub(super) const FORMAT: BuiltIn = BuiltIn {
     key: "prestashop",
-    about: "the result of a query in PrestaShop's SQL manager (README.md has the query)",
+    about: "the result of the README's query in PrestaShop's SQL manager",
     sample: include_str!("prestashop.csv"),
     format,
-    advice,
+    is_header: |header| has_all(header, &["reference", "email", "date_add", "current_state"]),
+    advice: |header| {
+        let is_list = has_any(header, &["Reference", "Référence"])
+            && has_any(header, &["New client", "Nouveau client"]);
+        is_list.then_some(
+            "is PrestaShop's list of orders, which has no mail addresses: export the query that stands in the README under PrestaShop \
+             from its SQL manager (Advanced Parameters > Database; in French: Paramètres avancés > Base de données) instead",
+        )
+    },
 };
 
 fn format() -> OrderFormat {
-    let columns: &[(&str, &[&str])] = &[
-        ("order_id", &["reference"]),
-        ("email", &["email"]),
-        ("ordered_at", &["date_add"]),
-        ("fulfilled_at", &["delivery_date"]),
-        ("status", &["current_state"]),
-        ("first_name", &["firstname"]),
-        ("last_name", &["lastname"]),
-        ("locale", &["language"]),
-        ("country", &["country"]),
-        ("currency", &["currency"]),
-        ("total", &["total_paid"]),
-        ("items", &["product_reference"]),
-    ];
-    use OrderStatus::{Cancelled, Fulfilled, Refunded};
-    let status = [("4", Fulfilled), ("5", Fulfilled), ("6", Cancelled), ("7", Refunded), ("8", Cancelled)];
+    use OrderStatus::{Cancelled, Fulfilled, Open, Refunded};
     OrderFormat {
-        // Shops add states of their own.
-        vague_status: true,
-        row_per_item: true,
-        item_names: vec!["product_name".to_owned()],
-        ..platform(FORMAT.key, columns, &["order_id", "email", "ordered_at", "status"], &status)
+        rows: Rows::OnEach,
+        item: words(&["product_id"]),
+        status: statuses(&[
+            ("5", Fulfilled),
+            ("6", Cancelled),
+            ("7", Refunded),
+            ("8", Cancelled),
+            ("*", Open),
+        ]),
+        ..OrderFormat::platform(
+            FORMAT.key,
+            &[
+                ("order_id", &["reference"]),
+                ("email", &["email"]),
+                ("ordered_at", &["date_add"]),
+                ("fulfilled_at", &["delivery_date"]),
+                ("status", &["current_state"]),
+                ("first_name", &["firstname"]),
+                ("last_name", &["lastname"]),
+                ("locale", &["lang_code"]),
+                ("country", &["country_code"]),
+                ("currency", &["currency_code"]),
+                ("total", &["total_paid_tax_incl"]),
+            ],
+        )
     }
-}
-
-fn advice(header: &[String]) -> Option<&'static str> {
-    let has = |names: &[&str]| header.iter().any(|column| names.contains(&column.as_str()));
-    let is_list = has(&["Reference", "Référence"])
-        && has(&["New client", "Nouveau client"])
-        && has(&["Payment", "Paiement"]);
-    is_list.then_some(
-        "is PrestaShop's order list, which has no addresses: run the query that README.md has for its SQL manager (Advanced Parameters > \
-         Database), and import what that exports",
-    )
 }

@@ -11,7 +11,17 @@ create temporary table staged_response (
     order_id          bigint,
     locale            text,
     erased            boolean,
+    response_id       bigint,
+    invited           boolean, -- whether the order has an invitation, so that the page may be asked about it
     revision          int
+) on commit drop;
+
+create temporary table staged_answer (
+    response_id bigint not null,
+    question    text not null,
+    score       smallint,
+    choice      text,
+    body        text
 ) on commit drop;
 
 set local work_mem = '64MB';
