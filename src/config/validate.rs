@@ -866,7 +866,7 @@ fn trigger(typed: Option<&Spanned<raw::Trigger>>, problems: &mut Problems<'_>) -
         raw::Trigger::Word(word) if word == "fulfilled" => Some(Trigger::Fulfilled),
         raw::Trigger::Word(word) if word == "ordered" => Some(Trigger::Ordered),
         raw::Trigger::Word(word) => {
-            let help = did_you_mean(word, ["fulfilled", "ordered"].into_iter()).unwrap_or_else(|| {
+            let help = did_you_mean(word, ["fulfilled", "ordered"]).unwrap_or_else(|| {
                 "expected \"fulfilled\", \"ordered\", or an event such as { event = \"case_closed\" }"
                     .to_owned()
             });
