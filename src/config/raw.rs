@@ -208,6 +208,7 @@ pub struct Survey {
     pub edit_within: Option<Word>,
     pub send_window: Option<SendWindow>,
     pub recommendation: Option<Recommendation>,
+    pub unhappy: Option<Spanned<BTreeMap<String, Vec<String>>>>,
     pub intro: Option<Spanned<BTreeMap<Locale, String>>>,
     #[serde(default)]
     pub question: Vec<Question>,

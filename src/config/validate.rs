@@ -481,6 +481,10 @@ fn survey(
         Some(rule) if complete => Some(recommendation(rule, &questionnaire, problems)),
         _ => None,
     };
+    let unhappy = match &survey.unhappy {
+        Some(unhappy) if complete => Some(when("unhappy", unhappy, &questionnaire.questions, problems)),
+        _ => None,
+    };
     let mailed = survey.mailed.unwrap_or(true);
     let sample = survey.sample.as_ref().map_or(1.0, |sample| share(sample, problems));
     for cap in [&survey.max_per_day, &survey.max_per_run].into_iter().flatten() {
@@ -533,6 +537,7 @@ fn survey(
     let trigger = trigger(survey.trigger.as_ref(), problems);
     let send_window = survey.send_window.as_ref().map(|window| self::send_window(window, problems));
     let recommendation = settle(recommendation)?;
+    let unhappy = settle(unhappy)?;
     if !complete {
         return None;
     }
@@ -554,6 +559,7 @@ fn survey(
         edit_within: edit_within?,
         send_window: send_window.flatten(),
         recommendation,
+        unhappy,
         questionnaire,
     })
 }
@@ -650,7 +656,7 @@ fn question(question: &raw::Question, earlier: &[Question], problems: &mut Probl
         kind,
         required: question.required.unwrap_or(false),
         in_mail,
-        when: question.when.as_ref().and_then(|when| self::when(when, earlier, problems)),
+        when: question.when.as_ref().and_then(|when| self::when("when", when, earlier, problems)),
         text: texts(question.text.get_ref(), question.text.span(), problems),
     })
 }
@@ -689,7 +695,9 @@ fn texts(
     Texts(wordings.clone())
 }
 
+/// A question among these, and some of its answers.
 fn when(
+    key: &str,
     when: &Spanned<BTreeMap<String, Vec<String>>>,
     earlier: &[Question],
     problems: &mut Problems<'_>,
@@ -699,8 +707,8 @@ fn when(
     let (Some((question, answers)), None) = (conditions.next(), conditions.next()) else {
         problems.add(
             span,
-            "`when` names one earlier question",
-            Some("write when = { recommend = [\"no\"] }".to_owned()),
+            format!("`{key}` names one question that stands before it"),
+            Some(format!("write {key} = {{ recommend = [\"no\"] }}")),
         );
         return None;
     };
@@ -858,7 +866,7 @@ fn trigger(typed: Option<&Spanned<raw::Trigger>>, problems: &mut Problems<'_>) -
         raw::Trigger::Word(word) if word == "fulfilled" => Some(Trigger::Fulfilled),
         raw::Trigger::Word(word) if word == "ordered" => Some(Trigger::Ordered),
         raw::Trigger::Word(word) => {
-            let help = did_you_mean(word, ["fulfilled", "ordered"].into_iter()).unwrap_or_else(|| {
+            let help = did_you_mean(word, ["fulfilled", "ordered"]).unwrap_or_else(|| {
                 "expected \"fulfilled\", \"ordered\", or an event such as { event = \"case_closed\" }"
                     .to_owned()
             });

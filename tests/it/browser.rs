@@ -15,7 +15,7 @@ use crate::support::browser::{Browser, DESK, NARROW, PHONE};
 use crate::support::program::{Program, shipped_with};
 use crate::support::smtp::Relay;
 
-/// The key that moves the focus on, in WebDriver's own letters.
+/// The key that moves the focus on, in the letters of `WebDriver`.
 const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 

@@ -52,12 +52,69 @@ fn a_return_path_must_leave_room_for_its_token() {
 }
 
 #[test]
+fn where_customers_may_say_it_aloud_and_who_is_unhappy_is_checked() {
+    let places = "# review_places = [{ name = \"Le guide des boutiques\", url = \"https://guide.example/maison\" }]   #";
+    let at = line("# review_places");
+    let place = |name: &str, url: &str| format!("{{ name = {name:?}, url = {url:?} }}");
+    let (one, other) = (place("Here", "https://here.example"), place("Here", "https://there.example"));
+    check(places, &format!("review_places = [{one}] #"), &[]);
+    check(
+        places,
+        &format!("review_places = [{one}, {other}] #"),
+        &[&format!("jobs.toml:{at}:76: the place \"Here\" stands here twice")],
+    );
+    check(
+        places,
+        &format!("review_places = [{}] #", place(" ", "here.example")),
+        &[
+            &format!("jobs.toml:{at}:27: a place needs a name, which customers read as a link"),
+            &format!(
+                "jobs.toml:{at}:38: \"here.example\" is not a web address (write it as https://reviews.example/your-shop)"
+            ),
+        ],
+    );
+    let next = "# unhappy_next = { fr = \"Notre service client vous écrit sous deux jours ouvrés.\"";
+    check(
+        next,
+        "unhappy_next = { fr = \"{{shop.nam}} vous écrit.\"",
+        &[&format!(
+            "jobs.toml:{}:16: the wording for fr cannot be used: \"shop.nam\" is not known here; a wording can use {{{{shop.name}}}}",
+            line("# unhappy_next")
+        )],
+    );
+    let unhappy = "# unhappy = { recommend = [\"no\"] }    #";
+    check(
+        unhappy,
+        "unhappy = { recommend = [\"non\"] } #",
+        &[&format!(
+            "jobs.toml:{}:11: \"non\" is no answer to \"recommend\" (did you mean `no`?)",
+            line("# unhappy = ")
+        )],
+    );
+}
+
+#[tokio::test]
+async fn a_shop_whose_language_has_no_templates_is_warned() {
+    let program = Program::new(&shipped().replacen("locale = \"fr\"", "locale = \"de\"", 1)).await;
+    let report = program.run(&["check", "--json"]).expect(0).json();
+    let warnings = report["warnings"].as_array().unwrap();
+    let warning = warnings.iter().find_map(|warning| warning.as_str().filter(|text| text.contains("\"de\"")));
+    let warning = warning.unwrap_or_else(|| panic!("{report}"));
+    for part in ["the shop maison", "in \"en\"", "words.de.toml"] {
+        assert!(warning.contains(part), "{warning}");
+    }
+    program.configure(&shipped());
+    let report = program.run(&["check", "--json"]).expect(0).json();
+    assert!(!report.to_string().contains("words.fr.toml"), "{report}");
+}
+
+#[test]
 fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
     check(
         "log_format",
         "log_fromat",
         &[&format!(
-            "jobs.toml:{}:1: unknown field `log_fromat`, expected one of `base_url`, `listen`, `data_dir`, `secret_file`, \
+            "jobs.toml:{}:1: unknown field `log_fromat`, expected one of `base_url`, `listen`, `trusted_proxies`, `data_dir`, `secret_file`, \
              `templates_dir`, `log_format`, `shutdown_grace` (did you mean `log_format`?)",
             line("log_format = ")
         )],

@@ -192,6 +192,7 @@ fn survey(rules: &Rules) -> Survey {
         edit_within: days(14),
         send_window: None,
         recommendation: None,
+        unhappy: None,
         questionnaire: Questionnaire { intro: None, questions: Vec::new() },
     }
 }

@@ -415,6 +415,21 @@ async fn on_a_scale_the_unhappy_are_those_below() {
         let thanks = site.get(&reply.headers["location"]).await.body;
         assert_eq!(thanks.contains("désolés"), unhappy, "{score}: {thanks}");
     }
+    // The answer is a ten. Without a rule, the question itself says who is unhappy; a list of answers goes before both.
+    let rule = "recommendation = { question = \"recommend\", yes = \"9-10\" }";
+    for (instead, score, unhappy) in [
+        ("", "6", true),
+        ("", "7", false),
+        ("unhappy = { recommend = [\"7\", \"8\"] }", "7", true),
+        (&format!("{rule}\nunhappy = {{ recommend = [\"8\"] }}"), "6", false),
+    ] {
+        let config = Config::parse(Path::new("jobs.toml"), &config.replace(rule, instead)).unwrap();
+        site.context.config = Arc::new(config);
+        site.wait().await;
+        let reply = site.send(&[("recommend", score)]).await;
+        let thanks = site.get(&reply.headers["location"]).await.body;
+        assert_eq!(thanks.contains("désolés"), unhappy, "{instead}: {score}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
-//! Debian's chromium, driven by its chromedriver over WebDriver, which is plain JSON over HTTP (w3.org/TR/webdriver2). `scripts/chromium.sh`
+//! Debian's chromium, driven by its chromedriver over `WebDriver`, which is plain JSON over HTTP (w3.org/TR/webdriver2). `scripts/chromium.sh`
 //! finds or installs both, `scripts/axe.sh` fetches axe-core; `make test` calls them.
 
 use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -285,11 +285,8 @@ impl Browser {
                 })
                 .collect()
         };
-        // What axe cannot decide by itself is looked at, and is no failure.
-        for line in lines("incomplete") {
-            eprintln!("{line}");
-        }
-        Some(lines("violations"))
+        // What it cannot decide counts, too, as long as there is none.
+        Some([lines("violations"), lines("incomplete")].concat())
     }
 
     /// The addresses that were asked for since the last call, and what came back wrong or was said on the console.
@@ -358,6 +355,8 @@ struct Driver {
     browser: PathBuf,
     /// It ends when this is closed, and so with this process, however that ends.
     _lifeline: ChildStdin,
+    /// The shell that ends it; whoever ends with this process cannot wait for it.
+    _watch: Child,
 }
 
 fn driver() -> Option<&'static Driver> {
@@ -391,7 +390,7 @@ fn start_driver() -> Option<Driver> {
         .expect("chromedriver says on which port it listens");
     // What it says later has to be read, or it would wait.
     std::thread::spawn(move || lines.for_each(drop));
-    Some(Driver { url: format!("http://127.0.0.1:{port}"), browser, _lifeline: lifeline })
+    Some(Driver { url: format!("http://127.0.0.1:{port}"), browser, _lifeline: lifeline, _watch: child })
 }
 
 /// The program that a variable names, else the first of these on the path.
