@@ -32,7 +32,10 @@ async fn check_writes_the_mail_of_each_shop_and_survey_in_each_language() {
     }
     program.configure(&config);
     let checked = program.run(&["check", "--json", "--render", "renders"]).expect(0).json();
-    assert_eq!(checked["mails"], 6, "one shop, one survey with reminders, three languages: {checked}");
+    assert_eq!(
+        checked["mails"], 15,
+        "three surveys, two of them with reminders, in three languages: {checked}"
+    );
     let read = |name: &str| std::fs::read_to_string(program.path("renders/mails/maison").join(name)).unwrap();
     assert_eq!(
         read("satisfaction.fr.subject.txt").trim(),

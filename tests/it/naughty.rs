@@ -95,6 +95,9 @@ fn in_mail(text: &str) -> String {
     text.replace("=?", "= ?").chars().map(blank).filter(|c| !is_unseen(*c)).collect()
 }
 
+/// Shop, invitation, address, first name, product ids, and an attribute of the order.
+type Mailed = (i32, i64, String, Option<String>, Vec<String>, Option<String>);
+
 /// What a browser shows of it: white space is one blank.
 fn flat(text: &str) -> String {
     text.split_ascii_whitespace().collect::<Vec<_>>().join(" ")
@@ -158,7 +161,7 @@ async fn what_people_write_comes_out_as_they_wrote_it() {
     speaks_to_no_terminal(&dry.stdout);
     program.run(&["run", "send-invitations", "--as-of", as_of]).expect(0);
 
-    let rows: Vec<(i32, i64, String, Option<String>, Vec<String>, Option<String>)> = sqlx::query_as(
+    let rows: Vec<Mailed> = sqlx::query_as(
         r#"select i.shop_id, i.invitation_id, c.email, c.first_name, o.items, o.attributes ->> 'note'
            from invitation i join "order" o using (shop_id, order_id)
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id order by o.order_id"#,
