@@ -52,7 +52,7 @@ pub struct Survey {
     pub send_window: Option<SendWindow>,
     /// Which answer counts as a recommendation; `None`: the survey has no such rate.
     pub recommendation: Option<Recommendation>,
-    /// Whose answer calls for the shop's attention; `None`: [`Survey::is_unhappy`] goes by the questions.
+    /// Whose answer calls for the shop's attention; `None`: the page goes by the questions.
     pub unhappy: Option<When>,
     /// What is asked.
     pub questionnaire: Questionnaire,
