@@ -10,7 +10,8 @@
 //! Numbers of answers are `f64`, so that weighted answers enter by their effective number. The two sides must have no answers in
 //! common: compare a segment with the rest, not with the whole.
 //!
-//! Measured by the tests of this module: of two periods with 200 answers each from the same shop, 4 to 6 % are said to differ.
+//! Measured by the tests of this module: of two periods with 200 answers each from the same shop, 4.7 to 5.0 % are said to differ (10,000 draws for each of three
+//! shares).
 
 use super::interval::{self, Interval};
 use super::normal::{self, Z_95 as Z};

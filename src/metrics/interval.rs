@@ -11,10 +11,9 @@
 //! [`adjusted_wald_effective`]. Where a good part of those who were asked answered, and the figure is meant for just these,
 //! [`wilson_finite`] is narrower.
 //!
-//! Measured by the tests of this module, over all shares from 60 to 97 % in steps of one: of 300 answers, Wilson's interval contains
-//! the truth in 94 to 96.4 % of cases, of 100 in 92.3 to 97.4 %, on average in 95.0 % each (computed, not drawn: the coverage of a
-//! share can be summed exactly). The adjusted Wald interval, drawn 20,000 times for each of four shops: 94 to 96 % with 300 and with 100
-//! answers.
+//! How often the interval contains the truth, from the tests of this module. Wilson, for every true share from 60 to 97 %, computed
+//! exactly: in 94.1 to 96.3 % of cases with 300 answers, in 93.3 to 97.2 % with 100; 95.1 % on average in both. The adjusted Wald
+//! interval, for four shops, 20,000 draws each: 94.8 to 95.3 % with 300 answers and with 100.
 
 use super::normal::Z_95 as Z;
 
@@ -218,7 +217,7 @@ mod tests {
 
     #[test]
     fn wilson_contains_the_truth_as_often_as_it_says() {
-        for (n, low, high) in [(300, 0.94, 0.965), (100, 0.92, 0.975)] {
+        for (n, low, high) in [(300, 0.94, 0.964), (100, 0.93, 0.973)] {
             let shares = 60..=97;
             let covered: Vec<f64> = shares
                 .map(|percent| coverage(n, f64::from(percent) / 100.0, |hits| wilson(hits, i64::from(n))))
