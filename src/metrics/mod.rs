@@ -17,6 +17,7 @@ pub mod normal;
 pub mod interval;
 pub mod weights;
 pub mod comparison;
+pub mod control_chart;
 pub mod trend;
 pub mod survival;
 pub mod window;

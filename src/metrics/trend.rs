@@ -8,11 +8,20 @@
 //! Neighbouring weeks resemble each other more than distant ones, which looks like a trend. The variance is multiplied by
 //! 1 + 2/(n(n − 1)(n − 2)) Σ (n − k)(n − k − 1)(n − k − 2) ρₖ (Hamed and Rao, Journal of Hydrology 204, 182–196, 1998). They estimate every
 //! ρₖ, which is mostly noise in short series; here ρₖ = rᵏ, r being the correlation of neighbours among the ranks of the series without
-//! its slope, and the factor never makes the test sharper.
+//! its slope, made greater by what short series hide, and the factor never makes the test sharper.
 //!
 //! The slope is Sen's: the median of the slopes of all pairs (Journal of the American Statistical Association 63, 1379–1389, 1968), with
 //! the interval of Gilbert (Statistical Methods for Environmental Pollution Monitoring, 1987, section 16.5). All pairs are looked at: meant
 //! for some hundreds of moments.
+//!
+//! Measured by the tests of this module:
+//!
+//! - Of series of 8 to 52 independent weeks without a trend, 3.1 to 4.0 % are said to have one at the 5 % level; of series whose
+//!   neighbours resemble each other by 0.3, 6.7 to 7.0 %, by 0.5, 8.2 %. The correction helps (without it 0.3 gives 15 % and more), and
+//!   is not perfect.
+//! - A shop recommended by 90 % falls by 0.3 percentage points a week, and [`decline`] looks at the last 26 weeks every week: with 100
+//!   answers a week it is found within 17 / 21 / 24 / 27 weeks in 50 / 80 / 90 / 95 % of runs, with 300 answers within 12 / 15 / 17 / 18.
+//!   While nothing happens, 12 to 16 % of years have an alarm: one look in a hundred, but the looks overlap.
 
 use super::comparison::Change;
 use super::interval::Interval;
@@ -70,10 +79,9 @@ pub fn mann_kendall(series: &[(f64, f64)]) -> Option<Trend> {
             rises += i64::from(value > before) - i64::from(value < before);
         }
     }
-    slopes.sort_by(f64::total_cmp);
-    let slope = median(&slopes);
+    let slope = median(&mut slopes);
     let detrended: Vec<f64> = series.iter().map(|(time, value)| value - slope * time).collect();
-    let resemblance = neighbours(&ranks(&detrended)).max(0.0);
+    let resemblance = resemblance(neighbours(&ranks(&detrended)), n);
     let values: Vec<f64> = series.iter().map(|(_, value)| *value).collect();
     let (plain, ties) = variance(&values);
     let variance = plain * inflation(n, resemblance);
@@ -81,7 +89,7 @@ pub fn mann_kendall(series: &[(f64, f64)]) -> Option<Trend> {
     if n <= EXACT && !ties {
         p = exact_p(n, rises).max(if resemblance > 0.0 { p } else { 0.0 });
     }
-    Some(Trend { rises, variance, resemblance, p, slope, interval: slope_interval(&slopes, variance) })
+    Some(Trend { rises, variance, resemblance, p, slope, interval: slope_interval(&mut slopes, variance) })
 }
 
 /// A decline that is worth an alert.
@@ -114,14 +122,16 @@ pub fn decline(weekly: &[f64]) -> Option<Decline> {
     })
 }
 
-/// The middle of sorted values.
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    if sorted.len().is_multiple_of(2) {
-        f64::midpoint(sorted[middle - 1], sorted[middle])
-    } else {
-        sorted[middle]
-    }
+/// The value that would be at this index if they were sorted.
+fn nth(values: &mut [f64], index: usize) -> f64 {
+    *values.select_nth_unstable_by(index, f64::total_cmp).1
+}
+
+/// The middle of the values.
+fn median(values: &mut [f64]) -> f64 {
+    let middle = values.len() / 2;
+    let upper = nth(values, middle);
+    if values.len().is_multiple_of(2) { f64::midpoint(nth(values, middle - 1), upper) } else { upper }
 }
 
 /// The rank of each value, the mean rank where values are tied.
@@ -145,6 +155,12 @@ fn neighbours(values: &[f64]) -> f64 {
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     let products: f64 = values.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean)).sum();
     if squares > 0.0 { products / squares } else { 0.0 }
+}
+
+/// The resemblance that a correlation of neighbours found in n values speaks for. What short series show is too low by about
+/// (1 + 4r)/n (after Marriott and Pope, Biometrika 41, 390–402, 1954); what is below 0 is taken for chance.
+fn resemblance(found: f64, n: usize) -> f64 {
+    if found > 0.0 { (found + (1.0 + 4.0 * found) / n as f64).min(0.95) } else { 0.0 }
 }
 
 /// The variance of S without resemblance, and whether there are ties.
@@ -195,15 +211,15 @@ fn exact_p(n: usize, rises: i64) -> f64 {
     as_far.map(|(_, count)| count).sum::<f64>() / all
 }
 
-/// The 95 % interval of the median of the sorted slopes.
-fn slope_interval(slopes: &[f64], variance: f64) -> Interval {
+/// The 95 % interval of the median of the slopes.
+fn slope_interval(slopes: &mut [f64], variance: f64) -> Interval {
     let pairs = slopes.len() as f64;
     let width = Z * variance.sqrt();
     let last = slopes.len() - 1;
     // The M₁-th and the (M₂ + 1)-th, counted from 1, with M = (pairs ∓ width) / 2, rounded outwards.
     let low = ((pairs - width) / 2.0).floor() - 1.0;
     let high = ((pairs + width) / 2.0).ceil();
-    Interval { low: slopes[low.max(0.0) as usize], high: slopes[(high as usize).min(last)] }
+    Interval { low: nth(slopes, low.max(0.0) as usize), high: nth(slopes, (high as usize).min(last)) }
 }
 
 #[cfg(test)]
@@ -229,13 +245,16 @@ mod tests {
     #[test]
     fn a_published_series() {
         let trend = mann_kendall(&series(&NILE)).unwrap();
-        // pymannkendall 1.4.3: original_test. Its Hamed-Rao test with one lag finds the same r (below), and takes ρₖ = 0 beyond.
+        // pymannkendall 1.4.3: original_test.
         assert_eq!((trend.rises, trend.slope), (-1387, -2.6));
         let (plain, ties) = variance(&NILE);
         assert!((plain - 112_728.333_333).abs() < 1e-3 && ties);
         assert!((approximate_p(-1387, plain) / 3.658_262_921_657_496e-5 - 1.0).abs() < 1e-9);
         // numpy and scipy: lag-1 autocorrelation of the ranks of the detrended series.
-        assert!((trend.resemblance - 0.356_442_921_607_2).abs() < 1e-12, "{}", trend.resemblance);
+        let detrended: Vec<f64> = (0..).zip(NILE).map(|(t, flow)| flow + 2.6 * f64::from(t)).collect();
+        let found = neighbours(&ranks(&detrended));
+        assert!((found - 0.356_442_921_607_2).abs() < 1e-12, "{found}");
+        assert_eq!(trend.resemblance, resemblance(found, 100));
         assert!((trend.variance / plain - inflation(100, trend.resemblance)).abs() < 1e-12);
         assert_eq!(trend.change(0.01), Change::Fell);
         // scipy: theilslopes, whose interval knows of no resemblance.
@@ -244,10 +263,11 @@ mod tests {
             slopes
                 .extend(NILE[..j].iter().enumerate().map(|(i, earlier)| (later - earlier) / (j - i) as f64));
         }
-        slopes.sort_by(f64::total_cmp);
-        let interval = slope_interval(&slopes, plain);
-        assert!((interval.low + 3.627_906_976_744_186).abs() < 2e-3, "{interval:?}");
-        assert!((interval.high + 1.428_571_428_571_428_6).abs() < 2e-3, "{interval:?}");
+        let interval = slope_interval(&mut slopes, plain);
+        // Ours is rounded outwards, to the next pair.
+        let (low, high) = (-3.627_906_976_744_186, -1.428_571_428_571_428_6);
+        assert!(low - 0.005 < interval.low && interval.low <= low, "{interval:?}");
+        assert!(high <= interval.high && interval.high < high + 0.005, "{interval:?}");
         assert!(trend.interval.low < interval.low && interval.high < trend.interval.high);
     }
 
@@ -311,13 +331,39 @@ mod tests {
     #[test]
     fn false_alarms_are_as_rare_as_promised() {
         let mut chance = Chance::new(17);
-        for (weeks, resemblance) in
-            [(8, 0.0), (12, 0.0), (26, 0.0), (52, 0.0), (26, 0.3), (52, 0.3), (52, 0.5)]
-        {
+        for (weeks, resemblance, low, high) in [
+            (8, 0.0, 0.02, 0.045),
+            (12, 0.0, 0.025, 0.045),
+            (26, 0.0, 0.025, 0.045),
+            (52, 0.0, 0.025, 0.05),
+            (26, 0.3, 0.05, 0.085),
+            (52, 0.3, 0.05, 0.085),
+            (52, 0.5, 0.06, 0.105),
+        ] {
             let runs = if weeks > 26 { 1_000 } else { 3_000 };
             let alarms = false_alarms(weeks, resemblance, &mut chance, runs);
             println!("{weeks} weeks, r {resemblance}: {alarms:.4}");
+            assert!((low..=high).contains(&alarms), "{weeks} weeks, r {resemblance}: {alarms}");
         }
+    }
+
+    #[test]
+    fn without_the_correction_there_are_more_false_alarms() {
+        let mut chance = Chance::new(29);
+        let runs = 1_000;
+        let mut alarms = 0;
+        for _ in 0..runs {
+            let mut last = 0.0;
+            let next = |_| {
+                last = 0.3 * last + chance.normal();
+                last
+            };
+            let values: Vec<f64> = (0..30).map(next).collect();
+            let trend = mann_kendall(&series(&values)).unwrap();
+            alarms += i32::from(approximate_p(trend.rises, variance(&values).0) <= 0.05);
+        }
+        println!("without correction: {alarms} of {runs}");
+        assert!(alarms > 120, "{alarms}");
     }
 
     fn quantile(sorted: &[u32], share: f64) -> u32 {
@@ -328,7 +374,7 @@ mod tests {
     fn a_slow_decline_is_found() {
         let mut chance = Chance::new(23);
         let window = 26;
-        for answers in [100, 300] {
+        for (answers, within) in [(100, [18, 23, 26, 30]), (300, [13, 16, 18, 20])] {
             let flat = Binomial::new(answers, 0.9);
             let falling: Vec<Binomial> =
                 (1..=60).map(|week| Binomial::new(answers, 0.9 - 0.003 * f64::from(week))).collect();
@@ -349,6 +395,8 @@ mod tests {
             found.sort_unstable();
             let quantiles = [0.5, 0.8, 0.9, 0.95].map(|share| quantile(&found, share));
             println!("{answers} answers: {quantiles:?}, false alarms in a year {false_alarms} of {runs}");
+            assert!(quantiles.iter().zip(within).all(|(weeks, most)| *weeks <= most), "{quantiles:?}");
+            assert!(false_alarms <= runs / 5, "{false_alarms} of {runs}");
         }
     }
 }
