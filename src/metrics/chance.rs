@@ -3,7 +3,15 @@
 //! `SplitMix64` of Steele, Lea and Flood (Fast splittable pseudorandom number generators, OOPSLA 2014): good enough for counting how
 //! often something happens, and ten lines.
 
+use std::fmt::Arguments;
+
 use super::normal;
+
+/// Shows what a simulation measured, so that the figures in the documentation can be read off `cargo test -- --show-output`.
+#[expect(clippy::print_stdout, reason = "read by whoever runs the test with --show-output")]
+pub(crate) fn measured(what: Arguments<'_>) {
+    println!("measured: {what}");
+}
 
 /// A sequence of random numbers.
 pub(crate) struct Chance(u64);

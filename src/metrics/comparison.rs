@@ -225,7 +225,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metrics::chance::{Binomial, Chance};
+    use crate::metrics::chance::{Binomial, Chance, measured};
 
     fn difference(a: (i64, i64), b: (i64, i64)) -> Difference {
         shares(Share::counted(a.0, a.1).unwrap(), Share::counted(b.0, b.1).unwrap()).unwrap()
@@ -375,7 +375,7 @@ mod tests {
             }
             let (changed, significant) =
                 (f64::from(changed) / f64::from(runs), f64::from(significant) / f64::from(runs));
-            println!("share {share}: {changed} changed, {significant} significant");
+            measured(format_args!("share {share}: {changed} changed, {significant} significant"));
             assert!((0.035..=0.06).contains(&changed), "{share}: {changed}");
             assert!((0.035..=0.06).contains(&significant), "{share}: {significant}");
         }

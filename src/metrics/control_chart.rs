@@ -260,7 +260,7 @@ impl WeightedMean {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::chance::{Binomial, Chance};
+    use crate::metrics::chance::{Binomial, Chance, measured};
 
     fn counted(hits: &[i64], answers: i64) -> Vec<Share> {
         hits.iter().map(|hits| Share::counted(*hits, answers).unwrap()).collect()
@@ -452,7 +452,11 @@ mod tests {
             all += first(&chart, any).unwrap_or(1_200);
             beyond_all += first(&chart, beyond).unwrap_or(1_200);
         }
-        println!("chart: average run length {}, 3σ alone at least {}", all / runs, beyond_all / runs);
+        measured(format_args!(
+            "chart: average run length {}, 3σ alone at least {}",
+            all / runs,
+            beyond_all / runs
+        ));
         assert!((215..=310).contains(&(all / runs)), "{}", all / runs);
         // Within a year, with a center and a σz from the baseline.
         for (baseline, spread, most) in
@@ -464,7 +468,7 @@ mod tests {
                 first(&observations(&weeks, Baseline::First(baseline)).unwrap(), any).is_some()
             });
             let share = alarms.count() as f64 / f64::from(runs);
-            println!("chart: {baseline} weeks, spread {spread}: alarm within a year {share}");
+            measured(format_args!("chart: {baseline} weeks, spread {spread}: alarm within a year {share}"));
             assert!((0.08..=most).contains(&share), "{baseline} {spread}: {share}");
         }
         // Shares are not quite normal.
@@ -477,7 +481,7 @@ mod tests {
                 first(&shares(&weeks, Baseline::First(52)).unwrap(), any).is_some()
             });
             let share = alarms.count() as f64 / f64::from(runs);
-            println!("chart: {answers} answers: alarm within a year {share}");
+            measured(format_args!("chart: {answers} answers: alarm within a year {share}"));
             assert!((0.08..=most).contains(&share), "{answers}: {share}");
         }
         // Without Laney's factor nearly every year would have one.
@@ -507,7 +511,7 @@ mod tests {
                 .collect();
             found.sort_unstable();
             let quantiles = [0.5, 0.8, 0.9, 0.95].map(|share| found[(f64::from(runs) * share) as usize - 1]);
-            println!("chart: {answers} answers, {baseline} weeks: found within {quantiles:?}");
+            measured(format_args!("chart: {answers} answers, {baseline} weeks: found within {quantiles:?}"));
             assert!(quantiles.iter().zip(within).all(|(weeks, most)| *weeks <= most), "{quantiles:?}");
         }
     }

@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metrics::chance::{Binomial, Chance};
+    use crate::metrics::chance::{Binomial, Chance, measured};
 
     #[track_caller]
     fn check(interval: Option<Interval>, low: f64, high: f64, digits: i32) {
@@ -224,7 +224,7 @@ mod tests {
                 .collect();
             let mean = covered.iter().sum::<f64>() / covered.len() as f64;
             let (min, max) = covered.iter().fold((1.0_f64, 0.0_f64), |(a, b), c| (a.min(*c), b.max(*c)));
-            println!("Wilson, {n} answers: {min:.4} to {max:.4}, mean {mean:.4}");
+            measured(format_args!("Wilson, {n} answers: {min:.4} to {max:.4}, mean {mean:.4}"));
             assert!((0.948..=0.955).contains(&mean), "{n} answers: {mean}");
             assert!(low <= min && max <= high, "{n} answers: {min} to {max}");
         }
@@ -242,7 +242,7 @@ mod tests {
                 (choose(160.0, k) + choose(40.0, 120.0 - k) - choose(200.0, 120.0)).exp()
             })
             .sum();
-        println!("finite: {covered:.4}");
+        measured(format_args!("finite: {covered:.4}"));
         assert!((0.93..=0.97).contains(&covered), "{covered}");
     }
 
@@ -266,7 +266,9 @@ mod tests {
                     covered += i32::from(interval.low <= truth && truth <= interval.high);
                 }
                 let share = f64::from(covered) / f64::from(draws);
-                println!("adjusted Wald, {promoters} and {detractors}, {n} answers: {share:.4}");
+                measured(format_args!(
+                    "adjusted Wald, {promoters} and {detractors}, {n} answers: {share:.4}"
+                ));
                 assert!((0.94..=0.96).contains(&share), "{promoters} {detractors} {n}: {share}");
             }
         }

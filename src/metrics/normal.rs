@@ -125,7 +125,7 @@ mod tests {
         close(quantile(0.975), Z_95);
         // From mpmath 1.4.1 with 30 digits and more: sqrt(2) * erfinv(2p - 1).
         close(quantile(0.95), 1.644_853_626_951_472_7);
-        close(quantile(0.995), 2.575_829_303_548_900_8);
+        close(quantile(0.995), 2.575_829_303_548_901);
         close(quantile(0.3), -5.244_005_127_080_408e-1);
         close(quantile(0.025), -1.959_963_984_540_054_2);
         close(quantile(0.001), -3.090_232_306_167_813_5);

@@ -152,7 +152,7 @@ impl Survival {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::chance::Chance;
+    use crate::metrics::chance::{Chance, measured};
 
     fn spells(returned: &[u32], away: &[u32]) -> Vec<Spell> {
         let returned = returned.iter().map(|days| Spell { days: *days, returned: 1, away: 0 });
@@ -245,7 +245,7 @@ mod tests {
             covered += i32::from(by.interval.low <= truth && truth <= by.interval.high);
         }
         let mean = sum / f64::from(runs);
-        println!("truth {truth:.4}, mean {mean:.4}, covered {covered} of {runs}");
+        measured(format_args!("truth {truth:.4}, mean {mean:.4}, covered {covered} of {runs}"));
         assert!((mean - truth).abs() < 0.01, "{mean}, truth {truth}");
         assert!((276..=294).contains(&covered), "{covered} of {runs}");
     }

@@ -225,7 +225,7 @@ fn slope_interval(slopes: &mut [f64], variance: f64) -> Interval {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::chance::{Binomial, Chance};
+    use crate::metrics::chance::{Binomial, Chance, measured};
 
     fn series(values: &[f64]) -> Vec<(f64, f64)> {
         values.iter().enumerate().map(|(time, value)| (time as f64, *value)).collect()
@@ -342,7 +342,7 @@ mod tests {
         ] {
             let runs = if weeks > 26 { 1_000 } else { 3_000 };
             let alarms = false_alarms(weeks, resemblance, &mut chance, runs);
-            println!("{weeks} weeks, r {resemblance}: {alarms:.4}");
+            measured(format_args!("{weeks} weeks, r {resemblance}: {alarms:.4}"));
             assert!((low..=high).contains(&alarms), "{weeks} weeks, r {resemblance}: {alarms}");
         }
     }
@@ -362,7 +362,7 @@ mod tests {
             let trend = mann_kendall(&series(&values)).unwrap();
             alarms += i32::from(approximate_p(trend.rises, variance(&values).0) <= 0.05);
         }
-        println!("without correction: {alarms} of {runs}");
+        measured(format_args!("without correction: {alarms} of {runs}"));
         assert!(alarms > 120, "{alarms}");
     }
 
@@ -394,7 +394,9 @@ mod tests {
             }
             found.sort_unstable();
             let quantiles = [0.5, 0.8, 0.9, 0.95].map(|share| quantile(&found, share));
-            println!("{answers} answers: {quantiles:?}, false alarms in a year {false_alarms} of {runs}");
+            measured(format_args!(
+                "{answers} answers: {quantiles:?}, false alarms in a year {false_alarms} of {runs}"
+            ));
             assert!(quantiles.iter().zip(within).all(|(weeks, most)| *weeks <= most), "{quantiles:?}");
             assert!(false_alarms <= runs / 5, "{false_alarms} of {runs}");
         }

@@ -325,7 +325,7 @@ fn raked(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::chance::Chance;
+    use crate::metrics::chance::{Chance, measured};
     use crate::metrics::interval;
 
     fn margin(fact: &str, orders: &[u64]) -> Margin {
@@ -502,7 +502,9 @@ mod tests {
             let plain = interval::wilson(yes as i64, all as i64).unwrap();
             covered_without += i32::from(plain.low <= truth && truth <= plain.high);
         }
-        println!("covered {covered} of {runs}, by Kish {covered_kish}, without weights {covered_without}");
+        measured(format_args!(
+            "covered {covered} of {runs}, by Kish {covered_kish}, without weights {covered_without}"
+        ));
         assert!(covered >= 280, "{covered} of {runs}");
         assert!(covered_without <= 60, "{covered_without} of {runs}");
     }
