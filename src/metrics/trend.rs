@@ -17,7 +17,7 @@
 //! Measured by the tests of this module:
 //!
 //! - Of series of 8 to 52 independent weeks without a trend, 3.1 to 4.0 % are said to have one at the 5 % level; of series whose
-//!   neighbours resemble each other by 0.3, 6.7 to 7.0 %, by 0.5, 8.2 %. The correction helps (without it 0.3 gives 15 % and more), and
+//!   neighbours resemble each other by 0.3, 6.7 to 7.0 %, by 0.5, 8.2 %. The correction helps (without it, 13 % at 0.3), and
 //!   is not perfect.
 //! - A shop recommended by 90 % falls by 0.3 percentage points a week, and [`decline`] looks at the last 26 weeks every week: with 100
 //!   answers a week it is found within 17 / 21 / 24 / 27 weeks in 50 / 80 / 90 / 95 % of runs, with 300 answers within 12 / 15 / 17 / 18.
