@@ -13,7 +13,13 @@
 
 mod answers;
 pub mod figure;
+pub mod normal;
 pub mod interval;
+pub mod weights;
+pub mod comparison;
+pub mod control_chart;
+pub mod trend;
+pub mod survival;
 pub mod window;
 mod recommendation_rate;
 mod nps;
@@ -22,6 +28,8 @@ mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
 pub mod report_html;
+#[cfg(test)]
+mod chance;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
