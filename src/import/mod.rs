@@ -1,7 +1,7 @@
 //! How a file comes in, whatever it holds: orders and what happened about them (stage 1), answers and scores (stage 3) share it.
 //!
 //! [`text`] makes records of bytes, [`header`] finds columns, [`row`] and [`times`] read fields, [`rejects`] keeps the rows that could
-//! not be taken, [`copy`] brings the others to Postgres, [`run`] records that the file was read, and [`table`] is all of it for files with a few columns.
+//! not be taken, [`copy`] brings the others to Postgres, and [`run`] records that the file was read.
 
 pub mod run;
 pub mod text;
@@ -10,7 +10,6 @@ pub mod row;
 pub mod times;
 pub mod rejects;
 pub mod copy;
-pub mod table;
 
 /// Why a file was not imported. No message repeats a value of the file, so that all of them may be logged.
 #[derive(Debug, thiserror::Error)]

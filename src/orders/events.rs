@@ -5,20 +5,21 @@
 //! stored again: it is known by its id or, where the file has none, by its time. How files are read: as for orders, see
 //! [`crate::import::run`].
 
+mod file;
+
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use csv::ByteRecord;
 use futures_util::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
 
+use self::file::{Columns, EventFile};
 use crate::import::ImportError;
 use crate::import::copy::CopyBuffer;
 use crate::import::rejects::Rejects;
 use crate::import::row;
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
-use crate::import::table::{self, Columns, Fields};
 use crate::import::text::Fault;
 use crate::import::times::Times;
 use crate::types::{Clock, EmailAddress, ShopId};
@@ -31,8 +32,6 @@ const ORDER_ID: usize = 1;
 const EMAIL: usize = 2;
 const EVENT: usize = 3;
 const HAPPENED_AT: usize = 4;
-
-const COLUMNS: Columns = Columns { kind: "events", all: EVENT_COLUMNS, required: &["event", "happened_at"] };
 
 const STAGE: &str = r#"copy staged_event (line, "row", order_external_id, email_key, event, external_id, happened_at)
     from stdin (format binary)"#;
@@ -56,31 +55,30 @@ pub async fn import_events(
     progress: &(dyn Fn(u64, u64) + Send + Sync),
 ) -> Result<ImportReport, ImportError> {
     let started_at = clock.now();
-    let settled = table::settle(path, COLUMNS, &BTreeMap::new(), options, to.config.timezone).await?;
-    let mut report =
-        ImportReport::new(ImportKind::Events, path, &settled.format, settled.written, options.dry_run);
+    let EventFile { source, written, header, columns, times, digest } =
+        EventFile::open(path, options, to.config.timezone).await?;
+    let mut report = ImportReport::new(ImportKind::Events, path, file::FORMAT, written, options.dry_run);
     if !options.again {
-        report.already_imported = run::earlier(to.pool, to.shop, ImportKind::Events, &settled.digest).await?;
+        report.already_imported = run::earlier(to.pool, to.shop, ImportKind::Events, &digest).await?;
         if report.already_imported.is_some() {
             return Ok(report);
         }
     }
 
-    let length = settled.source.length;
-    let places = [settled.fields.place(ORDER_ID), settled.fields.place(EMAIL)];
-    let rejects = Rejects::new(settled.header, settled.written.delimiter)?;
-    let records = settled.source.records(settled.written)?;
+    let length = source.length;
+    let places = [columns.place(ORDER_ID), columns.place(EMAIL)];
+    let rejects = Rejects::new(header, written.delimiter)?;
+    let records = source.records(written)?;
     let mut transaction = run::begin(to.pool).await?;
     sqlx::raw_sql(include_str!("events/stage.sql")).execute(&mut *transaction).await?;
-    let (fields, times) = (settled.fields, settled.times);
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, rejects: &Rejects| {
-        stage_row(line, record, &fields, &times, rejects, rows)
+        stage_row(line, record, &columns, &times, rejects, rows)
     };
     let staged =
         run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
     let (n_read, mut rejects, _) = staged;
 
-    let run = Run::begin(&mut transaction, to.shop, settled.digest, started_at).await?;
+    let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;
     match_orders(&mut transaction, to.shop, places, &mut rejects).await?;
     report.n_read = n_read;
     report.n_inserted = sqlx::query(include_str!("events/insert.sql"))
@@ -98,13 +96,13 @@ pub async fn import_events(
 fn stage_row(
     line: u64,
     record: &ByteRecord,
-    fields: &Fields,
+    columns: &Columns,
     times: &Times,
     rejects: &Rejects,
     rows: &mut CopyBuffer,
 ) -> Result<(), Fault> {
-    let fault = |n: usize, reason: Cow<'static, str>| Fault { column: fields.place(n), reason };
-    let given = |n: usize| Some(fields.text(n, record)).filter(|text| !text.is_empty());
+    let fault = |n: usize, reason: Cow<'static, str>| Fault { column: columns.place(n), reason };
+    let given = |n: usize| Some(columns.text(n, record)).filter(|text| !text.is_empty());
     let order = given(ORDER_ID)
         .map(|id| row::external_id(id).map_err(|reason| fault(ORDER_ID, reason)))
         .transpose()?;
