@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{Exit, Global, output};
+use crate::metrics::period::Period;
+use crate::metrics::segment::Segment;
+use crate::metrics::series::{BySegment, FEW, Series};
 use crate::metrics::window::{Bound, Window};
-use crate::metrics::{self, Report, report_html};
+use crate::metrics::{self, Asked, Report, report_html};
 use crate::new_file::NewFile;
 
 /// The indicators, with their intervals
@@ -17,6 +20,8 @@ Examples:
   afterword report
   afterword report --shop maison --from 2026-01-01 --to 2026-04-01
   afterword report --as-of 2026-03-31T22:00:00Z --json
+  afterword report --by month --from 2026-01-01
+  afterword report --segment country
   afterword report --html report.html
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
@@ -33,6 +38,12 @@ pub struct Args {
     /// Before this day or moment
     #[arg(long, value_name = "T")]
     to: Option<Bound>,
+    /// Also the figures of each day, week, month, quarter, year, or of the last so many days (28d)
+    #[arg(long, value_name = "PERIOD")]
+    by: Option<Period>,
+    /// Also the figures of each country, locale, product, new_or_returning, or attributes.<name>
+    #[arg(long, value_name = "SEGMENT")]
+    segment: Option<Segment>,
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -57,7 +68,8 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         output::say(&format!("error: {empty}"));
         return Ok(Exit::Usage);
     }
-    let report = metrics::report(&context.pool, &shops, &context.config.surveys, window, as_of).await?;
+    let asked = Asked { window, by: args.by, segment: args.segment.clone() };
+    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
         write_page(&report, path)?;
         output::say(&format!("The report is in {}.", path.display()));
@@ -96,6 +108,75 @@ fn in_tables(report: &Report) -> String {
             "{} ({}), {window}, as of {as_of}\n\n{table}{outbox}\n\n",
             shop.name, shop.shop
         ));
+        if let Some(series) = &shop.series {
+            text.push_str(&by_period(series));
+        }
+        if let Some(segments) = &shop.segments {
+            text.push_str(&by_segment(segments));
+        }
     }
     text
+}
+
+/// A row per period; a period that is not complete has a star.
+fn by_period(series: &Series) -> String {
+    let Some(first) = series.points.first() else { return "No period has anything yet.\n\n".to_owned() };
+    let names = first.metrics.iter().map(|(metric, _)| metric.name);
+    let header = ["Period", "Orders", "Mails", "Answers", "Comments"].into_iter().chain(names);
+    let rows = series.points.iter().map(|point| {
+        let star = if point.complete { "" } else { "*" };
+        let volumes = &point.volumes;
+        let counts = [volumes.orders, volumes.mails_sent, volumes.answers, volumes.comments];
+        let figures = point.metrics.iter().map(|(_, measure)| measure.value_text());
+        let label = format!("{}{star}", point.label);
+        [label].into_iter().chain(counts.map(|n| n.to_string())).chain(figures).collect()
+    });
+    let mut text = format!("By {}\n\n{}", series.period, output::wide_table(header, rows));
+    text.push_str("* in the window only in part, or not over\n\n");
+    let scores: Vec<_> = series
+        .points
+        .iter()
+        .flat_map(|point| {
+            point.third_party_scores.iter().map(|(source, score)| {
+                let ratings = score.ratings.map(|n| n.to_string()).unwrap_or_default();
+                let share = format!("{:.1} %", 100.0 * score.score);
+                [point.label.clone(), source.clone(), share, ratings, score.rated_on.to_string()]
+            })
+        })
+        .collect();
+    if !scores.is_empty() {
+        let header = ["Period", "Source", "Of its scale", "Ratings", "As of"];
+        text.push_str(&format!("Scores on other sites\n\n{}\n", output::table(header, scores)));
+    }
+    let topics: Vec<_> = series
+        .points
+        .iter()
+        .flat_map(|point| {
+            point.topics.iter().map(|topic| {
+                let of = format!("{} of {} unhappy", topic.n, topic.unhappy);
+                [point.label.clone(), topic.survey.clone(), topic.question.clone(), topic.option.clone(), of]
+            })
+        })
+        .collect();
+    if !topics.is_empty() {
+        let header = ["Period", "Survey", "Question", "Answer", "Given by"];
+        text.push_str(&format!("What the unhappy name\n\n{}\n", output::table(header, topics)));
+    }
+    text
+}
+
+/// A block of rows per metric, the value of most first.
+fn by_segment(segments: &BySegment) -> String {
+    let name = segments.segment.to_string();
+    let rows = segments.metrics.iter().flat_map(|(metric, values)| {
+        values.iter().map(|value| {
+            let measure = &value.measure;
+            let few = if measure.denominator < FEW { " (few)" } else { "" };
+            let of = if value.segment_value.is_empty() { "–" } else { &value.segment_value };
+            let counted = format!("{} {}{few}", measure.denominator, metric.noun);
+            [metric.name.to_owned(), of.to_owned(), measure.value_text(), measure.interval_text(), counted]
+        })
+    });
+    let table = output::table(["Indicator", &name, "Value", "95 % interval", "Counted"], rows);
+    format!("By {name}\n\n{table}\n")
 }

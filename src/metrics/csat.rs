@@ -8,7 +8,8 @@ use super::{Counted, Scope};
 use crate::survey::QuestionKind;
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Rating));
+    let questions =
+        answers::first_of(&scope.surveys, |question| matches!(question.kind, QuestionKind::Rating));
     let keys = answers::keys(&questions);
     let people = answers::tally(conn, scope, &keys, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
@@ -19,7 +20,7 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     })
 }
 
-fn counts(tally: &[Tally]) -> Counts {
+pub(super) fn counts(tally: &[Tally]) -> Counts {
     let rated = tally.iter().filter_map(|answer| Some((answer.score?, answer.n)));
     let satisfied = rated.clone().filter(|(score, _)| *score >= 4);
     Counts::Share { hits: satisfied.map(|(_, n)| n).sum(), total: rated.map(|(_, n)| n).sum(), unknown: None }

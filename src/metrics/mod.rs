@@ -15,19 +15,23 @@ mod answers;
 pub mod figure;
 pub mod interval;
 pub mod window;
+pub mod period;
+pub mod segment;
 mod recommendation_rate;
 mod nps;
 mod csat;
 mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
+mod facts;
+pub mod series;
 pub mod report_html;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use crate::config::Shop;
 use crate::db;
@@ -35,6 +39,9 @@ use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
 use figure::{Counts, Figure};
+use period::Period;
+use segment::Segment;
+use series::{BySegment, Series, Subject};
 use window::{Bound, Span, Window};
 
 /// One of the figures of a report.
@@ -81,9 +88,17 @@ pub const METRICS: &[Metric] = &[
         name: "Response rate",
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of those that the mail relay accepted in the \
-                     window; mails of which it is unknown whether the relay has them are in neither and stand beside as “unknown”, \
-                     placed by when they were decided.",
+                     window and that did not come back (AAPOR response rate 5); mails of which it is unknown whether the relay has \
+                     them are in neither and stand beside as “unknown”, placed by when they were decided.",
         count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
+    },
+    Metric {
+        key: "response_rate_rr1",
+        name: "Response rate, of all asked",
+        noun: "mails",
+        definition: "The share of first mails that were answered on the survey page, of all that were handed to the mail relay in the \
+                     window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
+        count: |conn, scope| Box::pin(response_rate::count_rr1(conn, scope)),
     },
     Metric {
         key: "repeat_customer_ratio",
@@ -157,6 +172,28 @@ pub struct ShopReport {
     pub metrics: Figures,
     /// Mails that are not settled, whatever the window.
     pub outbox: outbox::Open,
+    /// The figures by period, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+    /// The figures by segment, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<BySegment>,
+}
+
+/// What a report is about, and how its figures are taken apart besides.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub window: Window,
+    /// Also the figures of each such period.
+    pub by: Option<Period>,
+    /// Also the figures of each value of this segment.
+    pub segment: Option<Segment>,
+}
+
+impl From<Window> for Asked {
+    fn from(window: Window) -> Self {
+        Self { window, ..Self::default() }
+    }
 }
 
 impl ShopReport {
@@ -206,11 +243,11 @@ pub async fn report(
     pool: &PgPool,
     shops: &[(ShopId, &Shop)],
     surveys: &[Survey],
-    window: Window,
+    asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
-    db::lift_statement_timeout(&mut snapshot).await?;
+    let Asked { window, by, segment } = asked.into();
+    let mut snapshot = begin(pool).await?;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
         let scope = Scope {
@@ -228,6 +265,15 @@ pub async fn report(
             let figure = Figure::new(counted.counts, metric.noun, definition);
             figures.push(figure.with_suspects(counted.with_suspects));
         }
+        let subject = Subject { shop: *id, zone: shop.timezone, surveys: &scope.surveys, span: scope.span };
+        let series = match by {
+            Some(period) => Some(series::by_period(&mut snapshot, &subject, period).await?),
+            None => None,
+        };
+        let segments = match &segment {
+            Some(segment) => Some(series::by_segment(&mut snapshot, &subject, segment).await?),
+            None => None,
+        };
         reports.push(ShopReport {
             shop: shop.key.clone(),
             name: shop.name.clone(),
@@ -236,6 +282,8 @@ pub async fn report(
             to: scope.span.to,
             metrics: Figures(figures),
             outbox: outbox::open_by(&mut snapshot, *id, as_of).await?,
+            series,
+            segments,
         });
     }
     snapshot.commit().await?;
@@ -245,6 +293,15 @@ pub async fn report(
         to: window.to.map(|bound| in_all(bound, shops)),
         shops: reports,
     })
+}
+
+/// A snapshot of the database in which counting may take its time.
+async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
+    db::lift_statement_timeout(&mut snapshot).await?;
+    // A plan for any window and any segment would be a bad one for all of them.
+    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *snapshot).await?;
+    Ok(snapshot)
 }
 
 /// A day as a moment, if it begins at the same moment in all shops.

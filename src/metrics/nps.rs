@@ -8,7 +8,7 @@ use super::{Counted, Scope};
 use crate::survey::QuestionKind;
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Nps));
+    let questions = answers::first_of(&scope.surveys, |question| matches!(question.kind, QuestionKind::Nps));
     let keys = answers::keys(&questions);
     let people = answers::tally(conn, scope, &keys, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
@@ -19,7 +19,7 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     })
 }
 
-fn counts(tally: &[Tally]) -> Counts {
+pub(super) fn counts(tally: &[Tally]) -> Counts {
     let (mut promoters, mut passives, mut detractors) = (0, 0, 0);
     for answer in tally {
         match answer.score {

@@ -156,6 +156,8 @@ mod tests {
             to: "2026-04-01T10:00:00Z".parse().ok(),
             metrics: figures(n),
             outbox: Open { unknown: 3 * n, waiting: 12 },
+            series: None,
+            segments: None,
         };
         let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];
