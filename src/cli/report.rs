@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{Exit, Global, output};
+use crate::metrics::funnel::Funnel;
+use crate::metrics::loyalty::Loyalty;
 use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::series::{BySegment, FEW, Series};
@@ -44,6 +46,12 @@ pub struct Args {
     /// Also the figures of each country, locale, product, new_or_returning, or attributes.<name>
     #[arg(long, value_name = "SEGMENT")]
     segment: Option<Segment>,
+    /// Also who comes back: by the month of the first order, after how long, and by what they had said
+    #[arg(long)]
+    loyalty: bool,
+    /// Also how far the orders came: due, mailed, delivered, answered, commented, free to be published
+    #[arg(long)]
+    funnel: bool,
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -68,7 +76,13 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         output::say(&format!("error: {empty}"));
         return Ok(Exit::Usage);
     }
-    let asked = Asked { window, by: args.by, segment: args.segment.clone() };
+    let asked = Asked {
+        window,
+        by: args.by,
+        segment: args.segment.clone(),
+        loyalty: args.loyalty,
+        funnel: args.funnel,
+    };
     let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
         write_page(&report, path)?;
@@ -113,6 +127,12 @@ fn in_tables(report: &Report) -> String {
         }
         if let Some(segments) = &shop.segments {
             text.push_str(&by_segment(segments));
+        }
+        if let Some(loyalty) = &shop.loyalty {
+            text.push_str(&who_comes_back(loyalty));
+        }
+        if let Some(funnel) = &shop.funnel {
+            text.push_str(&how_far(funnel));
         }
     }
     text
@@ -179,4 +199,57 @@ fn by_segment(segments: &BySegment) -> String {
     });
     let table = output::table(["Indicator", &name, "Value", "95 % interval", "Counted"], rows);
     format!("By {name}\n\n{table}\n")
+}
+
+fn who_comes_back(loyalty: &Loyalty) -> String {
+    let n_months = loyalty.cohorts.iter().map(|cohort| cohort.ordered_again.len()).max().unwrap_or_default();
+    let months: Vec<String> = (0..n_months).map(|n| format!("+{n}")).collect();
+    let header = ["First order", "Customers"].into_iter().chain(months.iter().map(String::as_str));
+    let rows = loyalty.cohorts.iter().map(|cohort| {
+        let share = |again: &Option<i64>| match again {
+            Some(again) => format!("{:.1} %", 100.0 * *again as f64 / cohort.customers as f64),
+            None => String::new(),
+        };
+        let shares = cohort.ordered_again.iter().map(share);
+        [cohort.month.clone(), cohort.customers.to_string()].into_iter().chain(shares).collect()
+    });
+    let table = output::wide_table(header, rows);
+    let gaps = loyalty.days_to_next_order;
+    let median = gaps.median.map_or_else(|| "–".to_owned(), |days| format!("{days:.1}"));
+    let said = loyalty.repeat_by_answer.iter().map(|repeat| {
+        let measure = &repeat.measure;
+        [
+            format!("{} ({})", repeat.answer, repeat.by),
+            format!("{} days", repeat.days),
+            measure.value_text(),
+            measure.interval_text(),
+            format!("{} of {}", measure.numerator, measure.denominator),
+        ]
+    });
+    let said = output::table(["Customers who said", "Within", "Value", "95 % interval", "Counted"], said);
+    format!(
+        "Ordered again by the end of that many months after the one of the first order\n\n{table}\nMedian of the {} observed gaps \
+         between two orders: {median} days\n\nOrdered again, by what they had said\n\n{said}\n",
+        gaps.n
+    )
+}
+
+fn how_far(funnel: &Funnel) -> String {
+    let share = |n: i64, of: i64| {
+        if of > 0 { format!("{:.1} %", 100.0 * n as f64 / of as f64) } else { "–".to_owned() }
+    };
+    let mut before = funnel.orders;
+    let rows: Vec<_> = funnel
+        .steps()
+        .into_iter()
+        .map(|(name, n)| {
+            let row = [name.to_owned(), n.to_string(), share(n, before), share(n, funnel.orders)];
+            before = n;
+            row
+        })
+        .collect();
+    format!(
+        "How far the orders came\n\n{}\n",
+        output::table(["Step", "Orders", "Of the step before", "Of all"], rows)
+    )
 }

@@ -25,6 +25,8 @@ mod repeat_customer_ratio;
 mod returning_customer_rate;
 mod facts;
 pub mod series;
+pub mod loyalty;
+pub mod funnel;
 pub mod report_html;
 
 use chrono::{DateTime, Utc};
@@ -39,6 +41,8 @@ use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
 use figure::{Counts, Figure};
+use funnel::Funnel;
+use loyalty::Loyalty;
 use period::Period;
 use segment::Segment;
 use series::{BySegment, Series, Subject};
@@ -178,6 +182,12 @@ pub struct ShopReport {
     /// The figures by segment, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub segments: Option<BySegment>,
+    /// Who comes back, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loyalty: Option<Loyalty>,
+    /// How far the orders came, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub funnel: Option<Funnel>,
 }
 
 /// What a report is about, and how its figures are taken apart besides.
@@ -188,6 +198,10 @@ pub struct Asked {
     pub by: Option<Period>,
     /// Also the figures of each value of this segment.
     pub segment: Option<Segment>,
+    /// Also who comes back.
+    pub loyalty: bool,
+    /// Also how far the orders came.
+    pub funnel: bool,
 }
 
 impl From<Window> for Asked {
@@ -246,7 +260,7 @@ pub async fn report(
     asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let Asked { window, by, segment } = asked.into();
+    let Asked { window, by, segment, loyalty, funnel } = asked.into();
     let mut snapshot = begin(pool).await?;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
@@ -274,6 +288,8 @@ pub async fn report(
             Some(segment) => Some(series::by_segment(&mut snapshot, &subject, segment).await?),
             None => None,
         };
+        let loyalty = if loyalty { Some(loyalty::count(&mut snapshot, &subject).await?) } else { None };
+        let funnel = if funnel { Some(funnel::count(&mut snapshot, &subject).await?) } else { None };
         reports.push(ShopReport {
             shop: shop.key.clone(),
             name: shop.name.clone(),
@@ -284,6 +300,8 @@ pub async fn report(
             outbox: outbox::open_by(&mut snapshot, *id, as_of).await?,
             series,
             segments,
+            loyalty,
+            funnel,
         });
     }
     snapshot.commit().await?;

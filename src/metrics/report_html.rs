@@ -158,6 +158,8 @@ mod tests {
             outbox: Open { unknown: 3 * n, waiting: 12 },
             series: None,
             segments: None,
+            loyalty: None,
+            funnel: None,
         };
         let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];

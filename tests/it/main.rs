@@ -26,6 +26,7 @@ mod collect;
 mod jobs;
 mod scheduler;
 mod metrics;
+mod periods;
 mod naughty;
 mod fuzz;
 mod testimonials;
