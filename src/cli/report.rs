@@ -27,7 +27,9 @@ Examples:
   afterword report --html report.html
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
-count by when they were given, orders by when they were placed. With --as-of, what came later is not known.
+count by when they were given, orders by when they were placed. With --as-of, what came later is not known; from the first run
+of `compute_metrics` on, a report with --as-of of all time, or of one day, week, month, quarter or year, also with --by, is what the
+last night before knew (\"frozen\"), and stays so whatever is cancelled, erased or brought in later.
 Answers that a program seems to have sent (suspects) do not count; \"with suspects\" stands beside a figure that they would change.
 Exit code: 0 done, 1 failed, 2 no such shop or an empty window.")]
 pub struct Args {
@@ -82,6 +84,7 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         segment: args.segment.clone(),
         loyalty: args.loyalty,
         funnel: args.funnel,
+        frozen: global.as_of.is_some(),
     };
     let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
@@ -118,8 +121,12 @@ fn in_tables(report: &Report) -> String {
         });
         let table = output::table(["Indicator", "Value", "Counted", "In words"], rows);
         let outbox = shop.outbox_in_words();
+        let known = match shop.frozen_at {
+            Some(at) => format!(" (frozen: as it was known at {})", at.format("%Y-%m-%d %H:%M UTC")),
+            None => String::new(),
+        };
         text.push_str(&format!(
-            "{} ({}), {window}, as of {as_of}\n\n{table}{outbox}\n\n",
+            "{} ({}), {window}, as of {as_of}{known}\n\n{table}{outbox}\n\n",
             shop.name, shop.shop
         ));
         if let Some(series) = &shop.series {

@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use super::answers::{self, Tally, Whose};
 use super::figure::Counts;
 use super::{Counted, Scope};
-use crate::survey::QuestionKind;
+use crate::survey::{Question, QuestionKind, Survey};
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
     let questions =
@@ -16,8 +16,17 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     Ok(Counted {
         counts: counts(&people),
         with_suspects: Some(counts(&everybody)),
-        detail: Some(answers::sentence(&questions, "a question of type “rating”")),
+        detail: Some(detail(&scope.surveys)),
     })
+}
+
+fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
+    answers::first_of(surveys, |question| matches!(question.kind, QuestionKind::Rating))
+}
+
+/// Which questions are counted, as a sentence.
+pub(super) fn detail(surveys: &[&Survey]) -> String {
+    answers::sentence(&questions(surveys), "a question of type “rating”")
 }
 
 pub(super) fn counts(tally: &[Tally]) -> Counts {

@@ -123,6 +123,16 @@ impl Tallied {
     }
 }
 
+/// What the definition of the metric with this key does not know: which questions, which answers.
+pub(super) fn detail(metric: &str, surveys: &[&Survey]) -> Option<String> {
+    match metric {
+        "recommendation_rate" => Some(recommendation_rate::detail(surveys)),
+        "nps" => Some(nps::detail(surveys)),
+        "csat" => Some(csat::detail(surveys)),
+        _ => None,
+    }
+}
+
 /// By bucket and value of the segment; what is missing has nothing.
 pub(super) type ByBucket = BTreeMap<(usize, String), Tallied>;
 

@@ -27,6 +27,7 @@ mod facts;
 pub mod series;
 pub mod loyalty;
 pub mod funnel;
+pub mod rollup;
 pub mod report_html;
 
 use chrono::{DateTime, Utc};
@@ -40,10 +41,12 @@ use crate::db;
 use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
+use facts::{Fact, Tallied};
 use figure::{Counts, Figure};
 use funnel::Funnel;
 use loyalty::Loyalty;
-use period::Period;
+use period::{Period, Stretch};
+use rollup::FrozenPeriod;
 use segment::Segment;
 use series::{BySegment, Series, Subject};
 use window::{Bound, Span, Window};
@@ -59,6 +62,15 @@ pub struct Metric {
     /// What it is, in a sentence. What the metric adds about this shop (which question, which answers) follows it in the report.
     pub definition: &'static str,
     count: Count,
+}
+
+impl Metric {
+    fn defined(&self, detail: Option<String>) -> String {
+        match detail {
+            Some(detail) => format!("{} {detail}", self.definition),
+            None => self.definition.to_owned(),
+        }
+    }
 }
 
 type Count = for<'a> fn(&'a mut PgConnection, &'a Scope<'a>) -> BoxFuture<'a, sqlx::Result<Counted>>;
@@ -172,6 +184,10 @@ pub struct ShopReport {
     pub from: Option<DateTime<Utc>>,
     /// The end of the window in this shop, exclusive.
     pub to: Option<DateTime<Utc>>,
+    /// Whence the figures are.
+    pub basis: Basis,
+    /// As of which they were known; null: they are counted from the rows.
+    pub frozen_at: Option<DateTime<Utc>>,
     /// By key, in the order of [`METRICS`].
     pub metrics: Figures,
     /// Mails that are not settled, whatever the window.
@@ -190,6 +206,16 @@ pub struct ShopReport {
     pub funnel: Option<Funnel>,
 }
 
+/// Whence the figures of a report are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// What a night knew; it stays the same, whatever happens to the rows.
+    Frozen,
+    /// The rows as they are.
+    Computed,
+}
+
 /// What a report is about, and how its figures are taken apart besides.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
@@ -202,6 +228,9 @@ pub struct Asked {
     pub loyalty: bool,
     /// Also how far the orders came.
     pub funnel: bool,
+    /// What the last night at or before the moment of the report knew, where a night knows what is asked: the figures of all time or of one
+    /// period of the calendar, and those by period. Else, and before the first such night, what the rows say.
+    pub frozen: bool,
 }
 
 impl From<Window> for Asked {
@@ -260,7 +289,8 @@ pub async fn report(
     asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let Asked { window, by, segment, loyalty, funnel } = asked.into();
+    let asked = asked.into();
+    let window = asked.window;
     let mut snapshot = begin(pool).await?;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
@@ -269,40 +299,7 @@ pub async fn report(
             surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
             span: window.span(shop.timezone, as_of)?,
         };
-        let mut figures = Vec::with_capacity(METRICS.len());
-        for metric in METRICS {
-            let counted = (metric.count)(&mut snapshot, &scope).await?;
-            let definition = match counted.detail {
-                Some(detail) => format!("{} {detail}", metric.definition),
-                None => metric.definition.to_owned(),
-            };
-            let figure = Figure::new(counted.counts, metric.noun, definition);
-            figures.push(figure.with_suspects(counted.with_suspects));
-        }
-        let subject = Subject { shop: *id, zone: shop.timezone, surveys: &scope.surveys, span: scope.span };
-        let series = match by {
-            Some(period) => Some(series::by_period(&mut snapshot, &subject, period).await?),
-            None => None,
-        };
-        let segments = match &segment {
-            Some(segment) => Some(series::by_segment(&mut snapshot, &subject, segment).await?),
-            None => None,
-        };
-        let loyalty = if loyalty { Some(loyalty::count(&mut snapshot, &subject).await?) } else { None };
-        let funnel = if funnel { Some(funnel::count(&mut snapshot, &subject).await?) } else { None };
-        reports.push(ShopReport {
-            shop: shop.key.clone(),
-            name: shop.name.clone(),
-            timezone: shop.timezone,
-            from: scope.span.from,
-            to: scope.span.to,
-            metrics: Figures(figures),
-            outbox: outbox::open_by(&mut snapshot, *id, as_of).await?,
-            series,
-            segments,
-            loyalty,
-            funnel,
-        });
+        reports.push(report_shop(&mut snapshot, shop, &scope, &asked).await?);
     }
     snapshot.commit().await?;
     Ok(Report {
@@ -311,6 +308,101 @@ pub async fn report(
         to: window.to.map(|bound| in_all(bound, shops)),
         shops: reports,
     })
+}
+
+async fn report_shop(
+    conn: &mut PgConnection,
+    shop: &Shop,
+    scope: &Scope<'_>,
+    asked: &Asked,
+) -> sqlx::Result<ShopReport> {
+    let Scope { shop: id, surveys, span } = scope;
+    let mut subject = Subject { shop: *id, zone: shop.timezone, surveys, span: *span };
+    let night = match known_at_night(asked, &subject) {
+        Some(night) => rollup::last_freeze(conn, *id, span.as_of).await?.map(|at| (at, night)),
+        None => None,
+    };
+    let metrics = match night {
+        Some((frozen_at, Night { period, stretch, .. })) => {
+            subject.span.as_of = frozen_at;
+            let known = rollup::known(conn, &subject, frozen_at, period, &[stretch]).await?;
+            figures_of(&known.into_values().next().unwrap_or_default(), surveys)
+        }
+        None => figures(conn, scope).await?,
+    };
+    let series = match (asked.by, night) {
+        (None, _) => None,
+        (Some(period), Some((_, Night { by: Some(frozen), .. }))) => {
+            Some(series::known_by_period(conn, &subject, (period, frozen)).await?)
+        }
+        (Some(period), _) => Some(series::by_period(conn, &subject, period).await?),
+    };
+    let segments = match &asked.segment {
+        Some(segment) => Some(series::by_segment(conn, &subject, segment).await?),
+        None => None,
+    };
+    Ok(ShopReport {
+        shop: shop.key.clone(),
+        name: shop.name.clone(),
+        timezone: shop.timezone,
+        from: span.from,
+        to: span.to,
+        basis: if night.is_some() { Basis::Frozen } else { Basis::Computed },
+        frozen_at: night.map(|(at, _)| at),
+        metrics,
+        outbox: outbox::open_by(conn, *id, span.as_of).await?,
+        series,
+        segments,
+        loyalty: if asked.loyalty { Some(loyalty::count(conn, &subject).await?) } else { None },
+        funnel: if asked.funnel { Some(funnel::count(conn, &subject).await?) } else { None },
+    })
+}
+
+/// All metrics, counted from the rows.
+async fn figures(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Figures> {
+    let mut figures = Vec::with_capacity(METRICS.len());
+    for metric in METRICS {
+        let counted = (metric.count)(conn, scope).await?;
+        let figure = Figure::new(counted.counts, metric.noun, metric.defined(counted.detail));
+        figures.push(figure.with_suspects(counted.with_suspects));
+    }
+    Ok(Figures(figures))
+}
+
+/// All metrics, from what was counted before.
+fn figures_of(tallied: &Tallied, surveys: &[&Survey]) -> Figures {
+    let nothing = Counts::Share { hits: 0, total: 0, unknown: None };
+    let figures = METRICS.iter().map(|metric| {
+        let counts = |answer| tallied.counts(metric.key, surveys, answer).unwrap_or(nothing);
+        let detail = facts::detail(metric.key, surveys);
+        // Only what people say differs from what programs say.
+        let with_suspects = detail.is_some().then(|| counts(Fact::AnswerWithSuspects));
+        let figure = Figure::new(counts(Fact::Answer), metric.noun, metric.defined(detail));
+        figure.with_suspects(with_suspects)
+    });
+    Figures(figures.collect())
+}
+
+/// What of the nights' counting answers what is asked.
+#[derive(Debug, Clone, Copy)]
+struct Night {
+    period: FrozenPeriod,
+    stretch: Stretch,
+    by: Option<FrozenPeriod>,
+}
+
+/// `None`: no night knows what is asked.
+fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
+    if !asked.frozen || asked.segment.is_some() || asked.loyalty || asked.funnel {
+        return None;
+    }
+    let (period, stretch) = rollup::frozen_window(subject.span, subject.zone)?;
+    let by = match asked.by {
+        Some(by) if rollup::is_whole_periods(asked.window, subject.zone, by) => Some(FrozenPeriod::of(by)?),
+        Some(_) => return None,
+        None => None,
+    };
+    Some(Night { period, stretch, by })
 }
 
 /// A snapshot of the database in which counting may take its time.

@@ -18,7 +18,7 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     Ok(Counted {
         counts: counts(&rules, &people),
         with_suspects: Some(counts(&rules, &everybody)),
-        detail: Some(sentence(&rules)),
+        detail: Some(detail(&scope.surveys)),
     })
 }
 
@@ -49,7 +49,9 @@ fn recommends(rules: &[(&str, &Recommendation)], answer: &Tally) -> bool {
     })
 }
 
-fn sentence(rules: &[(&str, &Recommendation)]) -> String {
+/// The rules, as a sentence.
+pub(super) fn detail(surveys: &[&Survey]) -> String {
+    let rules = rules(surveys);
     let named: Vec<_> = rules
         .iter()
         .map(|(survey, rule)| {

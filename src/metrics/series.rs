@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 use super::facts::{self, Bucket, ByBucket, Fact, Tallied};
 use super::figure::{Counts, Measure};
 use super::period::{Period, Stretch};
+use super::rollup::{self, FrozenPeriod};
 use super::segment::Segment;
 use super::window::{Span, day_of};
 use super::{METRICS, Metric};
@@ -151,35 +152,35 @@ pub(super) struct Subject<'a> {
     pub(super) span: Span,
 }
 
-/// The figures by period.
+/// The figures by period, counted from the rows.
 pub(super) async fn by_period(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     period: Period,
 ) -> sqlx::Result<Series> {
-    let Some(cut) = Cut::of(conn, subject, period).await? else {
+    let first = first_day(conn, subject).await?;
+    let Some(cut) = Cut::of(subject, period, first) else {
         return Ok(Series { period, points: Vec::new() });
     };
     let tallied = cut.tally(conn, subject, None).await?;
     let scores = Scores::of(conn, subject).await?;
-    let nothing = Tallied::default();
-    let points = cut.stretches.iter().enumerate().map(|(n, stretch)| {
-        let tallied = tallied.get(&(n, String::new())).unwrap_or(&nothing);
-        let (starts_at, ends_at) = stretch.moments(subject.zone);
-        let Span { from, to, as_of } = subject.span;
-        let is_whole = matches!(period, Period::Rolling(_))
-            || from.is_none_or(|from| from <= starts_at) && to.is_none_or(|to| ends_at <= to);
-        Point {
-            label: period.label(*stretch),
-            days: DaySpan { starts_on: stretch.first_day, ends_on: stretch.last_day },
-            complete: is_whole && ends_at <= as_of,
-            volumes: Volumes::of(tallied),
-            metrics: measures(tallied, subject.surveys),
-            third_party_scores: scores.on(stretch.last_day),
-            topics: topics(tallied),
-        }
-    });
-    Ok(Series { period, points: points.collect() })
+    Ok(cut.series(subject, &tallied, &scores))
+}
+
+/// The figures by period, as they were known at a freeze, which is the subject's `as_of`.
+pub(super) async fn known_by_period(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    (period, frozen): (Period, FrozenPeriod),
+) -> sqlx::Result<Series> {
+    let frozen_at = subject.span.as_of;
+    let first = rollup::first_day(conn, subject.shop, frozen_at).await?;
+    let Some(cut) = Cut::of(subject, period, first) else {
+        return Ok(Series { period, points: Vec::new() });
+    };
+    let tallied = rollup::known(conn, subject, frozen_at, frozen, &cut.stretches).await?;
+    let scores = Scores::from(rollup::scores(conn, subject, frozen_at).await?);
+    Ok(cut.series(subject, &tallied, &scores))
 }
 
 /// The figures of the whole window by the values of a segment: those of most first.
@@ -216,24 +217,37 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// From the start of the window, or the first of what there is, to its end. `None`: there is nothing.
-    pub(super) async fn of(
-        conn: &mut PgConnection,
-        subject: &Subject<'_>,
-        period: Period,
-    ) -> sqlx::Result<Option<Self>> {
+    /// From the start of the window, or the first day of what there is, to its end. `None`: there is nothing.
+    pub(super) fn of(subject: &Subject<'_>, period: Period, first: Option<NaiveDate>) -> Option<Self> {
         let Span { from, to, as_of } = subject.span;
-        let first = match from {
-            Some(from) => day_of(from, subject.zone),
-            None => match first_day(conn, subject).await? {
-                Some(day) => day,
-                None => return Ok(None),
-            },
-        };
+        let first = from.map(|from| day_of(from, subject.zone)).or(first)?;
         let end = to.map_or(as_of, |to| as_of.min(to - TimeDelta::microseconds(1)));
         let last = day_of(end, subject.zone);
         let stretches = if first <= last { period.between(first, last) } else { Vec::new() };
-        Ok(Some(Self { period, stretches }))
+        Some(Self { period, stretches })
+    }
+
+    /// The figures of each stretch.
+    fn series(&self, subject: &Subject<'_>, tallied: &ByBucket, scores: &Scores) -> Series {
+        let period = self.period;
+        let nothing = Tallied::default();
+        let points = self.stretches.iter().enumerate().map(|(n, stretch)| {
+            let tallied = tallied.get(&(n, String::new())).unwrap_or(&nothing);
+            let (starts_at, ends_at) = stretch.moments(subject.zone);
+            let Span { from, to, as_of } = subject.span;
+            let is_whole = matches!(period, Period::Rolling(_))
+                || from.is_none_or(|from| from <= starts_at) && to.is_none_or(|to| ends_at <= to);
+            Point {
+                label: period.label(*stretch),
+                days: DaySpan { starts_on: stretch.first_day, ends_on: stretch.last_day },
+                complete: is_whole && ends_at <= as_of,
+                volumes: Volumes::of(tallied),
+                metrics: measures(tallied, subject.surveys),
+                third_party_scores: scores.on(stretch.last_day),
+                topics: topics(tallied),
+            }
+        });
+        Series { period, points: points.collect() }
     }
 
     /// What was counted in each stretch.
@@ -358,7 +372,10 @@ fn topics(tallied: &Tallied) -> Vec<Topic> {
 }
 
 /// The day of the first thing that is counted.
-async fn first_day(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Option<NaiveDate>> {
+pub(super) async fn first_day(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+) -> sqlx::Result<Option<NaiveDate>> {
     let first = sqlx::query!(
         r#"select least(
                (select min(ordered_at) from "order" where shop_id = $1 and status not in ('cancelled', 'refunded')),
@@ -389,12 +406,18 @@ impl Scores {
         )
         .fetch_all(conn)
         .await?;
-        let mut scores: BTreeMap<String, Vec<Score>> = BTreeMap::new();
-        for row in rows {
-            let score = Score { rated_on: row.rated_on, score: row.score, ratings: row.ratings };
-            scores.entry(row.source).or_default().push(score);
+        let scores = rows.into_iter().map(|row| {
+            (row.source, Score { rated_on: row.rated_on, score: row.score, ratings: row.ratings })
+        });
+        Ok(Self::from(scores.collect()))
+    }
+
+    fn from(scores: Vec<(String, Score)>) -> Self {
+        let mut by_source: BTreeMap<String, Vec<Score>> = BTreeMap::new();
+        for (source, score) in scores {
+            by_source.entry(source).or_default().push(score);
         }
-        Ok(Self(scores))
+        Self(by_source)
     }
 
     fn on(&self, day: NaiveDate) -> BTreeMap<String, Score> {

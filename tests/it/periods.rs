@@ -810,3 +810,134 @@ async fn the_funnel_counts_orders_that_came_so_far() {
     }
     assert_eq!(seen.len(), 7, "each step was reached: {seen:?}");
 }
+
+// ---- What nights know.
+
+use afterword::metrics::Basis;
+use afterword::metrics::rollup::{self, House};
+
+/// Something happens to a random part of the rows, as it does in life, and in ways that only a person at the keyboard thinks of.
+async fn something_happens(pool: &PgPool, shop: ShopId, dice: &mut Dice, n: usize) {
+    let part =
+        |dice: &mut Dice, column: &str| format!("abs(hashint8({column} * {})) % 7 = 0", 1 + dice.below(99));
+    let order = part(dice, "order_id");
+    let moved = format!("{} * interval '7 hours'", dice.below(200) as i64 - 100);
+    let sql = match dice.below(12) {
+        0 => format!(r#"update "order" set status = 'cancelled' where shop_id = $1 and {order}"#),
+        1 => format!(r#"update "order" set status = 'open' where shop_id = $1 and {order}"#),
+        2 => format!(r#"update "order" set ordered_at = ordered_at + {moved} where shop_id = $1 and {order}"#),
+        3 => format!(
+            r#"update "order" set customer_id = (select max(customer_id) from customer where shop_id = $1) where shop_id = $1 and {order}"#
+        ),
+        4 => format!(
+            r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, attributes, imported_at, updated_at)
+               select shop_id, external_id || '-{n}', customer_id, ordered_at + {moved}, 'open', items, attributes, now(), now()
+               from "order" where shop_id = $1 and {order}"#
+        ),
+        5 => "update customer set email = null, email_key = null, erased_at = now() where shop_id = $1 and customer_id % 3 = 0".to_owned(),
+        6 => format!(
+            "update invitation set state = 'sent', sent_at = decided_at + {moved} where shop_id = $1 and {}",
+            part(dice, "invitation_id")
+        ),
+        7 => format!(
+            "insert into bounce (shop_id, invitation_id, digest, kind, reason, received_at)
+             select shop_id, invitation_id, sha256((invitation_id || ' {n}')::text::bytea), 'hard', '', now()
+             from invitation where shop_id = $1 and {}",
+            part(dice, "invitation_id")
+        ),
+        8 => format!(
+            "with old as (update response set counted = false where shop_id = $1 and counted and {order} returning *), r as (
+                 insert into response (shop_id, order_id, survey, survey_version_id, invitation_id, revision, counted, via, verdict, locale,
+                                       answered_at, received_at)
+                 select shop_id, order_id, survey, survey_version_id, invitation_id, revision + 100 + {n}, true, via, verdict, locale,
+                        answered_at + {moved}, now()
+                 from old
+                 on conflict do nothing
+                 returning shop_id, response_id, survey
+             )
+             insert into answer (shop_id, response_id, question, choice)
+             select shop_id, response_id, q, case when q = 'topic' then 'delivery' else 'no' end
+             from r, unnest(array['recommend', 'topic']) q"
+        ),
+        9 => format!(
+            "update answer set body = '' where shop_id = $1 and body is not null and {}",
+            part(dice, "response_id")
+        ),
+        10 => format!(
+            "insert into rating (shop_id, source, rated_on, score, scale, imported_at, updated_at)
+             values ($1, 'places', date '2018-03-01' + {}, 4, 5, now(), now())
+             on conflict (shop_id, source, rated_on) do update set score = rating.score / 2",
+            dice.below(40)
+        ),
+        _ => format!(
+            "update answer set score = 0 where shop_id = $1 and score is not null and {}",
+            part(dice, "response_id")
+        ),
+    };
+    // What another shop does is no business of this one.
+    sqlx::query(sqlx::AssertSqlSafe(sql)).bind(shop).execute(pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was() {
+    let setting = Setting::new().await;
+    let pool = &setting.db.pool;
+    let (mut n_changed, mut n_days, mut n_all) = (0, 0, 0);
+    for seed in 0..n_data_sets() {
+        let (mut dice, _, id, key) = setting.world(seed).await;
+        let shop = setting.config.shop(key).unwrap();
+        let house = House { shop: id, config: shop, surveys: &setting.config.surveys };
+        let mut nights = Vec::new();
+        for night in 0..6 {
+            // Later than anything that is dated in these data, so that a report of the rows knows the same.
+            let now = at("2020-01-01T03:15:00Z") + TimeDelta::days(night);
+            for n in 0..dice.below(3) {
+                something_happens(pool, id, &mut dice, 10 * night as usize + n).await;
+            }
+            let frozen = rollup::freeze(pool, house, now).await.unwrap();
+            assert_eq!(frozen.everything, night == 0);
+            n_changed += frozen.n_changed;
+            n_days += if night == 0 { 0 } else { frozen.n_days };
+            n_all += if night == 0 { 0 } else { 1 };
+            let (_, differences) =
+                rollup::rebuild(pool, house, now + TimeDelta::hours(1), true).await.unwrap();
+            assert_eq!(differences, [], "seed {seed}, night {night}");
+            let mut reports = Vec::new();
+            for by in ["day", "week", "month", "quarter", "year"] {
+                let ask = |frozen| Asked { by: by.parse().ok(), frozen, ..Asked::default() };
+                let known = setting.report(id, key, ask(true), now + TimeDelta::hours(2)).await;
+                assert_eq!((known.basis, known.frozen_at), (Basis::Frozen, Some(now)));
+                let rows = setting.report(id, key, ask(false), now).await;
+                assert_eq!(rows.basis, Basis::Computed);
+                assert_eq!(known.metrics, rows.metrics, "seed {seed}, night {night}");
+                let (known_series, rows_series) = (known.series.clone().unwrap(), rows.series.unwrap());
+                let of_rows: BTreeMap<_, _> =
+                    rows_series.points.iter().map(|p| (p.label.clone(), p)).collect();
+                for point in &known_series.points {
+                    assert_eq!(Some(&point), of_rows.get(&point.label), "seed {seed}, night {night}");
+                }
+                let has_anything = |point: &&Point| point.volumes != Volumes::default();
+                let n = |points: &[Point]| points.iter().filter(has_anything).count();
+                assert_eq!(n(&known_series.points), n(&rows_series.points), "seed {seed}, night {night}");
+                reports.push((by, known));
+            }
+            nights.push((now, reports));
+        }
+        // Whatever has happened since, each night reads as it did.
+        for (now, reports) in nights {
+            for (by, report) in reports {
+                let ask = Asked { by: by.parse().ok(), frozen: true, ..Asked::default() };
+                let again = setting.report(id, key, ask, now + TimeDelta::hours(3)).await;
+                assert_eq!(
+                    (&again.metrics, &again.series),
+                    (&report.metrics, &report.series),
+                    "seed {seed}, {now} by {by}"
+                );
+            }
+        }
+    }
+    assert!(
+        n_changed > 1_000 && n_days > 100,
+        "{n_changed} rows changed, {n_days} days counted in {n_all} nights"
+    );
+}
