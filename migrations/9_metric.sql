@@ -112,14 +112,12 @@ begin
         select shop_id, array_agg(ordered_at), array_agg(customer_id) from gone group by shop_id;
     else
         insert into metric_change (shop_id, moments, customers)
-        select shop_id, array_agg(ordered_at), array_agg(customer_id)
-        from (
-            (select shop_id, order_id, ordered_at, customer_id, status from gone
-             except all select shop_id, order_id, ordered_at, customer_id, status from written)
-            union all
-            (select shop_id, order_id, ordered_at, customer_id, status from written
-             except all select shop_id, order_id, ordered_at, customer_id, status from gone)
-        ) as changed
+        select shop_id, array_agg(moment), array_agg(customer)
+        from gone g
+        full join written w using (shop_id, order_id)
+        cross join lateral (values (g.ordered_at, g.customer_id), (w.ordered_at, w.customer_id)) as changed (moment, customer)
+        where (g.ordered_at, g.customer_id, g.status) is distinct from (w.ordered_at, w.customer_id, w.status)
+          and customer is not null
         group by shop_id;
     end case;
     return null;
@@ -142,16 +140,13 @@ begin
         select shop_id, array_agg(answered_at), array_agg(order_id) from gone group by shop_id;
     else
         insert into metric_change (shop_id, moments, orders)
-        select shop_id, array_agg(answered_at), array_agg(order_id)
-        from (
-            (select shop_id, response_id, order_id, survey, answered_at, counted, verdict, invitation_id, revision from gone
-             except all
-             select shop_id, response_id, order_id, survey, answered_at, counted, verdict, invitation_id, revision from written)
-            union all
-            (select shop_id, response_id, order_id, survey, answered_at, counted, verdict, invitation_id, revision from written
-             except all
-             select shop_id, response_id, order_id, survey, answered_at, counted, verdict, invitation_id, revision from gone)
-        ) as changed
+        select shop_id, array_agg(moment), array_agg(about)
+        from gone g
+        full join written w using (shop_id, response_id)
+        cross join lateral (values (g.answered_at, g.order_id), (w.answered_at, w.order_id)) as changed (moment, about)
+        where (g.order_id, g.survey, g.answered_at, g.counted, g.verdict, g.invitation_id, g.revision)
+                is distinct from (w.order_id, w.survey, w.answered_at, w.counted, w.verdict, w.invitation_id, w.revision)
+          and about is not null
         group by shop_id;
     end case;
     return null;

@@ -86,7 +86,7 @@ pub enum Command {
     Jobs(jobs::Args),
     /// Read a file of orders, events, answers or scores, once
     Import(import::Args),
-    /// Write testimonials, once
+    /// Write testimonials or figures, once
     Export(export::Args),
     /// The figures, with their intervals
     Report(report::Args),

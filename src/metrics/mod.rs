@@ -28,6 +28,7 @@ pub mod series;
 pub mod loyalty;
 pub mod funnel;
 pub mod rollup;
+pub mod export;
 pub mod report_html;
 
 use chrono::{DateTime, Utc};

@@ -393,10 +393,10 @@ pub(super) async fn first_day(
 }
 
 /// What third parties said, by source, in the order of time.
-struct Scores(BTreeMap<String, Vec<Score>>);
+pub(super) struct Scores(BTreeMap<String, Vec<Score>>);
 
 impl Scores {
-    async fn of(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Self> {
+    pub(super) async fn of(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Self> {
         let rows = sqlx::query!(
             r#"select source, rated_on, (score / scale)::float8 as "score!", ratings
                from rating where shop_id = $1 and rated_on <= $2
@@ -420,7 +420,7 @@ impl Scores {
         Self(by_source)
     }
 
-    fn on(&self, day: NaiveDate) -> BTreeMap<String, Score> {
+    pub(super) fn on(&self, day: NaiveDate) -> BTreeMap<String, Score> {
         let latest = |scores: &Vec<Score>| scores.iter().rfind(|score| score.rated_on <= day).copied();
         self.0.iter().filter_map(|(source, scores)| Some((source.clone(), latest(scores)?))).collect()
     }
