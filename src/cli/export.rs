@@ -51,7 +51,7 @@ struct Metrics {
     /// Each day, week, month, quarter, year, or the last so many days (28d)
     #[arg(long, value_name = "PERIOD", default_value = "month")]
     by: Period,
-    /// Also each country, locale, product, new_or_returning, or attributes.<name>; may be repeated
+    /// Also each country, locale, product, `new_or_returning`, or `attributes.<name>`; may be repeated
     #[arg(long, value_name = "SEGMENT")]
     segment: Vec<Segment>,
     /// From this day or moment on; without it: everything

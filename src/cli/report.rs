@@ -45,7 +45,7 @@ pub struct Args {
     /// Also the figures of each day, week, month, quarter, year, or of the last so many days (28d)
     #[arg(long, value_name = "PERIOD")]
     by: Option<Period>,
-    /// Also the figures of each country, locale, product, new_or_returning, or attributes.<name>
+    /// Also the figures of each country, locale, product, `new_or_returning`, or `attributes.<name>`
     #[arg(long, value_name = "SEGMENT")]
     segment: Option<Segment>,
     /// Also who comes back: by the month of the first order, after how long, and by what they had said

@@ -496,7 +496,7 @@ fn label(period: Period, day: NaiveDate) -> String {
         Period::Day | Period::Rolling(_) => day.to_string(),
         Period::Week => format!("{}-W{:02}", day.iso_week().year(), day.iso_week().week()),
         Period::Month => format!("{}-{:02}", day.year(), day.month()),
-        Period::Quarter => format!("{}-Q{}", day.year(), (day.month() + 2) / 3),
+        Period::Quarter => format!("{}-Q{}", day.year(), day.month().div_ceil(3)),
         Period::Year => day.year().to_string(),
     }
 }
