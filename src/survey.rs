@@ -332,10 +332,70 @@ impl Texts {
     }
 }
 
+/// A consent whose wording changed under the name it had: nobody could say any more what was agreed to.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the wording of the consent {question:?} in the survey {survey} changed ({locales}), and its version {version:?} did not: change \
+     `version` with the text, so that it stays known who agreed to what"
+)]
+pub struct Reworded {
+    survey: String,
+    question: String,
+    version: String,
+    locales: String,
+}
+
+/// Looks whether customers of the shop were asked for the same version of a consent in other words. Wordings in further languages are no
+/// change.
+///
+/// # Errors
+/// When the database does not answer, or a stored questionnaire cannot be read.
+pub async fn reworded(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    survey: &Survey,
+) -> anyhow::Result<Option<Reworded>> {
+    let consents = |questionnaire: &Questionnaire| -> Vec<(String, Question)> {
+        let questions = questionnaire.questions.iter().cloned();
+        questions
+            .filter_map(|question| match &question.kind {
+                QuestionKind::Consent { version } => Some((version.clone(), question)),
+                _ => None,
+            })
+            .collect()
+    };
+    let now = consents(&survey.questionnaire);
+    if now.is_empty() {
+        return Ok(None);
+    }
+    let stored = sqlx::query_scalar!(
+        "select questionnaire from survey_version where shop_id = $1 and survey = $2 order by survey_version_id",
+        shop.0,
+        survey.key,
+    )
+    .fetch_all(conn)
+    .await?;
+    for stored in stored {
+        let asked: Questionnaire = serde_json::from_value(stored)
+            .with_context(|| format!("reading a questionnaire that the survey {} asked", survey.key))?;
+        for (version, then) in consents(&asked) {
+            let Some((_, question)) = now.iter().find(|(other, _)| *other == version) else { continue };
+            let changed =
+                then.text.0.iter().filter(|(locale, text)| question.text.0.get(*locale) != Some(*text));
+            let locales: Vec<_> = changed.map(|(locale, _)| locale.to_string()).collect();
+            if !locales.is_empty() {
+                let (survey, question) = (survey.key.clone(), question.key.clone());
+                return Ok(Some(Reworded { survey, question, version, locales: locales.join(", ") }));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// The version under which this questionnaire is asked in this shop: the stored one if it was asked before, else a new one.
 ///
 /// # Errors
-/// When the database does not answer.
+/// When the database does not answer, or a consent is [`Reworded`].
 pub async fn version(
     conn: &mut PgConnection,
     shop: ShopId,
@@ -357,6 +417,9 @@ pub async fn version(
     .await?;
     if let Some(id) = asked_before {
         return Ok(id);
+    }
+    if let Some(reworded) = reworded(&mut *conn, shop, survey).await? {
+        return Err(reworded.into());
     }
     // The update changes nothing; it makes `returning` answer when another one has made the row meanwhile.
     let id = sqlx::query_scalar!(

@@ -1,22 +1,23 @@
 //! `afterword check`: what would go wrong tonight, told now.
 
-use std::path::{Path, PathBuf};
+mod render;
+mod warnings;
 
-use anyhow::Context as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::logging::Attendance;
 use super::{Exit, Global, logging, output};
-use crate::config::{Config, Shop, Transport, secret};
-use crate::db;
-use crate::invitations::compose::{self, ComposeError, Facts, Letterhead};
+use crate::config::{Config, Transport, secret};
+use crate::db::{self, Database};
 use crate::mail::templates::Templates;
 use crate::mail::transport::Connection;
 use crate::scheduler::Schedule;
-use crate::survey::Survey;
-use crate::token::Tokens;
-use crate::types::{Clock, InvitationId, Locale, ShopId};
+use crate::survey::{self, Reworded};
+use crate::types::{Clock, ShopId};
 
 /// How many firings of each job are shown.
 const FIRINGS: usize = 5;
@@ -32,7 +33,7 @@ pub struct Args {
     /// Also greet the mail relay
     #[arg(long)]
     online: bool,
-    /// Write every mail and page in each language into this folder: with samples, and each survey's mail with its own questions
+    /// Write every mail and page in each language into this folder, with an index.html that leads to each survey's own
     #[arg(long, value_name = "DIR")]
     render: Option<PathBuf>,
 }
@@ -46,6 +47,8 @@ struct Report {
     rendered: usize,
     /// Mails written with the shops' own questions: for each shop, survey and language.
     mails: usize,
+    /// Pages with the shops' own questions: for each shop, survey and language, in each state.
+    pages: usize,
     /// What works, and may not work well.
     warnings: Vec<String>,
     jobs: Vec<Job>,
@@ -72,63 +75,45 @@ struct Job {
 /// # Errors
 /// What is wrong, with its place; or that the database or the relay does not answer.
 pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
-    let config = Config::load(&global.config)?;
+    let config = Arc::new(Config::load(&global.config)?);
     logging::start(config.app.log_format, Attendance::Attended);
     let now = global.as_of.map_or(Clock::System, Clock::Fixed).now();
     let templates = match Templates::read(config.app.templates_dir.as_deref()) {
-        Ok(templates) => templates,
+        Ok(templates) => Arc::new(templates),
         Err(error) => {
             output::say(&format!("error: {error}"));
             return Ok(Exit::Usage);
         }
     };
-    let mut renders = Vec::new();
-    let mut wrong = false;
-    for render in templates.check() {
-        match render.result {
-            Ok(text) => renders.push((render.name, text.into_bytes())),
-            Err(error) => {
-                output::say(&format!("error: {error}"));
-                wrong = true;
+    let rendered = match render::all(&config, &templates, now) {
+        Ok(rendered) => rendered,
+        Err(problems) => {
+            for problem in problems {
+                output::say(&format!("error: {problem}"));
             }
+            return Ok(Exit::Usage);
         }
-    }
-    let n_samples = renders.len();
-    for (shop, survey) in config.shops.iter().flat_map(|shop| config.surveys.iter().map(move |s| (shop, s))) {
-        if wrong || !survey.mailed || !survey.is_for(&shop.key) {
-            continue;
-        }
-        let waves = [false, true].into_iter().filter(|reminder| !reminder || !survey.reminders.is_empty());
-        for (locale, reminder) in waves.flat_map(|wave| templates.locales().map(move |locale| (locale, wave)))
-        {
-            match mail(&config, &templates, shop, survey, locale, reminder, now) {
-                Ok(files) => renders.extend(files),
-                Err(error) => {
-                    let (survey, shop) = (&survey.key, &shop.key);
-                    output::say(&format!(
-                        "error: the mail of the survey {survey} for {shop} in {locale}: {error}"
-                    ));
-                    wrong = true;
-                }
-            }
-        }
-    }
-    if wrong {
-        return Ok(Exit::Usage);
-    }
+    };
     if let Some(folder) = &args.render {
-        write(folder, &renders)?;
+        rendered.write(folder)?;
     }
     secret::load_or_make(&config.app.secret_file)?;
     let relay = if args.online { Some(relay(&config).await?) } else { None };
-    let database = database(&config).await?;
+    let (database, reworded) = database(&config).await?;
+    if !reworded.is_empty() {
+        for reworded in reworded {
+            output::say(&format!("error: {reworded}"));
+        }
+        return Ok(Exit::Usage);
+    }
     let report = Report {
         configuration: config.path.display().to_string(),
         shops: config.shops.iter().map(|shop| shop.key.clone()).collect(),
         surveys: config.surveys.iter().map(|survey| survey.key.clone()).collect(),
-        rendered: n_samples,
-        mails: renders[n_samples..].iter().filter(|(name, _)| name.ends_with(".eml")).count(),
-        warnings: warnings(&config, &templates),
+        rendered: rendered.n_samples,
+        mails: rendered.n_mails,
+        pages: rendered.n_pages,
+        warnings: warnings::all(&config, &templates),
         jobs: jobs(&config, now),
         database,
         relay,
@@ -139,113 +124,6 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         show(&report)?;
     }
     Ok(Exit::Done)
-}
-
-fn write(folder: &Path, renders: &[(String, Vec<u8>)]) -> anyhow::Result<()> {
-    for (name, text) in renders {
-        let path = folder.join(name);
-        let parent = path.parent().unwrap_or(folder);
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
-}
-
-/// The mail that a survey of a shop sends in a language, about a made-up order: its texts, and the message itself.
-fn mail(
-    config: &Config,
-    templates: &Templates,
-    shop: &Shop,
-    survey: &Survey,
-    locale: &Locale,
-    reminder: bool,
-    now: DateTime<Utc>,
-) -> Result<Vec<(String, Vec<u8>)>, ComposeError> {
-    let tokens = Tokens::new(b"a sample");
-    let letterhead = Letterhead {
-        shop,
-        base_url: &config.app.base_url,
-        return_path: config.mail.return_path.as_deref(),
-        signer: config.mail.signer.as_ref(),
-    };
-    let facts = Facts {
-        shop_id: ShopId(1),
-        invitation_id: InvitationId(1),
-        questionnaire: &survey.questionnaire,
-        order: "A-1001",
-        ordered_at: now - survey.delay,
-        reminder,
-        message_id: None,
-        first_name: Some("Claire"),
-        locale: Some(locale.as_str()),
-        email: "claire@customer.example",
-    };
-    let texts = compose::texts(templates, &tokens, &letterhead, &facts)?;
-    let message = compose::compose(templates, &tokens, &letterhead, &facts, now)?;
-    let wave = if reminder { ".reminder" } else { "" };
-    let name = |part: &str| format!("mails/{}/{}{wave}.{locale}.{part}", shop.key, survey.key);
-    Ok(vec![
-        (name("subject.txt"), format!("{}\n", texts.subject).into_bytes()),
-        (name("txt"), texts.text.into_bytes()),
-        (name("html"), texts.html.into_bytes()),
-        (name("eml"), message.bytes),
-    ])
-}
-
-/// What a customer, a relay or a large mail provider may take offence at.
-fn warnings(config: &Config, templates: &Templates) -> Vec<String> {
-    let mut warnings: Vec<String> =
-        config.shops.iter().filter_map(|shop| unspoken(shop, templates)).collect();
-    if matches!(config.mail.transport, Transport::File) {
-        return warnings;
-    }
-    if !config.app.base_url.starts_with("https://") {
-        warnings.push(
-            "[app] base_url is not https: mail providers want the one-click unsubscription of RFC 8058 behind https, and do not show it \
-             otherwise"
-                .to_owned(),
-        );
-    }
-    let return_path = config.mail.return_path.as_deref().and_then(|path| path.rsplit_once('@'));
-    if let Some((_, bounces)) = return_path {
-        for shop in &config.shops {
-            let from = shop.from.email.domain();
-            if organisation(bounces) != organisation(from) {
-                warnings.push(format!(
-                    "[mail] return_path is at {bounces}, and the shop {} writes from {from}: SPF then speaks for another domain than \
-                     the one customers see, so that DMARC rests on the DKIM signature alone",
-                    shop.key
-                ));
-            }
-        }
-    }
-    warnings
-}
-
-/// What customers read instead of the language of a shop for which there are no templates.
-fn unspoken(shop: &Shop, templates: &Templates) -> Option<String> {
-    let (instead, _) = templates.language(None, &shop.locale);
-    (instead.language() != shop.locale.language()).then(|| {
-        let (key, locale) = (&shop.key, &shop.locale);
-        format!(
-            "the shop {key} speaks {locale:?}, and there are no mails and pages in it: whoever's order names no other language reads them \
-             in {instead:?}. A language is words.{locale}.toml and the files of each mail, in [app] templates_dir",
-            locale = locale.as_str(),
-            instead = instead.as_str(),
-        )
-    })
-}
-
-/// The part of a domain that somebody registered, as far as its shape tells: `shop.example` of `mail.shop.example`, `shop.co.uk` of
-/// `mail.shop.co.uk`. (The list of public suffixes would know better, and changes weekly.)
-fn organisation(domain: &str) -> String {
-    let domain = domain.to_lowercase();
-    let labels: Vec<&str> = domain.trim_end_matches('.').split('.').collect();
-    let n = match labels[..] {
-        [.., second, top] if top.len() == 2 && second.len() <= 3 => 3,
-        _ => 2,
-    };
-    labels[labels.len().saturating_sub(n)..].join(".")
 }
 
 fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
@@ -274,17 +152,38 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
         .collect()
 }
 
-async fn database(config: &Config) -> anyhow::Result<String> {
+/// What the database says of itself, and which consents were asked for in other words.
+async fn database(config: &Config) -> anyhow::Result<(String, Vec<Reworded>)> {
     let database = db::open(config).await?;
-    let checked =
-        if config.database.auto_migrate { database.migrate().await } else { database.check_schema().await };
-    let version = sqlx::query_scalar!(r#"select current_setting('server_version') as "version!""#)
-        .fetch_one(&database.pool)
-        .await;
+    let looked = look_at(&database, config).await;
     database.close().await;
-    checked?;
+    let (version, reworded) = looked?;
     let whose = if config.database.url.is_some() { "the configured one" } else { "the private one" };
-    Ok(format!("{whose}, Postgres {}, up to date", version?))
+    Ok((format!("{whose}, Postgres {version}, up to date"), reworded))
+}
+
+async fn look_at(database: &Database, config: &Config) -> anyhow::Result<(String, Vec<Reworded>)> {
+    if config.database.auto_migrate {
+        database.migrate().await?;
+    } else {
+        database.check_schema().await?;
+    }
+    let mut conn = database.pool.acquire().await?;
+    let version = sqlx::query_scalar!(r#"select current_setting('server_version') as "version!""#)
+        .fetch_one(&mut *conn)
+        .await?;
+    let mut reworded = Vec::new();
+    for shop in &config.shops {
+        let id = sqlx::query_scalar!(r#"select shop_id as "id: ShopId" from shop where key = $1"#, shop.key)
+            .fetch_optional(&mut *conn)
+            .await?;
+        // A shop that the database has not seen yet has asked nobody.
+        let Some(id) = id else { continue };
+        for survey in config.surveys.iter().filter(|survey| survey.is_for(&shop.key)) {
+            reworded.extend(survey::reworded(&mut conn, id, survey).await?);
+        }
+    }
+    Ok((version, reworded))
 }
 
 async fn relay(config: &Config) -> anyhow::Result<String> {
@@ -305,13 +204,14 @@ fn show(report: &Report) -> anyhow::Result<()> {
     }
     let mut text = format!(
         "configuration  {}: valid; shops: {}; surveys: {}\n\
-         templates      {} mails and pages rendered; {} mails with the questions of the surveys\n\
+         templates      {} mails and pages rendered; {} mails and {} pages with the questions of the surveys\n\
          database       {}\n",
         report.configuration,
         report.shops.join(", "),
         report.surveys.join(", "),
         report.rendered,
         report.mails,
+        report.pages,
         report.database,
     );
     if let Some(relay) = &report.relay {
@@ -328,23 +228,4 @@ fn show(report: &Report) -> anyhow::Result<()> {
     });
     text.push_str(&output::table(["job", "kind", "schedule", "next runs"], rows));
     output::data(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_organisation_of_a_domain() {
-        for (domain, expected) in [
-            ("shop.example", "shop.example"),
-            ("mail.Shop.example", "shop.example"),
-            ("mail.shop.co.uk", "shop.co.uk"),
-            ("shop.fr", "shop.fr"),
-            ("a.b.shop.fr", "shop.fr"),
-            ("localhost", "localhost"),
-        ] {
-            assert_eq!(organisation(domain), expected, "{domain}");
-        }
-    }
 }

@@ -461,11 +461,13 @@ fn survey(
         known("shop", shop, shop_keys.iter().copied(), problems);
     }
     let mut questions: Vec<Question> = Vec::new();
-    for question in &survey.question {
-        if let Some(question) = self::question(question, &questions, problems) {
+    for (n, question) in survey.question.iter().enumerate() {
+        let later = &survey.question[n..];
+        if let Some(question) = self::question(question, &questions, later, problems) {
             questions.push(question);
         }
     }
+    misplaced(&survey.question, problems);
     if survey.question.is_empty() {
         problems.add(
             span.clone(),
@@ -482,7 +484,7 @@ fn survey(
         _ => None,
     };
     let unhappy = match &survey.unhappy {
-        Some(unhappy) if complete => Some(when("unhappy", unhappy, &questionnaire.questions, problems)),
+        Some(unhappy) if complete => Some(when("unhappy", unhappy, &questionnaire.questions, &[], problems)),
         _ => None,
     };
     let mailed = survey.mailed.unwrap_or(true);
@@ -590,7 +592,13 @@ fn country(code: &Spanned<String>, problems: &mut Problems<'_>) -> Option<String
     None
 }
 
-fn question(question: &raw::Question, earlier: &[Question], problems: &mut Problems<'_>) -> Option<Question> {
+/// A question after these, and before those that are not read yet.
+fn question(
+    question: &raw::Question,
+    earlier: &[Question],
+    later: &[raw::Question],
+    problems: &mut Problems<'_>,
+) -> Option<Question> {
     let key = text(&question.key);
     check_key("question", key, question.key.span(), problems);
     if earlier.iter().any(|other| other.key == key) {
@@ -627,6 +635,13 @@ fn question(question: &raw::Question, earlier: &[Question], problems: &mut Probl
                 );
                 return None;
             };
+            if question.required.unwrap_or(false) {
+                problems.add(
+                    kind_span.clone(),
+                    "a consent cannot be required: it would not be given freely (GDPR, article 7(4))",
+                    Some("leave out `required`".to_owned()),
+                );
+            }
             QuestionKind::Consent { version: text(version).to_owned() }
         }
     };
@@ -656,9 +671,32 @@ fn question(question: &raw::Question, earlier: &[Question], problems: &mut Probl
         kind,
         required: question.required.unwrap_or(false),
         in_mail,
-        when: question.when.as_ref().and_then(|when| self::when("when", when, earlier, problems)),
+        when: question.when.as_ref().and_then(|when| self::when("when", when, earlier, later, problems)),
         text: texts(question.text.get_ref(), question.text.span(), problems),
     })
+}
+
+/// What each question alone is allowed, and is wrong among the others.
+fn misplaced(questions: &[raw::Question], problems: &mut Problems<'_>) {
+    let is_consent =
+        |question: &&raw::Question| matches!(question.kind.get_ref(), raw::QuestionType::Consent);
+    if let Some(second) = questions.iter().filter(is_consent).nth(1) {
+        problems.add(
+            second.kind.span(),
+            "a survey asks for one consent: an answer is published, or it is not",
+            Some("put what is agreed to into one wording, or ask in two surveys".to_owned()),
+        );
+    }
+    for question in questions {
+        let Some(in_mail) = question.in_mail.as_ref().filter(|in_mail| *in_mail.get_ref()) else { continue };
+        if question.when.is_some() {
+            problems.add(
+                in_mail.span(),
+                "a mail cannot ask what is only asked after another answer",
+                Some("leave out `when`, or set `in_mail` at the question it depends on".to_owned()),
+            );
+        }
+    }
 }
 
 fn choices(choices: &Spanned<Vec<raw::Choice>>, problems: &mut Problems<'_>) -> Vec<Choice> {
@@ -700,6 +738,7 @@ fn when(
     key: &str,
     when: &Spanned<BTreeMap<String, Vec<String>>>,
     earlier: &[Question],
+    later: &[raw::Question],
     problems: &mut Problems<'_>,
 ) -> Option<When> {
     let span = when.span();
@@ -713,8 +752,13 @@ fn when(
         return None;
     };
     let Some(asked) = earlier.iter().find(|other| other.key == *question) else {
-        let help = did_you_mean(question, earlier.iter().map(|other| other.key.as_str()));
-        problems.add(span, format!("no earlier question is called {question:?}"), help);
+        if later.iter().any(|other| text(&other.key) == question) {
+            let help = format!("move {question:?} before it");
+            problems.add(span, format!("{question:?} is not answered yet when this is asked"), Some(help));
+        } else {
+            let help = did_you_mean(question, earlier.iter().map(|other| other.key.as_str()));
+            problems.add(span, format!("no earlier question is called {question:?}"), help);
+        }
         return None;
     };
     let possible = asked.kind.options().unwrap_or_default();

@@ -1,7 +1,7 @@
 //! Imports answers given elsewhere from the files of a drop folder.
 //!
-//! Comes in: every file of the folder. Goes out: responses, what is kept aside until its order comes, rejects beside the file, the file in `done/` or `failed/`. If it dies half
-//! way, the file is still there and is imported again, which changes nothing (see [`inbox`]).
+//! Comes in: every file of the folder. Goes out: responses, what is kept aside until its order comes, rejects beside the file, the file
+//! in `done/` or `failed/`. If it dies half way, the file is still there and is imported again, which changes nothing (see [`inbox`]).
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use crate::responses::import::{Asked, import_responses};
 pub struct ImportResponses {
     /// Whose customers answered.
     shop: String,
-    /// What they answered; absent: the survey that the format names, or the only one of the shop.
+    /// What they answered; absent: the survey that the format names, or the one whose questions a file answers.
     survey: Option<String>,
     /// How the files are written; `auto` recognises it by the header.
     #[serde(default = "inbox::auto")]
@@ -49,7 +49,6 @@ impl Job for ImportResponses {
             .into_iter()
             .chain(unknown("response format", &self.format, formats))
             .chain(self.survey.as_ref().and_then(|survey| unknown("survey", survey, surveys())))
-            .chain(self.unnamed_survey(config))
             .collect()
     }
 
@@ -73,20 +72,5 @@ impl Job for ImportResponses {
             import_responses(to, asked, &path, &options, context.clock, &|_, _| {}).await
         })
         .await
-    }
-}
-
-impl ImportResponses {
-    /// The problem, where neither the parameters nor a format say which of several surveys was answered.
-    fn unnamed_survey(&self, config: &Config) -> Option<String> {
-        let format_may_say = match self.format.as_str() {
-            "auto" => !config.response_formats.is_empty(),
-            built_in if RESPONSE_FORMATS.iter().any(|format| format.key == built_in) => false,
-            _ => true,
-        };
-        let n_surveys = config.surveys.iter().filter(|survey| survey.is_for(&self.shop)).count();
-        (self.survey.is_none() && !format_may_say && n_surveys > 1).then(|| {
-            format!("the shop {:?} has {n_surveys} surveys; name the answered one with survey = …", self.shop)
-        })
     }
 }

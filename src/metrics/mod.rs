@@ -13,7 +13,13 @@
 
 mod answers;
 pub mod figure;
+pub mod normal;
 pub mod interval;
+pub mod weights;
+pub mod comparison;
+pub mod control_chart;
+pub mod trend;
+pub mod survival;
 pub mod window;
 pub mod period;
 pub mod segment;
@@ -30,6 +36,8 @@ pub mod funnel;
 pub mod rollup;
 pub mod export;
 pub mod report_html;
+#[cfg(test)]
+mod chance;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;

@@ -10,11 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::hits::{AgentFamily, Hit, HitMethod, HitPage};
-use crate::token::{Occasion, Proof};
+use crate::token::{Form, Occasion, Proof};
 
-/// Nobody opens a page, reads one question and answers it in less. Both moments are the program's clock's: while it stands still,
-/// everybody is too fast.
-pub const FASTEST: TimeDelta = TimeDelta::seconds(2);
+/// Nobody opens the survey, reads it and answers in less; programs that wait a little wait less. Both moments are the program's clock's:
+/// while it stands still, everybody is too fast.
+pub const FASTEST: TimeDelta = TimeDelta::seconds(4);
+/// The same for a page that says one sentence and has one button.
+pub const FASTEST_BUTTON: TimeDelta = TimeDelta::seconds(2);
 /// What is asked once more has to be noticed, too; a program that sends at once, or after the usual pause, what it got back is faster.
 pub const FASTEST_ONCE_MORE: TimeDelta = TimeDelta::seconds(4);
 /// A page that was left open overnight is still a person's. Older ones are more likely from somebody's store of pages.
@@ -44,7 +46,7 @@ pub enum Suspicion {
     ProofReused,
     /// The form was fetched longer ago than [`OLDEST`].
     ProofStale,
-    /// It was sent sooner after it was fetched than [`FASTEST`], or [`FASTEST_ONCE_MORE`].
+    /// It was sent sooner after it was fetched than [`FASTEST`], [`FASTEST_BUTTON`], or [`FASTEST_ONCE_MORE`].
     TooFast,
     /// It was sent sooner after the mail than [`EARLIEST`].
     TooEarly,
@@ -99,6 +101,8 @@ impl Suspicion {
 /// What a form that was sent says about how it was sent.
 #[derive(Debug, Clone, Copy)]
 pub struct Traces {
+    /// Which form it is.
+    pub form: Form,
     pub proof: Presented,
     /// Whether the field that nobody can see has something in it.
     pub trapped: bool,
@@ -169,13 +173,17 @@ fn applies(suspicion: Suspicion, traces: &Traces, past: &Past<'_>) -> bool {
         Suspicion::ProofReused => past.is_reused,
         Suspicion::ProofStale => age.is_some_and(|age| age > OLDEST),
         Suspicion::TooFast => {
-            let fastest = if occasion == Some(Occasion::OnceMore) { FASTEST_ONCE_MORE } else { FASTEST };
+            let fastest = match (occasion, traces.form) {
+                (Some(Occasion::OnceMore), _) => FASTEST_ONCE_MORE,
+                (_, Form::Survey) => FASTEST,
+                (_, Form::Unsubscribe | Form::Withdrawal) => FASTEST_BUTTON,
+            };
             age.is_some_and(|age| age < fastest)
         }
         Suspicion::TooEarly => past.mailed_at.is_some_and(|mailed_at| traces.sent_at - mailed_at < EARLIEST),
         Suspicion::ScannerAgent => traces.agent == AgentFamily::Scanner,
         Suspicion::Probed => hits().any(|hit| matches!(hit.method, HitMethod::Head | HitMethod::Options)),
-        Suspicion::ManyLinks => is_worked_off(hits().filter(|hit| hit.method == HitMethod::Get)),
+        Suspicion::ManyLinks => is_worked_off(hits()),
         Suspicion::DifferentAnswers => {
             past.differed_at.is_some_and(|moment| traces.sent_at - moment < DIFFERENT_WITHIN)
         }
@@ -183,25 +191,20 @@ fn applies(suspicion: Suspicion, traces: &Traces, past: &Past<'_>) -> bool {
     }
 }
 
-/// Whether links were opened as somebody does who has a list of them.
-fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit> + Clone) -> bool {
-    let mut pairs =
-        hits.clone().enumerate().flat_map(|(n, one)| hits.clone().skip(n + 1).map(move |other| (one, other)));
-    pairs.any(|(one, other)| {
-        let apart = (one.at - other.at).abs();
-        match (one.page, other.page) {
-            (HitPage::Survey, HitPage::Survey) => {
-                one.answer.is_some()
-                    && other.answer.is_some()
-                    && one.answer != other.answer
-                    && apart <= SAME_VISIT
-            }
-            (HitPage::Survey, HitPage::Unsubscribe) | (HitPage::Unsubscribe, HitPage::Survey) => {
-                apart <= WAY_OUT_WITHIN
-            }
-            _ => false,
-        }
-    })
+/// Whether links were opened, or the forms behind them sent, as somebody does who has a list of them. Where two hits are near enough in
+/// time, so are two neighbours between them that differ.
+fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit>) -> bool {
+    let mut hits: Vec<&Hit> = hits.collect();
+    hits.sort_by_key(|hit| hit.at);
+    let is_within = |pair: &[&Hit], limit: TimeDelta| pair[1].at - pair[0].at <= limit;
+    let answers: Vec<&Hit> = hits
+        .iter()
+        .filter(|hit| hit.page == HitPage::Survey && hit.method == HitMethod::Get && hit.answer.is_some())
+        .copied()
+        .collect();
+    hits.retain(|hit| matches!(hit.page, HitPage::Survey | HitPage::Unsubscribe));
+    answers.windows(2).any(|pair| pair[0].answer != pair[1].answer && is_within(pair, SAME_VISIT))
+        || hits.windows(2).any(|pair| pair[0].page != pair[1].page && is_within(pair, WAY_OUT_WITHIN))
 }
 
 #[cfg(test)]
@@ -219,7 +222,13 @@ mod tests {
 
     fn traces(occasion: Occasion, age: i64) -> Traces {
         let proof = Proof { occasion, made_at: at(0), nonce: 7 };
-        Traces { proof: Presented::Ours(proof), trapped: false, agent: AgentFamily::Phone, sent_at: at(age) }
+        Traces {
+            form: Form::Survey,
+            proof: Presented::Ours(proof),
+            trapped: false,
+            agent: AgentFamily::Phone,
+            sent_at: at(age),
+        }
     }
 
     fn hit(milliseconds: i64, method: HitMethod, page: HitPage, answer: Option<&str>) -> Hit {
@@ -266,9 +275,14 @@ mod tests {
 
     #[test]
     fn how_old_a_form_may_be() {
+        for (age, expected) in [(1_999, Some(Suspicion::TooFast)), (2_000, None)] {
+            for form in [Form::Unsubscribe, Form::Withdrawal] {
+                check(Traces { form, ..traces(Occasion::Visit, age) }, &Past::default(), expected);
+            }
+        }
         for (occasion, age, expected) in [
-            (Occasion::Visit, 1_999, Some(Suspicion::TooFast)),
-            (Occasion::Visit, 2_000, None),
+            (Occasion::Visit, 3_999, Some(Suspicion::TooFast)),
+            (Occasion::Visit, 4_000, None),
             (Occasion::Visit, -5_000, Some(Suspicion::TooFast)),
             (Occasion::OnceMore, 3_999, Some(Suspicion::TooFast)),
             (Occasion::OnceMore, 4_000, None),
@@ -334,6 +348,21 @@ mod tests {
             (pair((survey, None), (way_out, None), 4_001), None),
         ] {
             check(person(), &Past { hits: &hits, ..Past::default() }, expected);
+        }
+    }
+
+    #[test]
+    fn forms_that_are_sent_on_the_way() {
+        let visits = |method, apart| {
+            [hit(0, method, HitPage::Survey, None), hit(apart, HitMethod::Get, HitPage::Unsubscribe, None)]
+        };
+        let pressed = Traces { form: Form::Unsubscribe, ..person() };
+        for (hits, expected) in [
+            (visits(HitMethod::Post, 4_000), Some(Suspicion::ManyLinks)),
+            (visits(HitMethod::Post, 4_001), None),
+            (visits(HitMethod::Get, 4_000), Some(Suspicion::ManyLinks)),
+        ] {
+            check(pressed, &Past { hits: &hits, ..Past::default() }, expected);
         }
     }
 

@@ -42,7 +42,7 @@ use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
 pub struct Asked<'a> {
     pub formats: &'a BTreeMap<String, ResponseMapping>,
     pub surveys: &'a [Survey],
-    /// The survey that was answered; `None`: the one the format names, else the only one of the shop.
+    /// The survey that was answered; `None`: the one the format names, else the one whose questions the file answers.
     pub survey: Option<&'a str>,
 }
 

@@ -10,7 +10,8 @@ use axum::response::{IntoResponse as _, Response};
 use sha2::{Digest as _, Sha256};
 
 use super::{Refusal, Web};
-use crate::context::Context;
+use crate::config::Config;
+use crate::mail::templates::Templates;
 use crate::mail::templates::palette::Palette;
 
 /// A follow-up can be hidden until its answer is chosen when the question is among the first so many, …
@@ -27,7 +28,7 @@ pub(super) struct Assets {
 }
 
 impl Assets {
-    pub(super) fn new(context: &Context) -> Self {
+    pub(super) fn new(config: &Config, templates: &Templates) -> Self {
         let mut files = BTreeMap::new();
         let mut add = |stem: &str, css: String| {
             let digest = Sha256::digest(&css);
@@ -39,13 +40,23 @@ impl Assets {
             files.insert(name.clone(), css);
             name
         };
-        let page = add("page", format!("{}\n{}", context.templates.page_css(), follow_ups()));
-        let shops = context.config.shops.iter().map(|shop| {
+        let page = add("page", format!("{}\n{}", templates.page_css(), follow_ups()));
+        let shops = config.shops.iter().map(|shop| {
             let css = colors(&Palette::of(&shop.color));
             (shop.key.clone(), add(&format!("shop-{}", shop.key), css))
         });
         let shops = shops.collect();
         Self { files, page, shops }
+    }
+
+    /// The stylesheet with this name.
+    fn get(&self, name: &str) -> Option<&str> {
+        self.files.get(name).map(String::as_str)
+    }
+
+    /// All of them, by name.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|(name, css)| (name.as_str(), css.as_str()))
     }
 
     /// The addresses of a page's stylesheets.
@@ -57,12 +68,12 @@ impl Assets {
 
 /// `GET /assets/{name}`
 pub(super) async fn serve(State(web): State<Web>, Path(name): Path<String>) -> Result<Response, Refusal> {
-    let css = web.assets.files.get(&name).ok_or(Refusal::Gone)?;
+    let css = web.pages.assets.get(&name).ok_or(Refusal::Gone)?;
     let headers = [
         (header::CONTENT_TYPE, "text/css; charset=utf-8"),
         (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
     ];
-    Ok((headers, css.clone()).into_response())
+    Ok((headers, css.to_owned()).into_response())
 }
 
 fn colors(palette: &Palette) -> String {

@@ -54,6 +54,7 @@ impl FormOf {
                 .map_or(Presented::Foreign, Presented::Ours),
         };
         Traces {
+            form: self.form,
             proof,
             trapped: fields.get(TRAP).is_some_and(|value| !value.is_empty()),
             agent: agent(headers),

@@ -13,10 +13,13 @@
 pub mod outbox;
 mod assets;
 mod form;
+mod pages;
 mod server;
 mod survey;
 mod unsubscribe;
 mod withdraw;
+
+pub use self::survey::preview;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,11 +35,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
-use self::assets::Assets;
-use crate::config::Shop;
+use self::pages::Pages;
 use crate::context::Context;
-use crate::mail::templates::TemplateError;
-use crate::mail::templates::views::{Direction, MessagePage, Page, ShopView, View};
+use crate::mail::templates::views::MessagePage;
 use crate::mail::templates::words::Words;
 use crate::masked;
 use crate::responses::collect::{self, Collector};
@@ -118,9 +119,7 @@ fn router(web: Web) -> Router {
 #[derive(Clone)]
 struct Web {
     context: Context,
-    assets: Arc<Assets>,
-    /// The path of `base_url`, for pages that live below one.
-    prefix: Arc<str>,
+    pages: Arc<Pages>,
     versions: Arc<Versions>,
     collector: Arc<Collector>,
     hits: Arc<HitLog>,
@@ -130,25 +129,10 @@ impl Web {
     fn new(context: Context, versions: Arc<Versions>, collector: Collector, hits: HitLog) -> Self {
         let base_url = &context.config.app.base_url;
         let host = base_url.split_once("://").map_or(base_url.as_str(), |(_, host)| host);
-        let prefix = host.find('/').map_or("", |slash| &host[slash..]).trim_end_matches('/').into();
-        let assets = Arc::new(Assets::new(&context));
-        Self { context, assets, prefix, versions, collector: Arc::new(collector), hits: Arc::new(hits) }
-    }
-
-    /// A page of a shop.
-    fn page<V: View>(
-        &self,
-        status: StatusCode,
-        shop: &Shop,
-        locale: &Locale,
-        words: &Words,
-        view: &V,
-    ) -> Result<Response, TemplateError> {
-        let styles = self.assets.styles(&self.prefix, Some(&shop.key));
-        let (direction, shop) = (Direction::of(locale), Some(ShopView::of(shop)));
-        let page = Page { locale: locale.as_str(), direction, words, styles, shop, page: view };
-        let html = self.context.templates.page(&page)?;
-        Ok((status, Html(html)).into_response())
+        let prefix = host.find('/').map_or("", |slash| &host[slash..]).trim_end_matches('/');
+        let (config, templates) = (Arc::clone(&context.config), Arc::clone(&context.templates));
+        let pages = Arc::new(Pages::new(config, templates, context.tokens.clone(), prefix));
+        Self { context, pages, versions, collector: Arc::new(collector), hits: Arc::new(hits) }
     }
 
     /// Notes that somebody came, if it was by a link of ours.
@@ -204,10 +188,7 @@ impl Web {
             Refusal::Failed(_) => (&words.error_title, &words.error_text),
         };
         let view = MessagePage { title: title.clone(), text: text.clone() };
-        let styles = self.assets.styles(&self.prefix, None);
-        let direction = Direction::of(locale);
-        let page = Page { locale: locale.as_str(), direction, words, styles, shop: None, page: &view };
-        match self.context.templates.page(&page) {
+        match self.pages.html(None, locale, words, &view) {
             Ok(html) => (status, Html(html)).into_response(),
             // The page was rendered when the templates were read; should it fail all the same, the status must still arrive.
             Err(_) => status.into_response(),

@@ -7,6 +7,8 @@
 //!
 //! When a survey is over, its link still leads to the words that may be published, for as long as they are there ([`super::withdraw`]).
 
+pub mod preview;
+
 use std::sync::Arc;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
@@ -17,12 +19,13 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 
 use super::form::FormOf;
+use super::pages::Pages;
 use super::{Refusal, Web, assets, detached, withdraw};
 use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
 use crate::mail::templates::views::{
-    ClosedPage, ErrorView, FormView, OptionView, PlaceView, QuestionView, SurveyPage, ThanksPage,
+    ClosedPage, ErrorView, FormView, OptionView, PlaceView, QuestionView, SurveyPage, ThanksPage, View,
 };
 use crate::mail::templates::words::{Words, fill};
 use crate::responses::Value;
@@ -52,12 +55,16 @@ pub(super) async fn show(
             visit => visit?,
         };
         if visit.is_closed() {
-            return visit.closed(&web, StatusCode::OK);
+            return visit.closed(&web.pages, StatusCode::OK);
         }
         let fields = visit.prefilled(&query);
         let occasion = if visit.is_other_answer(&query) { Occasion::OtherAnswer } else { Occasion::Visit };
         let form = visit.form_of().view(&web.context.tokens, occasion, visit.now);
-        visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
+        visit.respond(
+            &web.pages,
+            StatusCode::OK,
+            &visit.form(&web.pages, form, &fields, &FieldErrors::new())?,
+        )
     })
     .await
 }
@@ -94,18 +101,26 @@ pub(super) async fn send(
     let Fate::Judged(known, outcome) = fate else { return Err(Refusal::Gone) };
     if outcome == Outcome::Counts {
         // Elsewhere, so that a reload does not send it again.
-        return Ok(see_other(&format!("{}/s/{token}/thanks", web.prefix)));
+        return Ok(see_other(&format!("{}/s/{token}/thanks", web.pages.prefix)));
     }
     let visit = Visit::of(&web, token, *known, now)?;
     match outcome {
-        Outcome::Counts | Outcome::Closed => visit.closed(&web, StatusCode::CONFLICT),
+        Outcome::Counts | Outcome::Closed => visit.closed(&web.pages, StatusCode::CONFLICT),
         Outcome::Invalid(errors) => {
             let form = form.view_again(&context.tokens, &traces);
-            visit.form(&web, StatusCode::UNPROCESSABLE_ENTITY, form, &fields, &errors)
+            visit.respond(
+                &web.pages,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                &visit.form(&web.pages, form, &fields, &errors)?,
+            )
         }
         Outcome::Suspect(_) => {
             let form = form.view(&context.tokens, Occasion::OnceMore, now);
-            visit.form(&web, StatusCode::OK, form, &fields, &FieldErrors::new())
+            visit.respond(
+                &web.pages,
+                StatusCode::OK,
+                &visit.form(&web.pages, form, &fields, &FieldErrors::new())?,
+            )
         }
     }
 }
@@ -115,18 +130,9 @@ pub(super) async fn thanks(State(web): State<Web>, Path(token): Path<String>) ->
     detached(async move {
         let visit = Visit::open(&web, token).await?;
         if visit.given.first_answered_at.is_none() {
-            return Ok(see_other(&visit.path(&web, "")));
+            return Ok(see_other(&visit.path(&web.pages, "")));
         }
-        let (locale, words) = visit.language(&web);
-        let next = if visit.is_unhappy() { Some(visit.next(&web)?) } else { None };
-        let view = ThanksPage {
-            next,
-            places: PlaceView::of(&visit.shop),
-            change_until: visit.changeable(&web),
-            survey: visit.path(&web, ""),
-            withdraw: visit.withdraw(&web),
-        };
-        Ok(web.page(StatusCode::OK, &visit.shop, locale, words, &view)?)
+        visit.respond(&web.pages, StatusCode::OK, &visit.thanks(&web.pages)?)
     })
     .await
 }
@@ -136,6 +142,7 @@ pub(super) fn see_other(path: &str) -> Response {
 }
 
 /// A link that can be answered, and all that is known about it.
+#[derive(Clone)]
 pub(super) struct Visit {
     token: String,
     shop: Shop,
@@ -176,12 +183,12 @@ impl Visit {
         Ok(Self { token, shop, survey, invited, questionnaire, given, standing, now })
     }
 
-    fn language<'a>(&self, web: &'a Web) -> (&'a Locale, &'a Words) {
-        web.context.templates.language(self.invited.locale().as_ref(), &self.shop.locale)
+    fn language<'a>(&self, pages: &'a Pages) -> (&'a Locale, &'a Words) {
+        pages.language(self.invited.locale().as_ref(), &self.shop)
     }
 
-    fn path(&self, web: &Web, rest: &str) -> String {
-        format!("{}/s/{}{rest}", web.prefix, self.token)
+    fn path(&self, pages: &Pages, rest: &str) -> String {
+        format!("{}/s/{}{rest}", pages.prefix, self.token)
     }
 
     /// Until when the answer that is there can be changed.
@@ -191,24 +198,23 @@ impl Visit {
     }
 
     /// The same, in words, if it can be changed now.
-    pub(super) fn changeable(&self, web: &Web) -> Option<String> {
+    pub(super) fn changeable(&self, pages: &Pages) -> Option<String> {
         let until = self.changeable_until().filter(|until| *until > self.now)?;
-        Some(self.language(web).1.date(until, self.shop.timezone))
+        Some(self.language(pages).1.date(until, self.shop.timezone))
     }
 
     /// Where words can be taken back that may be published.
-    fn withdraw(&self, web: &Web) -> Option<String> {
-        (self.standing == Standing::Offered).then(|| self.path(web, "/withdraw"))
+    fn withdraw(&self, pages: &Pages) -> Option<String> {
+        (self.standing == Standing::Offered).then(|| self.path(pages, "/withdraw"))
     }
 
     fn is_closed(&self) -> bool {
         self.changeable_until().is_some_and(|until| self.now > until)
     }
 
-    fn closed(&self, web: &Web, status: StatusCode) -> Result<Response, Refusal> {
-        let (locale, words) = self.language(web);
-        let view = ClosedPage { order: self.invited.external_id.clone(), withdraw: self.withdraw(web) };
-        Ok(web.page(status, &self.shop, locale, words, &view)?)
+    fn closed(&self, pages: &Pages, status: StatusCode) -> Result<Response, Refusal> {
+        let view = ClosedPage { order: self.invited.external_id.clone(), withdraw: self.withdraw(pages) };
+        self.respond(pages, status, &view)
     }
 
     /// Whether what was answered calls for the shop's attention.
@@ -223,14 +229,29 @@ impl Visit {
         })
     }
 
+    fn thanks(&self, pages: &Pages) -> anyhow::Result<ThanksPage> {
+        Ok(ThanksPage {
+            next: if self.is_unhappy() { Some(self.next(pages)?) } else { None },
+            places: PlaceView::of(&self.shop),
+            change_until: self.changeable(pages),
+            survey: self.path(pages, ""),
+            withdraw: self.withdraw(pages),
+        })
+    }
+
+    fn respond<V: View>(&self, pages: &Pages, status: StatusCode, view: &V) -> Result<Response, Refusal> {
+        let (locale, words) = self.language(pages);
+        Ok(pages.response(status, &self.shop, locale, words, view)?)
+    }
+
     /// What an unhappy customer is told about what happens next.
-    fn next(&self, web: &Web) -> Result<String, Refusal> {
-        let (locale, words) = self.language(web);
+    fn next(&self, pages: &Pages) -> anyhow::Result<String> {
+        let (locale, words) = self.language(pages);
         let told = match &self.shop.unhappy_next {
             Some(wordings) => render_wording(wordings.get(locale, &self.shop.locale), &self.shop.name),
             None => fill(&words.unhappy_next, &[("shop", &self.shop.name)]),
         };
-        Ok(told.map_err(|problem| anyhow::anyhow!("the wording of what happens next: {problem}"))?)
+        told.map_err(|problem| anyhow::anyhow!("the wording of what happens next: {problem}"))
     }
 
     /// The answers that are there, and over them the one that the link carries.
@@ -277,14 +298,13 @@ impl Visit {
 
     fn form(
         &self,
-        web: &Web,
-        status: StatusCode,
+        pages: &Pages,
         form: FormView,
         fields: &Fields,
         errors: &FieldErrors,
-    ) -> Result<Response, Refusal> {
-        let (locale, words) = self.language(web);
-        let tokens = &web.context.tokens;
+    ) -> anyhow::Result<SurveyPage> {
+        let (locale, words) = self.language(pages);
+        let tokens = &pages.tokens;
         let Invited { shop, invitation, .. } = self.invited;
         let date = |moment| words.date(moment, self.shop.timezone);
         let questions = self
@@ -292,30 +312,33 @@ impl Visit {
             .questions
             .iter()
             .enumerate()
-            .map(|(n, question)| self.question(web, n, question, fields, errors))
+            .map(|(n, question)| self.question(pages, n, question, fields, errors))
             .collect::<Result<Vec<_>, _>>()?;
         let errors: Vec<_> = questions.iter().flat_map(|question| errors_of(question, words)).collect();
-        let view = SurveyPage {
+        Ok(SurveyPage {
             title: page_title(&words.survey_title, &errors, words),
-            action: self.path(web, ""),
-            unsubscribe: format!("{}/u/{}", web.prefix, tokens.issue(Purpose::Unsubscribe, shop, invitation)),
+            action: self.path(pages, ""),
+            unsubscribe: format!(
+                "{}/u/{}",
+                pages.prefix,
+                tokens.issue(Purpose::Unsubscribe, shop, invitation)
+            ),
             intro: self.intro(locale)?,
             form,
             first_name: self.invited.first_name.clone().filter(|name| !name.trim().is_empty()),
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),
             answered_until: self.changeable_until().map(date),
-            withdraw: self.withdraw(web),
+            withdraw: self.withdraw(pages),
             withdrawn: self.standing == Standing::Withdrawn,
             errors,
             asks_consent: questions.iter().any(|question| question.kind == "consent"),
             questions,
-        };
-        Ok(web.page(status, &self.shop, locale, words, &view)?)
+        })
     }
 
     /// What the survey says it is about.
-    fn intro(&self, locale: &Locale) -> Result<Option<String>, Refusal> {
+    fn intro(&self, locale: &Locale) -> anyhow::Result<Option<String>> {
         let Some(texts) = &self.questionnaire.intro else { return Ok(None) };
         let wording = render_wording(texts.get(locale, &self.shop.locale), &self.shop.name);
         Ok(Some(wording.map_err(|problem| anyhow::anyhow!("the wording of the intro: {problem}"))?))
@@ -323,20 +346,20 @@ impl Visit {
 
     fn question(
         &self,
-        web: &Web,
+        pages: &Pages,
         n: usize,
         question: &Question,
         fields: &Fields,
         errors: &FieldErrors,
-    ) -> Result<QuestionView, Refusal> {
-        let (locale, words) = self.language(web);
+    ) -> anyhow::Result<QuestionView> {
+        let (locale, words) = self.language(pages);
         let text = render_wording(question.text.get(locale, &self.shop.locale), &self.shop.name).map_err(
             |problem| anyhow::anyhow!("the wording of the question {:?}: {problem}", question.key),
         )?;
         let value = fields.get(&question.key).unwrap_or_default();
         let error = |field: &str| errors.get(field).map(|error| in_words(error, words));
         let name_field = name_field(&question.key);
-        let names = web.context.config.testimonials.display_name;
+        let names = pages.config.testimonials.display_name;
         let options = compose::options(question, locale, &self.shop.locale, words).unwrap_or_default();
         let options: Vec<_> = options
             .into_iter()

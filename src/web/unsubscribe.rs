@@ -103,7 +103,7 @@ async fn respond(web: Web, token: String, headers: HeaderMap, wish: Wish) -> Res
     let mut conn = context.pool.acquire().await?;
     let invited = store::invited(&mut conn, shop_id, invitation).await?.ok_or(Refusal::Gone)?;
     let wanted = invited.locale();
-    let (locale, words) = context.templates.language(wanted.as_ref(), &shop.locale);
+    let (locale, words) = web.pages.language(wanted.as_ref(), shop);
     let form = FormOf { form: Form::Unsubscribe, shop: shop_id, invitation };
     let occasion = match wish {
         Wish::OneClick => None,
@@ -115,12 +115,12 @@ async fn respond(web: Web, token: String, headers: HeaderMap, wish: Wish) -> Res
         }
     };
     if let Some(occasion) = occasion {
-        let action = format!("{}/u/{token}", web.prefix);
+        let action = format!("{}/u/{token}", web.pages.prefix);
         let view = UnsubscribePage { action, form: form.view(&context.tokens, occasion, now) };
-        return Ok(web.page(StatusCode::OK, shop, locale, words, &view)?);
+        return Ok(web.pages.response(StatusCode::OK, shop, locale, words, &view)?);
     }
     suppression::add(&mut conn, shop_id, invited.customer, SuppressionReason::Unsubscribed, now).await?;
-    Ok(web.page(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})?)
+    Ok(web.pages.response(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})?)
 }
 
 /// Whether the button was pressed by a program.

@@ -88,7 +88,7 @@ pub(super) async fn closed(web: &Web, token: String) -> Result<Response, Refusal
     };
     let (locale, words) = bearer.language(web);
     let view = ClosedPage { order: bearer.invited.external_id.clone(), withdraw };
-    Ok(web.page(StatusCode::OK, &bearer.shop, locale, words, &view)?)
+    Ok(web.pages.response(StatusCode::OK, &bearer.shop, locale, words, &view)?)
 }
 
 /// Who holds a link, whether or not it can still be answered.
@@ -113,11 +113,11 @@ impl Bearer {
     }
 
     fn language<'a>(&self, web: &'a Web) -> (&'a Locale, &'a Words) {
-        web.context.templates.language(self.invited.locale().as_ref(), &self.shop.locale)
+        web.pages.language(self.invited.locale().as_ref(), &self.shop)
     }
 
     fn path(&self, web: &Web, rest: &str) -> String {
-        format!("{}/s/{}{rest}", web.prefix, self.token)
+        format!("{}/s/{}{rest}", web.pages.prefix, self.token)
     }
 
     fn form_of(&self) -> FormOf {
@@ -144,7 +144,7 @@ impl Bearer {
             survey: self.path(web, ""),
             errors,
         };
-        Ok(web.page(status, &self.shop, locale, words, &view)?)
+        Ok(web.pages.response(status, &self.shop, locale, words, &view)?)
     }
 
     /// The page that says how things stand when there is nothing to ask.
@@ -163,9 +163,9 @@ impl Bearer {
             title: title.clone(),
             order: self.invited.external_id.clone(),
             withdrawn,
-            change_until: visit.filter(|_| withdrawn).and_then(|visit| visit.changeable(web)),
+            change_until: visit.filter(|_| withdrawn).and_then(|visit| visit.changeable(&web.pages)),
             survey: self.path(web, ""),
         };
-        Ok(web.page(StatusCode::OK, &self.shop, locale, words, &view)?)
+        Ok(web.pages.response(StatusCode::OK, &self.shop, locale, words, &view)?)
     }
 }

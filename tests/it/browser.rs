@@ -20,7 +20,7 @@ const TAB: &str = "\u{e004}";
 const ENTER: &str = "\u{e007}";
 
 /// Nobody reads and answers a page in less.
-const READING: Duration = Duration::from_millis(2200);
+const READING: Duration = Duration::from_millis(4200);
 /// Nobody changes their mind in less.
 const THINKING: Duration = Duration::from_millis(10_500);
 

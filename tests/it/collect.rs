@@ -255,7 +255,10 @@ async fn nobody_takes_all_the_seats() {
 
     // A proxy has any number of connections; each visitor behind it has twenty requests at a time.
     let slow = |visitor: &str| {
-        format!("POST /s/x HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {visitor}\r\nContent-Length: 10\r\n\r\n")
+        format!(
+            "POST /s/x HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {visitor}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 10\r\n\r\n"
+        )
     };
     let mut crowd = Vec::new();
     for _ in 0..20 {
@@ -277,10 +280,21 @@ async fn nobody_takes_all_the_seats() {
 async fn an_import_holds_up_no_answers_but_those_to_its_orders() {
     let mut site = Site::new().await;
     let (free_order, free) = another_order(&site, "B-1").await;
-    // The import stops where it is about to say that it is done, with everything it has touched still locked.
+    // The import stops where it numbers its answers, with their invitations locked.
+    sqlx::raw_sql(
+        "create function wait_at_the_gate() returns trigger language plpgsql as $$
+         begin
+             perform pg_advisory_xact_lock_shared(1);
+             return new;
+         end $$;
+         create trigger gate before update on response for each row execute function wait_at_the_gate()",
+    )
+    .execute(&site.database.pool)
+    .await
+    .unwrap();
     let mut gate = site.database.pool.acquire().await.unwrap();
     let mut gate = gate.begin().await.unwrap();
-    sqlx::query("lock table import_run in exclusive mode").execute(&mut *gate).await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(1)").execute(&mut *gate).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("answers.csv");
     std::fs::write(&file, "order_id,answered_at,recommend\nA-1001,2026-03-12T10:00:00Z,no\n").unwrap();

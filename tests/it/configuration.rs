@@ -211,6 +211,51 @@ fn duplicate_keys_and_questions_are_refused() {
 }
 
 #[test]
+fn questions_that_cannot_be_asked_so_are_refused() {
+    let consent =
+        "[[survey.satisfaction.question]]\nkey = \"publish\"\ntype = \"consent\"\nversion = \"2026-11\"";
+    let at = line("key = \"publish\"");
+    let second = "[[survey.satisfaction.question]]\nkey = \"share\"\ntype = \"consent\"\nversion = \"1\"\ntext = { en = \"Share\" }\n\n";
+    check(
+        consent,
+        &format!("{second}{consent}"),
+        &[&format!(
+            "jobs.toml:{}:8: a survey asks for one consent: an answer is published, or it is not (put what is agreed to into one \
+             wording, or ask in two surveys)",
+            at + 7
+        )],
+    );
+    check(
+        consent,
+        &format!("{consent}\nrequired = true"),
+        &[&format!(
+            "jobs.toml:{}:8: a consent cannot be required: it would not be given freely (GDPR, article 7(4)) (leave out `required`)",
+            at + 1
+        )],
+    );
+    let topic = "when = { recommend = [\"no\"] }";
+    let at = line(topic);
+    check(
+        topic,
+        "when = { comment = [\"no\"] }",
+        &[&format!(
+            "jobs.toml:{at}:8: \"comment\" is not answered yet when this is asked (move \"comment\" before it)"
+        )],
+    );
+    let changed =
+        SHIPPED.replacen("in_mail = true", "#", 1).replacen(topic, &format!("{topic}\nin_mail = true"), 1);
+    let lines = Config::parse(Path::new("jobs.toml"), &changed).unwrap_err().lines();
+    assert_eq!(
+        lines,
+        [format!(
+            "jobs.toml:{}:11: a mail cannot ask what is only asked after another answer (leave out `when`, or set `in_mail` at the \
+             question it depends on)",
+            at + 1
+        )]
+    );
+}
+
+#[test]
 fn a_bad_schedule_names_the_field() {
     let error =
         Config::parse(Path::new("jobs.toml"), &SHIPPED.replace("0 6 * * 1", "61 6 * * 1")).unwrap_err();

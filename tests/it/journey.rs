@@ -120,7 +120,7 @@ async fn from_an_order_file_to_testimonials() {
     let open = get(&yes);
     assert_eq!(open.status, 200);
     let no = get(&link(&mails["hugo@customer.example"], "/s/", "?recommend=no"));
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(4100));
     let words = "Très beau linge, \"comme promis\".\nJe recommande ; merci !";
     let sent = post(
         &Page::without_query(&yes),

@@ -19,6 +19,7 @@ mod mail;
 mod explain;
 mod kill;
 mod bounces;
+mod surveys;
 mod pages;
 mod gauntlet;
 mod browser;

@@ -320,8 +320,8 @@ on-hold,d@customer.example,,13/06/2026 10:00,14,14,12.50,EUR,FR,
         [
             "line 5, Email (facturation): is not a mail address",
             "line 6: belongs to the order on line 5, which was rejected",
-            "line 10: has 3 columns where the header has 12",
-            "line 11: belongs to the order above it, which may be that of line 10, which was rejected",
+            "line 9: has 3 columns where the header has 12",
+            "line 10: belongs to the order above it, which may be that of line 9, which was rejected",
         ]
     );
     assert_eq!(

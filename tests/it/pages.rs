@@ -245,7 +245,7 @@ async fn request(
     sent.await.unwrap()
 }
 
-async fn listen(
+pub async fn listen(
     context: &Context,
 ) -> (SocketAddr, CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -322,6 +322,7 @@ async fn formats_and_surveys() {
     let generic = "order_id,answered_at,overall\nA-2,2026-03-20,5\n";
     check(generic, None, Err("name one with --survey")).await;
     check(generic, Some("other"), Ok("generic")).await;
+    check("order_id,answered_at,recommend\nB-1,2026-03-20,yes\n", None, Ok("generic")).await;
     check(generic, Some("othr"), Err("has no survey \"othr\"; did you mean `other`?")).await;
     check("order_id,answered_at\n", Some("other"), Err("no column is a question")).await;
     check("answered_at,overall\n", Some("other"), Err("neither \"order_id\" nor \"email\"")).await;
@@ -335,7 +336,7 @@ async fn formats_and_surveys() {
     let report =
         shop.try_import("Nr;Tag;Note;Rest\nB-1;2026-03-20;5;x\n", Some("other"), &options).await.unwrap();
     assert_eq!(counts(&report), [1, 1, 0, 0, 0]);
-    assert_eq!(shop.responses().await.len(), 2);
+    assert_eq!(shop.responses().await.len(), 3);
 }
 
 const EARLY: &str = "order_id,email,answered_at,external_id,overall,comment,publish

@@ -162,10 +162,18 @@ pub struct ResponseColumns {
     pub answers: Vec<(Question, usize)>,
 }
 
-/// A format the file may be in.
+/// A format the file may be in, of a survey that it may answer.
 struct Candidate {
     format: ResponseFormat,
     built_in: Option<&'static BuiltIn>,
+}
+
+impl Candidate {
+    /// Format and survey, for people.
+    fn label(&self) -> String {
+        let ResponseFormat { name, survey, .. } = &self.format;
+        format!("{name} (of the survey {})", survey.key)
+    }
 }
 
 /// The formats the file may be in; with those that are out of the question and why.
@@ -193,20 +201,11 @@ pub fn candidates(asked: Asked<'_>, shop: &str, options: &ImportOptions) -> Resu
     };
     let mut candidates =
         Candidates { formats: Vec::new(), excluded: Vec::new(), open: options.format == "auto" };
-    let only = match &of_shop().collect::<Vec<_>>()[..] {
-        [only] => Some(*only),
-        _ => None,
-    };
+    // Where nobody says which survey was answered, its questions say it.
+    let answered = || of_shop().filter(|survey| named.is_none_or(|named| named.key == survey.key));
     for built_in in RESPONSE_FORMATS {
-        match named.or(only) {
-            Some(survey) => candidates
-                .formats
-                .push(Candidate { format: (built_in.format)(survey), built_in: Some(built_in) }),
-            None => candidates.excluded.push((
-                built_in.key.to_owned(),
-                "the shop has several surveys; name one with --survey".to_owned(),
-            )),
-        }
+        let of_survey = |survey| Candidate { format: (built_in.format)(survey), built_in: Some(built_in) };
+        candidates.formats.extend(answered().map(of_survey));
     }
     for (name, mapping) in formats {
         let survey = of_shop().find(|survey| survey.key == mapping.survey);
@@ -227,19 +226,31 @@ pub fn candidates(asked: Asked<'_>, shop: &str, options: &ImportOptions) -> Resu
 
     // Columns given by hand describe the file: where no format is named, they complete the built-in one.
     let name = if candidates.open { generic::FORMAT.key } else { options.format.as_str() };
-    candidates.open = false;
     if let Some((_, why)) = candidates.excluded.iter().find(|(excluded, _)| excluded == name) {
         return Err(ImportError::Unusable(format!("the format {name:?} cannot be used: {why}")));
     }
     let names: Vec<String> =
         candidates.formats.iter().map(|candidate| candidate.format.name.clone()).collect();
-    candidates.formats.retain(|candidate| candidate.format.name == name);
-    let Some(candidate) = candidates.formats.pop() else {
+    let named = candidates.formats.into_iter().filter(|candidate| candidate.format.name == name);
+    let completed: Vec<Result<Candidate, ImportError>> = named
+        .map(|candidate| {
+            let format = candidate.format.with_columns(&options.columns)?;
+            Ok(Candidate { format, built_in: None })
+        })
+        .collect();
+    if completed.is_empty() {
         return Err(unknown_format(name, names.into_iter()));
-    };
-    let format = candidate.format.with_columns(&options.columns)?;
-    candidates.formats.push(Candidate { format, built_in: None });
-    Ok(candidates)
+    }
+    // A column may be for a question that only some of the surveys ask.
+    let (fitting, others): (Vec<_>, Vec<_>) = completed.into_iter().partition(Result::is_ok);
+    match others.into_iter().next() {
+        Some(Err(error)) if fitting.is_empty() => Err(error),
+        _ => Ok(Candidates {
+            formats: fitting.into_iter().flatten().collect(),
+            excluded: Vec::new(),
+            open: false,
+        }),
+    }
 }
 
 impl Candidates {
@@ -251,39 +262,59 @@ impl Candidates {
         self,
         mut header: impl FnMut(&ResponseFormat) -> Result<Vec<String>, ImportError>,
     ) -> Result<ResponseFormat, ImportError> {
-        let mut own = Vec::new();
+        let several =
+            self.formats.iter().any(|one| one.format.survey.key != self.formats[0].format.survey.key);
         let mut fitting = Vec::new();
         let mut lacks = self.excluded;
         let mut seen = Vec::new();
-        for Candidate { format, built_in } in self.formats {
-            seen = header(&format)?;
-            let is_header = built_in.is_none_or(|built_in| (built_in.is_header)(&seen));
-            match format.bind(&seen) {
-                Ok(_) if !self.open => return Ok(format),
-                Ok(_) if format.name == generic::FORMAT.key => return Ok(format),
-                Ok(_) if is_header && built_in.is_some() => own.push(format),
-                Ok(_) if is_header => fitting.push(format),
-                Err(problem) if self.open && is_header => lacks.push((format.name, problem)),
-                Err(problem) if !self.open => {
-                    let name = format.name;
-                    return Err(ImportError::Unusable(match advice(&seen) {
-                        Some(advice) => advice.to_owned(),
-                        None => format!("does not fit the format {name}: {problem}"),
-                    }));
-                }
-                _ => lacks.push((format.name, "these are not the columns of such a file".to_owned())),
+        for candidate in self.formats {
+            seen = header(&candidate.format)?;
+            let is_header = candidate.built_in.is_none_or(|built_in| (built_in.is_header)(&seen));
+            let label = if several { candidate.label() } else { candidate.format.name.clone() };
+            match candidate.format.bind(&seen) {
+                Ok(columns) if is_header || !self.open => fitting.push((columns.answers.len(), candidate)),
+                Err(problem) if is_header || !self.open => lacks.push((label, problem)),
+                _ => lacks.push((label, "these are not the columns of such a file".to_owned())),
             }
         }
-        // Who wrote jobs.toml knows the tool.
-        if fitting.is_empty() {
-            fitting = own;
+        // The program's own columns are clear; and who wrote jobs.toml knows the tool.
+        let rank = |candidate: &Candidate| match candidate.built_in {
+            Some(built_in) if built_in.key == generic::FORMAT.key => 0,
+            None => 1,
+            Some(_) => 2,
+        };
+        let best = fitting.iter().map(|(_, candidate)| rank(candidate)).min();
+        fitting.retain(|(_, candidate)| Some(rank(candidate)) == best);
+        // A tool's file may have columns that one survey asks and another does not.
+        let most = |name: &str| {
+            let same = fitting.iter().filter(|(_, candidate)| candidate.format.name == name);
+            same.map(|(n_answers, _)| *n_answers).max()
+        };
+        let closest: Vec<bool> =
+            fitting.iter().map(|(n, candidate)| most(&candidate.format.name) == Some(*n)).collect();
+        let mut closest = closest.into_iter();
+        fitting.retain(|_| closest.next().unwrap_or_default());
+        let formats: Vec<ResponseFormat> =
+            fitting.into_iter().map(|(_, candidate)| candidate.format).collect();
+        match &formats[..] {
+            [first, others @ ..]
+                if !others.is_empty() && others.iter().all(|other| other.name == first.name) =>
+            {
+                let surveys: Vec<&str> = formats.iter().map(|format| format.survey.key.as_str()).collect();
+                Err(ImportError::Unusable(format!(
+                    "answers the questions of several surveys; name one with --survey: {}",
+                    surveys.join(", ")
+                )))
+            }
+            [] => match (advice(&seen), &lacks[..]) {
+                (Some(advice), _) => Err(ImportError::Unusable(advice.to_owned())),
+                (None, [(name, problem)]) if !self.open => {
+                    Err(ImportError::Unusable(format!("does not fit the format {name}: {problem}")))
+                }
+                (None, _) => one_of(formats, |format| &format.name, lacks, &seen),
+            },
+            _ => one_of(formats, |format| &format.name, lacks, &seen),
         }
-        if fitting.is_empty()
-            && let Some(advice) = advice(&seen)
-        {
-            return Err(ImportError::Unusable(advice.to_owned()));
-        }
-        one_of(fitting, |format| &format.name, lacks, &seen)
     }
 }
 
