@@ -33,6 +33,26 @@ pub enum Fact {
     Score,
 }
 
+impl Fact {
+    /// All of them, in the order of the database.
+    pub const ALL: [Self; 14] = [
+        Self::Orders,
+        Self::MailsSent,
+        Self::FirstMails,
+        Self::FirstMailsComplete,
+        Self::FirstMailsUnknown,
+        Self::FirstMailsReached,
+        Self::FirstMailsAnswered,
+        Self::Answers,
+        Self::Comments,
+        Self::Answer,
+        Self::AnswerWithSuspects,
+        Self::Unhappy,
+        Self::Topic,
+        Self::Score,
+    ];
+}
+
 /// A stretch of time, without its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bucket {

@@ -29,7 +29,7 @@ mod csat;
 mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
-mod facts;
+pub mod facts;
 pub mod series;
 pub mod loyalty;
 pub mod funnel;

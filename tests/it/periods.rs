@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use afterword::config::Config;
+use afterword::metrics::facts::Fact;
 use afterword::metrics::period::Period;
+use afterword::metrics::rollup::{self, FrozenPeriod, House};
 use afterword::metrics::segment::Segment;
 use afterword::metrics::series::{Measures, Point, Volumes};
 use afterword::metrics::window::{Bound, Window};
-use afterword::metrics::{self, Asked, ShopReport};
+use afterword::metrics::{self, Asked, Basis, ShopReport};
 use afterword::types::ShopId;
 use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
@@ -16,6 +18,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::support::factories::{self, at};
+use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, random};
 
 const CONFIG: &str = r#"
@@ -813,9 +816,6 @@ async fn the_funnel_counts_orders_that_came_so_far() {
 
 // ---- What nights know.
 
-use afterword::metrics::Basis;
-use afterword::metrics::rollup::{self, House};
-
 /// Something happens to a random part of the rows, as it does in life, and in ways that only a person at the keyboard thinks of.
 async fn something_happens(pool: &PgPool, shop: ShopId, dice: &mut Dice, n: usize) {
     let part =
@@ -943,8 +943,6 @@ async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was
 }
 
 // ---- The commands.
-
-use crate::support::program::{Program, shipped};
 
 const ORDERS: &str = "\
 order_id,email,ordered_at,status,country,attributes.channel
@@ -1120,4 +1118,49 @@ async fn periods_segments_and_who_comes_back_are_printed() {
     for bad in [["--by", "fortnight"], ["--segment", "colour"]] {
         program.run(&[&["report"][..], &bad].concat()).expect(2);
     }
+}
+
+#[tokio::test]
+async fn what_is_committed_while_a_night_counts_is_counted_by_the_next() {
+    let setting = Setting::new().await;
+    let pool = &setting.db.pool;
+    let id = factories::shop(pool, "paris").await;
+    let house =
+        House { shop: id, config: setting.config.shop("paris").unwrap(), surveys: &setting.config.surveys };
+    let customer = factories::customer(pool, id, "claire@shop.example").await;
+    let order = |number: &str| factories::Order::new(id, customer, number);
+    order("1").insert(pool).await;
+    rollup::freeze(pool, house, at("2026-05-01T01:15:00Z")).await.unwrap();
+    // Two writers at once, neither of which waits for the other, and a night between them.
+    let insert = r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, attributes, imported_at, updated_at)
+                    values ($1, $2, $3, '2026-03-04', 'open', '{}', '{}', now(), now())"#;
+    let (mut one, mut other) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+    for (writer, number) in [(&mut one, "2"), (&mut other, "3")] {
+        sqlx::raw_sql("set local lock_timeout = '1s'").execute(&mut **writer).await.unwrap();
+        sqlx::query(insert).bind(id).bind(number).bind(customer).execute(&mut **writer).await.unwrap();
+    }
+    one.commit().await.unwrap();
+    let orders = async |night: &str| {
+        let frozen = rollup::freeze(pool, house, at(night)).await.unwrap();
+        let asked = Asked { by: Some(Period::Year), frozen: true, ..Asked::default() };
+        let report = setting.report(id, "paris", asked, at(night)).await;
+        (frozen.n_days, report.series.unwrap().points[0].volumes.orders)
+    };
+    assert_eq!(orders("2026-05-02T01:15:00Z").await, (1, 2));
+    other.commit().await.unwrap();
+    assert_eq!(orders("2026-05-03T01:15:00Z").await, (1, 3));
+    assert_eq!(orders("2026-05-04T01:15:00Z").await, (0, 3));
+}
+
+#[tokio::test]
+async fn facts_and_periods_are_the_same_in_rust_and_in_the_database() {
+    let db = TestDb::new().await;
+    let facts: Vec<Fact> =
+        sqlx::query_scalar("select unnest(enum_range(null::metric_fact))").fetch_all(&db.pool).await.unwrap();
+    assert_eq!(facts, Fact::ALL);
+    let periods: Vec<FrozenPeriod> = sqlx::query_scalar("select unnest(enum_range(null::metric_period))")
+        .fetch_all(&db.pool)
+        .await
+        .unwrap();
+    assert_eq!(periods, FrozenPeriod::ALL);
 }

@@ -39,6 +39,9 @@ pub enum FrozenPeriod {
 }
 
 impl FrozenPeriod {
+    /// All of them, in the order of the database.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Week, Self::Month, Self::Quarter, Self::Year, Self::Ever];
+
     /// Its twin in the calendar.
     pub(super) fn of(period: Period) -> Option<Self> {
         match period {
