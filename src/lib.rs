@@ -16,6 +16,7 @@ pub mod types;
 pub mod nearest;
 pub mod masked;
 pub mod new_file;
+pub mod csv_rows;
 pub mod token;
 pub mod process;
 pub mod survey;

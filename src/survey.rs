@@ -68,6 +68,62 @@ impl Survey {
     pub fn is_for(&self, shop: &str) -> bool {
         self.shops.as_ref().is_none_or(|shops| shops.iter().any(|s| s == shop))
     }
+
+    /// By which answers to this questionnaire a customer is known to be unhappy: one that jobs.toml names, else one against the rule of the
+    /// recommendation, else a no or a low score on the first question that has such answers. Who gives seven or eight of ten does not
+    /// recommend, and has no reason to be consoled.
+    pub fn signs<'a>(&'a self, asked: &'a Questionnaire) -> Vec<Sign<'a>> {
+        let sign = |key: &'a str, is_unhappy: &dyn Fn(&QuestionKind, &str) -> bool| {
+            let kind = &asked.question(key)?.kind;
+            let unhappy = kind.options()?.into_iter().filter(|answer| is_unhappy(kind, answer)).collect();
+            Some(Sign { question: key, unhappy })
+        };
+        if let Some(When { question, answers }) = &self.unhappy {
+            return sign(question, &|_, answer| answers.iter().any(|a| a == answer)).into_iter().collect();
+        }
+        if let Some(Recommendation { question, yes }) = &self.recommendation {
+            let against = |kind: &QuestionKind, answer: &str| match yes {
+                Yes::Scores { low, .. } => answer.parse().is_ok_and(|score: i16| {
+                    score < *low && (!matches!(kind, QuestionKind::Nps) || score <= HIGHEST_DETRACTOR)
+                }),
+                Yes::Choices(yes) => kind.scores().is_none() && !yes.iter().any(|choice| choice == answer),
+            };
+            return sign(question, &against).into_iter().collect();
+        }
+        let low = |kind: &QuestionKind, answer: &str| match kind {
+            QuestionKind::Recommend => answer == "no",
+            QuestionKind::Nps => answer.parse().is_ok_and(|score: i16| score <= HIGHEST_DETRACTOR),
+            QuestionKind::Rating => answer.parse().is_ok_and(|score: i16| score <= HIGHEST_UNHAPPY_RATING),
+            QuestionKind::Choice { .. } | QuestionKind::Text { .. } | QuestionKind::Consent { .. } => false,
+        };
+        let says = |question: &&Question| {
+            matches!(question.kind, QuestionKind::Recommend | QuestionKind::Nps | QuestionKind::Rating)
+        };
+        asked.questions.iter().filter(says).filter_map(|question| sign(&question.key, &low)).collect()
+    }
+}
+
+/// On the scale of the net promoter score.
+const HIGHEST_DETRACTOR: i16 = 6;
+/// Of one to five, where jobs.toml does not say.
+const HIGHEST_UNHAPPY_RATING: i16 = 2;
+
+/// A question by which the unhappy are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sign<'a> {
+    /// Its key.
+    pub question: &'a str,
+    /// The answers of the unhappy, as they stand in forms.
+    pub unhappy: Vec<String>,
+}
+
+/// Whether somebody who answered so is unhappy: the first of the signs that was answered says it. `answer` gives the answer to a question
+/// as it stands in forms.
+pub fn is_unhappy(signs: &[Sign<'_>], answer: impl Fn(&str) -> Option<String>) -> bool {
+    signs
+        .iter()
+        .find_map(|sign| answer(sign.question).map(|answer| sign.unhappy.contains(&answer)))
+        .unwrap_or(false)
 }
 
 /// The moment of an order from which the delay runs.

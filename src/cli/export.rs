@@ -9,6 +9,11 @@ use clap::builder::PossibleValuesParser;
 
 use super::{Exit, Global, output};
 use crate::context::Context;
+use crate::metrics;
+use crate::metrics::period::Period;
+use crate::metrics::segment::Segment;
+use crate::metrics::window::{Bound, Window};
+use crate::new_file::NewFile;
 use crate::testimonials::export::{
     self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, export_testimonials,
 };
@@ -24,6 +29,40 @@ pub struct Args {
 enum What {
     /// What may be published, as CSV
     Testimonials(Testimonials),
+    /// The figures by period, and by segment, as CSV
+    Metrics(Metrics),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  afterword export metrics --out exports/metrics.csv
+  afterword export metrics --by week --from 2026-01-01 --segment country --segment attributes.channel
+
+A row per shop, metric, period and value of a segment: shop, metric, period, starts_on, ends_on, segment, segment_value, numerator,
+denominator, value, ci_low, ci_high. Shares are from 0 to 1, the net promoter score from -100 to 100; a cell is empty where there is
+nothing to divide by. Scores of other sites are rows of the metric third_party_score. A value that a spreadsheet would take for a
+formula has an apostrophe before it.
+Exit code: 0 done, 1 failed, 2 no such shop or an empty window.")]
+struct Metrics {
+    /// Only of this shop
+    #[arg(long, value_name = "KEY")]
+    shop: Option<String>,
+    /// Each day, week, month, quarter, year, or the last so many days (28d)
+    #[arg(long, value_name = "PERIOD", default_value = "month")]
+    by: Period,
+    /// Also each country, locale, product, `new_or_returning`, or `attributes.<name>`; may be repeated
+    #[arg(long, value_name = "SEGMENT")]
+    segment: Vec<Segment>,
+    /// From this day or moment on; without it: everything
+    #[arg(long, value_name = "T")]
+    from: Option<Bound>,
+    /// Before this day or moment
+    #[arg(long, value_name = "T")]
+    to: Option<Bound>,
+    /// Where to; `-` is standard output
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    out: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -56,9 +95,11 @@ struct Testimonials {
 /// # Errors
 /// When the configuration or the database cannot be used, or the file cannot be written.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
-    let What::Testimonials(args) = args.what;
     let opened = super::open(global).await?;
-    let exit = testimonials(&args, global, &opened.context).await;
+    let exit = match &args.what {
+        What::Testimonials(args) => testimonials(args, global, &opened.context).await,
+        What::Metrics(args) => figures(args, global, &opened.context).await,
+    };
     opened.close().await;
     exit
 }
@@ -84,6 +125,42 @@ async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -
         output::json(&report)?;
     } else {
         output::say(&in_words(&report));
+    }
+    Ok(Exit::Done)
+}
+
+async fn figures(args: &Metrics, global: &Global, context: &Context) -> anyhow::Result<Exit> {
+    let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
+    let window = Window { from: args.from, to: args.to };
+    let as_of = context.clock.now();
+    if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
+        output::say(&format!("error: {empty}"));
+        return Ok(Exit::Usage);
+    }
+    let export = metrics::export::Export {
+        shops: &shops,
+        surveys: &context.config.surveys,
+        window,
+        by: args.by,
+        segments: &args.segment,
+    };
+    let to_file = args.out.as_os_str() != "-";
+    let n_rows = if to_file {
+        let mut file = NewFile::create(&args.out)?;
+        let n_rows = metrics::export::export_metrics(&context.pool, &export, as_of, &mut file).await?;
+        file.sync()?;
+        file.publish()?;
+        n_rows
+    } else {
+        match metrics::export::export_metrics(&context.pool, &export, as_of, &mut io::stdout()).await {
+            Err(error) if is_broken_pipe(&error) => return Ok(Exit::Done),
+            n_rows => n_rows?,
+        }
+    };
+    if global.json && to_file {
+        output::json(&serde_json::json!({ "destination": args.out, "n_rows": n_rows }))?;
+    } else {
+        output::say(&format!("{n_rows} rows of figures exported."));
     }
     Ok(Exit::Done)
 }

@@ -12,6 +12,7 @@ pub mod import;
 pub mod init;
 pub mod jobs;
 pub mod logging;
+pub mod metrics;
 pub mod migrate;
 pub mod outbox;
 pub mod output;
@@ -85,10 +86,12 @@ pub enum Command {
     Jobs(jobs::Args),
     /// Read a file of orders, events, answers or scores, once
     Import(import::Args),
-    /// Write testimonials, once
+    /// Write testimonials or figures, once
     Export(export::Args),
     /// The figures, with their intervals
     Report(report::Args),
+    /// What the nights have counted: count it anew, compare
+    Metrics(metrics::Args),
     /// Everything that was decided about an order or a customer, and why
     Explain(explain::Args),
     /// What is queued, deferred or unknown
@@ -159,6 +162,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Import(args) => import::run(args, &global).await,
         Command::Export(args) => export::run(args, &global).await,
         Command::Report(args) => report::run(args, &global).await,
+        Command::Metrics(args) => metrics::run(args, &global).await,
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,
         Command::Adopt(args) => adopt::run(args, &global).await,

@@ -117,6 +117,20 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
     laid_out(header, rows.into_iter().map(|row| row.map(one_line_each)).collect(), width)
 }
 
+/// A table of as many columns as there are, one line a row, however wide: it is for scrolling sideways, and for programs.
+pub fn wide_table<'a>(
+    header: impl IntoIterator<Item = &'a str>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| plain(cell)));
+    }
+    format!("{table}\n")
+}
+
 fn laid_out<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, width: Option<u16>) -> String {
     let narrowest: [u16; N] = std::array::from_fn(|i| {
         let words = rows.iter().flat_map(|row| row[i].split_whitespace()).chain(header[i].split_whitespace());

@@ -6,8 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 
 use super::{Exit, Global, output};
+use crate::metrics::funnel::Funnel;
+use crate::metrics::loyalty::Loyalty;
+use crate::metrics::period::Period;
+use crate::metrics::segment::Segment;
+use crate::metrics::series::{BySegment, FEW, Series};
 use crate::metrics::window::{Bound, Window};
-use crate::metrics::{self, Report, report_html};
+use crate::metrics::{self, Asked, Report, report_html};
 use crate::new_file::NewFile;
 
 /// The indicators, with their intervals
@@ -17,10 +22,14 @@ Examples:
   afterword report
   afterword report --shop maison --from 2026-01-01 --to 2026-04-01
   afterword report --as-of 2026-03-31T22:00:00Z --json
+  afterword report --by month --from 2026-01-01
+  afterword report --segment country
   afterword report --html report.html
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
-count by when they were given, orders by when they were placed. With --as-of, what came later is not known.
+count by when they were given, orders by when they were placed. With --as-of, what came later is not known; from the first run
+of `compute_metrics` on, a report with --as-of of all time, or of one day, week, month, quarter or year, also with --by, is what the
+last night before knew (\"frozen\"), and stays so whatever is cancelled, erased or brought in later.
 Answers that a program seems to have sent (suspects) do not count; \"with suspects\" stands beside a figure that they would change.
 Exit code: 0 done, 1 failed, 2 no such shop or an empty window.")]
 pub struct Args {
@@ -33,6 +42,18 @@ pub struct Args {
     /// Before this day or moment
     #[arg(long, value_name = "T")]
     to: Option<Bound>,
+    /// Also the figures of each day, week, month, quarter, year, or of the last so many days (28d)
+    #[arg(long, value_name = "PERIOD")]
+    by: Option<Period>,
+    /// Also the figures of each country, locale, product, `new_or_returning`, or `attributes.<name>`
+    #[arg(long, value_name = "SEGMENT")]
+    segment: Option<Segment>,
+    /// Also who comes back: by the month of the first order, after how long, and by what they had said
+    #[arg(long)]
+    loyalty: bool,
+    /// Also how far the orders came: due, mailed, delivered, answered, commented, free to be published
+    #[arg(long)]
+    funnel: bool,
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -57,7 +78,15 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         output::say(&format!("error: {empty}"));
         return Ok(Exit::Usage);
     }
-    let report = metrics::report(&context.pool, &shops, &context.config.surveys, window, as_of).await?;
+    let asked = Asked {
+        window,
+        by: args.by,
+        segment: args.segment.clone(),
+        loyalty: args.loyalty,
+        funnel: args.funnel,
+        frozen: global.as_of.is_some(),
+    };
+    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
         write_page(&report, path)?;
         output::say(&format!("The report is in {}.", path.display()));
@@ -92,10 +121,142 @@ fn in_tables(report: &Report) -> String {
         });
         let table = output::table(["Indicator", "Value", "Counted", "In words"], rows);
         let outbox = shop.outbox_in_words();
+        let known = match shop.frozen_at {
+            Some(at) => format!(" (frozen: as it was known at {})", at.format("%Y-%m-%d %H:%M UTC")),
+            None => String::new(),
+        };
         text.push_str(&format!(
-            "{} ({}), {window}, as of {as_of}\n\n{table}{outbox}\n\n",
+            "{} ({}), {window}, as of {as_of}{known}\n\n{table}{outbox}\n\n",
             shop.name, shop.shop
         ));
+        if let Some(series) = &shop.series {
+            text.push_str(&by_period(series));
+        }
+        if let Some(segments) = &shop.segments {
+            text.push_str(&by_segment(segments));
+        }
+        if let Some(loyalty) = &shop.loyalty {
+            text.push_str(&who_comes_back(loyalty));
+        }
+        if let Some(funnel) = &shop.funnel {
+            text.push_str(&how_far(funnel));
+        }
     }
     text
+}
+
+/// A row per period; a period that is not complete has a star.
+fn by_period(series: &Series) -> String {
+    let Some(first) = series.points.first() else { return "No period has anything yet.\n\n".to_owned() };
+    let names = first.metrics.iter().map(|(metric, _)| metric.name);
+    let header = ["Period", "Orders", "Mails", "Answers", "Comments"].into_iter().chain(names);
+    let rows = series.points.iter().map(|point| {
+        let star = if point.complete { "" } else { "*" };
+        let volumes = &point.volumes;
+        let counts = [volumes.orders, volumes.mails_sent, volumes.answers, volumes.comments];
+        let figures = point.metrics.iter().map(|(_, measure)| measure.value_text());
+        let label = format!("{}{star}", point.label);
+        [label].into_iter().chain(counts.map(|n| n.to_string())).chain(figures).collect()
+    });
+    let mut text = format!("By {}\n\n{}", series.period, output::wide_table(header, rows));
+    text.push_str("* in the window only in part, or not over\n\n");
+    let scores: Vec<_> = series
+        .points
+        .iter()
+        .flat_map(|point| {
+            point.third_party_scores.iter().map(|(source, score)| {
+                let ratings = score.ratings.map(|n| n.to_string()).unwrap_or_default();
+                let share = format!("{:.1} %", 100.0 * score.score);
+                [point.label.clone(), source.clone(), share, ratings, score.rated_on.to_string()]
+            })
+        })
+        .collect();
+    if !scores.is_empty() {
+        let header = ["Period", "Source", "Of its scale", "Ratings", "As of"];
+        text.push_str(&format!("Scores on other sites\n\n{}\n", output::table(header, scores)));
+    }
+    let topics: Vec<_> = series
+        .points
+        .iter()
+        .flat_map(|point| {
+            point.topics.iter().map(|topic| {
+                let of = format!("{} of {} unhappy", topic.n, topic.unhappy);
+                [point.label.clone(), topic.survey.clone(), topic.question.clone(), topic.option.clone(), of]
+            })
+        })
+        .collect();
+    if !topics.is_empty() {
+        let header = ["Period", "Survey", "Question", "Answer", "Given by"];
+        text.push_str(&format!("What the unhappy name\n\n{}\n", output::table(header, topics)));
+    }
+    text
+}
+
+/// A block of rows per metric, the value of most first.
+fn by_segment(segments: &BySegment) -> String {
+    let name = segments.segment.to_string();
+    let rows = segments.metrics.iter().flat_map(|(metric, values)| {
+        values.iter().map(|value| {
+            let measure = &value.measure;
+            let few = if measure.denominator < FEW { " (few)" } else { "" };
+            let of = if value.segment_value.is_empty() { "–" } else { &value.segment_value };
+            let counted = format!("{} {}{few}", measure.denominator, metric.noun);
+            [metric.name.to_owned(), of.to_owned(), measure.value_text(), measure.interval_text(), counted]
+        })
+    });
+    let table = output::table(["Indicator", &name, "Value", "95 % interval", "Counted"], rows);
+    format!("By {name}\n\n{table}\n")
+}
+
+fn who_comes_back(loyalty: &Loyalty) -> String {
+    let n_months = loyalty.cohorts.iter().map(|cohort| cohort.ordered_again.len()).max().unwrap_or_default();
+    let months: Vec<String> = (0..n_months).map(|n| format!("+{n}")).collect();
+    let header = ["First order", "Customers"].into_iter().chain(months.iter().map(String::as_str));
+    let rows = loyalty.cohorts.iter().map(|cohort| {
+        let share = |again: &Option<i64>| match again {
+            Some(again) => format!("{:.1} %", 100.0 * *again as f64 / cohort.customers as f64),
+            None => String::new(),
+        };
+        let shares = cohort.ordered_again.iter().map(share);
+        [cohort.month.clone(), cohort.customers.to_string()].into_iter().chain(shares).collect()
+    });
+    let table = output::wide_table(header, rows);
+    let gaps = loyalty.days_to_next_order;
+    let median = gaps.median.map_or_else(|| "–".to_owned(), |days| format!("{days:.1}"));
+    let said = loyalty.repeat_by_answer.iter().map(|repeat| {
+        let measure = &repeat.measure;
+        [
+            format!("{} ({})", repeat.answer, repeat.by),
+            format!("{} days", repeat.days),
+            measure.value_text(),
+            measure.interval_text(),
+            format!("{} of {}", measure.numerator, measure.denominator),
+        ]
+    });
+    let said = output::table(["Customers who said", "Within", "Value", "95 % interval", "Counted"], said);
+    format!(
+        "Ordered again by the end of that many months after the one of the first order\n\n{table}\nMedian of the {} observed gaps \
+         between two orders: {median} days\n\nOrdered again, by what they had said\n\n{said}\n",
+        gaps.n
+    )
+}
+
+fn how_far(funnel: &Funnel) -> String {
+    let share = |n: i64, of: i64| {
+        if of > 0 { format!("{:.1} %", 100.0 * n as f64 / of as f64) } else { "–".to_owned() }
+    };
+    let mut before = funnel.orders;
+    let rows: Vec<_> = funnel
+        .steps()
+        .into_iter()
+        .map(|(name, n)| {
+            let row = [name.to_owned(), n.to_string(), share(n, before), share(n, funnel.orders)];
+            before = n;
+            row
+        })
+        .collect();
+    format!(
+        "How far the orders came\n\n{}\n",
+        output::table(["Step", "Orders", "Of the step before", "Of all"], rows)
+    )
 }

@@ -30,6 +30,7 @@ mod send_invitations;
 mod collect_bounces;
 mod import_responses;
 mod import_ratings;
+mod compute_metrics;
 mod export_testimonials;
 
 /// Every kind of job.
@@ -40,6 +41,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<collect_bounces::CollectBounces>(),
     JobKind::of::<import_responses::ImportResponses>(),
     JobKind::of::<import_ratings::ImportRatings>(),
+    JobKind::of::<compute_metrics::ComputeMetrics>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 

@@ -51,11 +51,11 @@ pub(super) async fn tally(
 
 /// The first question of a kind in each of the shop's surveys. One per survey, so that an order with two ratings does not count twice.
 pub(super) fn first_of<'a>(
-    scope: &Scope<'a>,
+    surveys: &[&'a Survey],
     kind: impl Fn(&Question) -> bool,
 ) -> Vec<(&'a Survey, &'a Question)> {
     let first = |survey: &'a Survey| survey.questionnaire.questions.iter().find(|question| kind(question));
-    scope.surveys.iter().filter_map(|survey| Some((*survey, first(survey)?))).collect()
+    surveys.iter().filter_map(|survey| Some((*survey, first(survey)?))).collect()
 }
 
 /// The keys that [`tally`] wants.

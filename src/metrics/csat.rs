@@ -5,21 +5,31 @@ use sqlx::PgConnection;
 use super::answers::{self, Tally, Whose};
 use super::figure::Counts;
 use super::{Counted, Scope};
-use crate::survey::QuestionKind;
+use crate::survey::{Question, QuestionKind, Survey};
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Rating));
+    let questions =
+        answers::first_of(&scope.surveys, |question| matches!(question.kind, QuestionKind::Rating));
     let keys = answers::keys(&questions);
     let people = answers::tally(conn, scope, &keys, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
     Ok(Counted {
         counts: counts(&people),
         with_suspects: Some(counts(&everybody)),
-        detail: Some(answers::sentence(&questions, "a question of type “rating”")),
+        detail: Some(detail(&scope.surveys)),
     })
 }
 
-fn counts(tally: &[Tally]) -> Counts {
+fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
+    answers::first_of(surveys, |question| matches!(question.kind, QuestionKind::Rating))
+}
+
+/// Which questions are counted, as a sentence.
+pub(super) fn detail(surveys: &[&Survey]) -> String {
+    answers::sentence(&questions(surveys), "a question of type “rating”")
+}
+
+pub(super) fn counts(tally: &[Tally]) -> Counts {
     let rated = tally.iter().filter_map(|answer| Some((answer.score?, answer.n)));
     let satisfied = rated.clone().filter(|(score, _)| *score >= 4);
     Counts::Share { hits: satisfied.map(|(_, n)| n).sum(), total: rated.map(|(_, n)| n).sum(), unknown: None }

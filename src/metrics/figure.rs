@@ -66,6 +66,58 @@ pub struct WithSuspects {
     pub value: Option<f64>,
 }
 
+/// A figure in a row of its like: what is the same for all of them stands beside them once.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Measure {
+    pub numerator: i64,
+    pub denominator: i64,
+    /// The figure; null where there is nothing to divide by.
+    pub value: Option<f64>,
+    /// The lower bound of the 95 % interval.
+    pub ci_low: Option<f64>,
+    /// Its upper bound.
+    pub ci_high: Option<f64>,
+    /// How it is written.
+    #[serde(skip)]
+    pub unit: Unit,
+}
+
+impl Measure {
+    /// The figure that these counts give.
+    pub fn of(counts: Counts) -> Self {
+        let (numerator, denominator, unit, interval) = match counts {
+            Counts::Share { hits, total, .. } => (hits, total, Unit::Share, interval::wilson(hits, total)),
+            Counts::Net { promoters, passives, detractors } => (
+                promoters - detractors,
+                promoters + passives + detractors,
+                Unit::Points,
+                interval::adjusted_wald(promoters, passives, detractors),
+            ),
+        };
+        Self {
+            numerator,
+            denominator,
+            value: (denominator > 0).then(|| unit.scale(numerator as f64 / denominator as f64)),
+            ci_low: interval.map(|i| i.low),
+            ci_high: interval.map(|i| i.high),
+            unit,
+        }
+    }
+
+    /// The value for people; a dash where there is none.
+    pub fn value_text(&self) -> String {
+        self.value.map_or_else(|| "–".to_owned(), |value| self.unit.text(value))
+    }
+
+    /// The interval for people; a dash where there is none.
+    pub fn interval_text(&self) -> String {
+        match (self.ci_low, self.ci_high) {
+            (Some(low), Some(high)) => format!("{} to {}", self.unit.text(low), self.unit.text(high)),
+            _ => "–".to_owned(),
+        }
+    }
+}
+
 /// What some metrics tell besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
@@ -90,27 +142,21 @@ const TELLING: f64 = 0.2;
 impl Figure {
     /// The figure that these counts give.
     pub fn new(counts: Counts, noun: &'static str, definition: String) -> Self {
-        let (numerator, denominator, parts, unit, interval) = match counts {
-            Counts::Share { hits, total, unknown } => {
-                let parts = unknown.map_or(Parts::Nothing {}, |unknown| Parts::Unknown { unknown });
-                (hits, total, parts, Unit::Share, interval::wilson(hits, total))
+        let Measure { numerator, denominator, value, ci_low, ci_high, unit } = Measure::of(counts);
+        let parts = match counts {
+            Counts::Share { unknown, .. } => {
+                unknown.map_or(Parts::Nothing {}, |unknown| Parts::Unknown { unknown })
             }
-            Counts::Net { promoters, passives, detractors } => (
-                promoters - detractors,
-                promoters + passives + detractors,
-                Parts::Net { promoters, passives, detractors },
-                Unit::Points,
-                interval::adjusted_wald(promoters, passives, detractors),
-            ),
+            Counts::Net { promoters, passives, detractors } => Parts::Net { promoters, passives, detractors },
         };
-        let value = (denominator > 0).then(|| unit.scale(numerator as f64 / denominator as f64));
+        let interval = ci_low.zip(ci_high).map(|(low, high)| Interval { low, high });
         Self {
             numerator,
             denominator,
             parts,
             value,
-            ci_low: interval.map(|i| i.low),
-            ci_high: interval.map(|i| i.high),
+            ci_low,
+            ci_high,
             definition,
             verdict: verdict(unit, noun, numerator, denominator, interval),
             with_suspects: None,
@@ -122,7 +168,7 @@ impl Figure {
     /// The same figure, which also says what it would be with the submissions of programs.
     pub fn with_suspects(self, counts: Option<Counts>) -> Self {
         let with_suspects = counts.map(|counts| {
-            let Self { numerator, denominator, value, .. } = Self::new(counts, self.noun, String::new());
+            let Measure { numerator, denominator, value, .. } = Measure::of(counts);
             WithSuspects { numerator, denominator, value }
         });
         Self { with_suspects, ..self }

@@ -21,12 +21,20 @@ pub mod control_chart;
 pub mod trend;
 pub mod survival;
 pub mod window;
+pub mod period;
+pub mod segment;
 mod recommendation_rate;
 mod nps;
 mod csat;
 mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
+pub mod facts;
+pub mod series;
+pub mod loyalty;
+pub mod funnel;
+pub mod rollup;
+pub mod export;
 pub mod report_html;
 #[cfg(test)]
 mod chance;
@@ -35,14 +43,21 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
 use crate::config::Shop;
 use crate::db;
 use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
+use facts::{Fact, Tallied};
 use figure::{Counts, Figure};
+use funnel::Funnel;
+use loyalty::Loyalty;
+use period::{Period, Stretch};
+use rollup::FrozenPeriod;
+use segment::Segment;
+use series::{BySegment, Series, Subject};
 use window::{Bound, Span, Window};
 
 /// One of the figures of a report.
@@ -56,6 +71,15 @@ pub struct Metric {
     /// What it is, in a sentence. What the metric adds about this shop (which question, which answers) follows it in the report.
     pub definition: &'static str,
     count: Count,
+}
+
+impl Metric {
+    fn defined(&self, detail: Option<String>) -> String {
+        match detail {
+            Some(detail) => format!("{} {detail}", self.definition),
+            None => self.definition.to_owned(),
+        }
+    }
 }
 
 type Count = for<'a> fn(&'a mut PgConnection, &'a Scope<'a>) -> BoxFuture<'a, sqlx::Result<Counted>>;
@@ -89,9 +113,17 @@ pub const METRICS: &[Metric] = &[
         name: "Response rate",
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of those that the mail relay accepted in the \
-                     window; mails of which it is unknown whether the relay has them are in neither and stand beside as “unknown”, \
-                     placed by when they were decided.",
+                     window and that did not come back (AAPOR response rate 5); mails of which it is unknown whether the relay has \
+                     them are in neither and stand beside as “unknown”, placed by when they were decided.",
         count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
+    },
+    Metric {
+        key: "response_rate_rr1",
+        name: "Response rate, of all asked",
+        noun: "mails",
+        definition: "The share of first mails that were answered on the survey page, of all that were handed to the mail relay in the \
+                     window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
+        count: |conn, scope| Box::pin(response_rate::count_rr1(conn, scope)),
     },
     Metric {
         key: "repeat_customer_ratio",
@@ -161,10 +193,59 @@ pub struct ShopReport {
     pub from: Option<DateTime<Utc>>,
     /// The end of the window in this shop, exclusive.
     pub to: Option<DateTime<Utc>>,
+    /// Whence the figures are.
+    pub basis: Basis,
+    /// As of which they were known; null: they are counted from the rows.
+    pub frozen_at: Option<DateTime<Utc>>,
     /// By key, in the order of [`METRICS`].
     pub metrics: Figures,
     /// Mails that are not settled, whatever the window.
     pub outbox: outbox::Open,
+    /// The figures by period, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Series>,
+    /// The figures by segment, if they were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<BySegment>,
+    /// Who comes back, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loyalty: Option<Loyalty>,
+    /// How far the orders came, if it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub funnel: Option<Funnel>,
+}
+
+/// Whence the figures of a report are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// What a night knew; it stays the same, whatever happens to the rows.
+    Frozen,
+    /// The rows as they are.
+    Computed,
+}
+
+/// What a report is about, and how its figures are taken apart besides.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    pub window: Window,
+    /// Also the figures of each such period.
+    pub by: Option<Period>,
+    /// Also the figures of each value of this segment.
+    pub segment: Option<Segment>,
+    /// Also who comes back.
+    pub loyalty: bool,
+    /// Also how far the orders came.
+    pub funnel: bool,
+    /// What the last night at or before the moment of the report knew, where a night knows what is asked: the figures of all time or of one
+    /// period of the calendar, and those by period. Else, and before the first such night, what the rows say.
+    pub frozen: bool,
+}
+
+impl From<Window> for Asked {
+    fn from(window: Window) -> Self {
+        Self { window, ..Self::default() }
+    }
 }
 
 impl ShopReport {
@@ -214,11 +295,12 @@ pub async fn report(
     pool: &PgPool,
     shops: &[(ShopId, &Shop)],
     surveys: &[Survey],
-    window: Window,
+    asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
-    db::lift_statement_timeout(&mut snapshot).await?;
+    let asked = asked.into();
+    let window = asked.window;
+    let mut snapshot = begin(pool).await?;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
         let scope = Scope {
@@ -226,25 +308,7 @@ pub async fn report(
             surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
             span: window.span(shop.timezone, as_of)?,
         };
-        let mut figures = Vec::with_capacity(METRICS.len());
-        for metric in METRICS {
-            let counted = (metric.count)(&mut snapshot, &scope).await?;
-            let definition = match counted.detail {
-                Some(detail) => format!("{} {detail}", metric.definition),
-                None => metric.definition.to_owned(),
-            };
-            let figure = Figure::new(counted.counts, metric.noun, definition);
-            figures.push(figure.with_suspects(counted.with_suspects));
-        }
-        reports.push(ShopReport {
-            shop: shop.key.clone(),
-            name: shop.name.clone(),
-            timezone: shop.timezone,
-            from: scope.span.from,
-            to: scope.span.to,
-            metrics: Figures(figures),
-            outbox: outbox::open_by(&mut snapshot, *id, as_of).await?,
-        });
+        reports.push(report_shop(&mut snapshot, shop, &scope, &asked).await?);
     }
     snapshot.commit().await?;
     Ok(Report {
@@ -253,6 +317,110 @@ pub async fn report(
         to: window.to.map(|bound| in_all(bound, shops)),
         shops: reports,
     })
+}
+
+async fn report_shop(
+    conn: &mut PgConnection,
+    shop: &Shop,
+    scope: &Scope<'_>,
+    asked: &Asked,
+) -> sqlx::Result<ShopReport> {
+    let Scope { shop: id, surveys, span } = scope;
+    let mut subject = Subject { shop: *id, zone: shop.timezone, surveys, span: *span };
+    let night = match known_at_night(asked, &subject) {
+        Some(night) => rollup::last_freeze(conn, *id, span.as_of).await?.map(|at| (at, night)),
+        None => None,
+    };
+    let metrics = match night {
+        Some((frozen_at, Night { period, stretch, .. })) => {
+            subject.span.as_of = frozen_at;
+            let known = rollup::known(conn, &subject, frozen_at, period, &[stretch]).await?;
+            figures_of(&known.into_values().next().unwrap_or_default(), surveys)
+        }
+        None => figures(conn, scope).await?,
+    };
+    let series = match (asked.by, night) {
+        (None, _) => None,
+        (Some(period), Some((_, Night { by: Some(frozen), .. }))) => {
+            Some(series::known_by_period(conn, &subject, (period, frozen)).await?)
+        }
+        (Some(period), _) => Some(series::by_period(conn, &subject, period).await?),
+    };
+    let segments = match &asked.segment {
+        Some(segment) => Some(series::by_segment(conn, &subject, segment).await?),
+        None => None,
+    };
+    Ok(ShopReport {
+        shop: shop.key.clone(),
+        name: shop.name.clone(),
+        timezone: shop.timezone,
+        from: span.from,
+        to: span.to,
+        basis: if night.is_some() { Basis::Frozen } else { Basis::Computed },
+        frozen_at: night.map(|(at, _)| at),
+        metrics,
+        outbox: outbox::open_by(conn, *id, span.as_of).await?,
+        series,
+        segments,
+        loyalty: if asked.loyalty { Some(loyalty::count(conn, &subject).await?) } else { None },
+        funnel: if asked.funnel { Some(funnel::count(conn, &subject).await?) } else { None },
+    })
+}
+
+/// All metrics, counted from the rows.
+async fn figures(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Figures> {
+    let mut figures = Vec::with_capacity(METRICS.len());
+    for metric in METRICS {
+        let counted = (metric.count)(conn, scope).await?;
+        let figure = Figure::new(counted.counts, metric.noun, metric.defined(counted.detail));
+        figures.push(figure.with_suspects(counted.with_suspects));
+    }
+    Ok(Figures(figures))
+}
+
+/// All metrics, from what was counted before.
+fn figures_of(tallied: &Tallied, surveys: &[&Survey]) -> Figures {
+    let nothing = Counts::Share { hits: 0, total: 0, unknown: None };
+    let figures = METRICS.iter().map(|metric| {
+        let counts = |answer| tallied.counts(metric.key, surveys, answer).unwrap_or(nothing);
+        let detail = facts::detail(metric.key, surveys);
+        // Only what people say differs from what programs say.
+        let with_suspects = detail.is_some().then(|| counts(Fact::AnswerWithSuspects));
+        let figure = Figure::new(counts(Fact::Answer), metric.noun, metric.defined(detail));
+        figure.with_suspects(with_suspects)
+    });
+    Figures(figures.collect())
+}
+
+/// What of the nights' counting answers what is asked.
+#[derive(Debug, Clone, Copy)]
+struct Night {
+    period: FrozenPeriod,
+    stretch: Stretch,
+    by: Option<FrozenPeriod>,
+}
+
+/// `None`: no night knows what is asked.
+fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
+    if !asked.frozen || asked.segment.is_some() || asked.loyalty || asked.funnel {
+        return None;
+    }
+    let (period, stretch) = rollup::frozen_window(subject.span, subject.zone)?;
+    let by = match asked.by {
+        Some(by) if rollup::is_whole_periods(asked.window, subject.zone, by) => Some(FrozenPeriod::of(by)?),
+        Some(_) => return None,
+        None => None,
+    };
+    Some(Night { period, stretch, by })
+}
+
+/// A snapshot of the database in which counting may take its time.
+async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
+    db::lift_statement_timeout(&mut snapshot).await?;
+    // A plan for any window and any segment would be a bad one for all of them.
+    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *snapshot).await?;
+    Ok(snapshot)
 }
 
 /// A day as a moment, if it begins at the same moment in all shops.

@@ -5,21 +5,30 @@ use sqlx::PgConnection;
 use super::answers::{self, Tally, Whose};
 use super::figure::Counts;
 use super::{Counted, Scope};
-use crate::survey::QuestionKind;
+use crate::survey::{Question, QuestionKind, Survey};
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let questions = answers::first_of(scope, |question| matches!(question.kind, QuestionKind::Nps));
+    let questions = questions(&scope.surveys);
     let keys = answers::keys(&questions);
     let people = answers::tally(conn, scope, &keys, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
     Ok(Counted {
         counts: counts(&people),
         with_suspects: Some(counts(&everybody)),
-        detail: Some(answers::sentence(&questions, "a question of type “nps”")),
+        detail: Some(detail(&scope.surveys)),
     })
 }
 
-fn counts(tally: &[Tally]) -> Counts {
+fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
+    answers::first_of(surveys, |question| matches!(question.kind, QuestionKind::Nps))
+}
+
+/// Which questions are counted, as a sentence.
+pub(super) fn detail(surveys: &[&Survey]) -> String {
+    answers::sentence(&questions(surveys), "a question of type “nps”")
+}
+
+pub(super) fn counts(tally: &[Tally]) -> Counts {
     let (mut promoters, mut passives, mut detractors) = (0, 0, 0);
     for answer in tally {
         match answer.score {

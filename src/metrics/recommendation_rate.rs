@@ -8,27 +8,31 @@ use sqlx::PgConnection;
 use super::answers::{self, Tally, Whose};
 use super::figure::Counts;
 use super::{Counted, Scope};
-use crate::survey::{Recommendation, Yes};
+use crate::survey::{Recommendation, Survey, Yes};
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let rules: Vec<(&str, &Recommendation)> = scope
-        .surveys
-        .iter()
-        .filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?)))
-        .collect();
+    let rules = rules(&scope.surveys);
     let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
-    let counts = |tally: &[Tally]| Counts::Share {
-        hits: tally.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum(),
-        total: tally.iter().map(|answer| answer.n).sum(),
-        unknown: None,
-    };
     let people = answers::tally(conn, scope, &asked, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &asked, Whose::Everybody).await?;
     Ok(Counted {
-        counts: counts(&people),
-        with_suspects: Some(counts(&everybody)),
-        detail: Some(sentence(&rules)),
+        counts: counts(&rules, &people),
+        with_suspects: Some(counts(&rules, &everybody)),
+        detail: Some(detail(&scope.surveys)),
     })
+}
+
+/// The rule of each survey that has one.
+pub(super) fn rules<'a>(surveys: &[&'a Survey]) -> Vec<(&'a str, &'a Recommendation)> {
+    surveys.iter().filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?))).collect()
+}
+
+pub(super) fn counts(rules: &[(&str, &Recommendation)], tally: &[Tally]) -> Counts {
+    Counts::Share {
+        hits: tally.iter().filter(|answer| recommends(rules, answer)).map(|answer| answer.n).sum(),
+        total: tally.iter().map(|answer| answer.n).sum(),
+        unknown: None,
+    }
 }
 
 fn recommends(rules: &[(&str, &Recommendation)], answer: &Tally) -> bool {
@@ -45,7 +49,9 @@ fn recommends(rules: &[(&str, &Recommendation)], answer: &Tally) -> bool {
     })
 }
 
-fn sentence(rules: &[(&str, &Recommendation)]) -> String {
+/// The rules, as a sentence.
+pub(super) fn detail(surveys: &[&Survey]) -> String {
+    let rules = rules(surveys);
     let named: Vec<_> = rules
         .iter()
         .map(|(survey, rule)| {

@@ -130,7 +130,7 @@ fn day_and_minute(moment: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::figure::Counts;
-    use super::super::{Figures, METRICS};
+    use super::super::{Basis, Figures, METRICS};
     use super::*;
     use crate::invitations::outbox::Open;
 
@@ -154,8 +154,14 @@ mod tests {
             timezone: chrono_tz::Europe::Paris,
             from: "2026-03-28T23:00:00Z".parse().ok(),
             to: "2026-04-01T10:00:00Z".parse().ok(),
+            basis: Basis::Computed,
+            frozen_at: None,
             metrics: figures(n),
             outbox: Open { unknown: 3 * n, waiting: 12 },
+            series: None,
+            segments: None,
+            loyalty: None,
+            funnel: None,
         };
         let moment = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
         let shops = vec![shop("Maison <Exemple> & fils", 1), shop("Empty", 0)];

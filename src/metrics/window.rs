@@ -97,8 +97,18 @@ impl Window {
     }
 }
 
+/// The day of a zone that a moment belongs to: the last one whose first moment is not after it.
+pub fn day_of(moment: DateTime<Utc>, zone: Tz) -> NaiveDate {
+    let date = moment.with_timezone(&zone).date_naive();
+    // Where the clocks go back over midnight (Newfoundland, until 2011), the evening comes a second time and belongs to the new day.
+    match date.succ_opt() {
+        Some(next) if first_moment(next, zone) <= moment => next,
+        _ => date,
+    }
+}
+
 /// The first moment of a day. Where the clocks go forward at midnight (São Paulo did until 2018), it is the end of the gap.
-fn first_moment(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
+pub fn first_moment(date: NaiveDate, zone: Tz) -> DateTime<Utc> {
     let midnight = date.and_time(NaiveTime::MIN);
     (0..=24 * 4)
         .find_map(|quarters| {
@@ -135,6 +145,23 @@ mod tests {
         // The day did not exist.
         check("2011-12-30", Tz::Pacific__Apia, "2011-12-30T10:00:00Z");
         check("2026-03-29T09:00:00+02:00", Tz::UTC, "2026-03-29T07:00:00Z");
+    }
+
+    #[test]
+    fn every_moment_belongs_to_the_day_that_has_begun() {
+        let zones = [Tz::Europe__Paris, Tz::America__Sao_Paulo, Tz::America__St_Johns, Tz::Pacific__Apia];
+        for (zone, around) in zones.into_iter().flat_map(|zone| {
+            ["2010-11-07", "2011-12-30", "2018-02-18", "2018-11-04", "2026-03-29"].map(|day| (zone, day))
+        }) {
+            let noon = first_moment(around.parse().unwrap(), Tz::UTC);
+            for quarter in -4 * 36..4 * 36 {
+                let moment = noon + TimeDelta::minutes(15 * quarter + 3);
+                let day = day_of(moment, zone);
+                assert!(first_moment(day, zone) <= moment, "{moment} in {zone} is not {day}");
+                let next = first_moment(day.succ_opt().unwrap(), zone);
+                assert!(moment < next, "{moment} in {zone} is after {day}");
+            }
+        }
     }
 
     #[test]

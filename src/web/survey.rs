@@ -34,16 +34,11 @@ use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
     FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
-use crate::survey::{Question, QuestionKind, Questionnaire, Recommendation, Survey, When, Yes};
+use crate::survey::{Question, QuestionKind, Questionnaire, Survey, is_unhappy};
 use crate::testimonials::display_name::{Author, display_name};
 use crate::testimonials::withdrawal::{self, Standing};
 use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
-
-/// On the scale of the net promoter score.
-const HIGHEST_DETRACTOR: i16 = 6;
-/// Of one to five, where jobs.toml does not say.
-const HIGHEST_UNHAPPY_RATING: i16 = 2;
 
 type Pairs = Vec<(String, String)>;
 
@@ -222,40 +217,16 @@ impl Visit {
         self.respond(pages, status, &view)
     }
 
-    /// Whether an answer calls for the shop's attention: one that jobs.toml names, else one against the rule of the recommendation, else a
-    /// no or a low score on the first question that has such answers. Who gives seven or eight of ten does not recommend, and has no reason
-    /// to be consoled.
+    /// Whether what was answered calls for the shop's attention.
     fn is_unhappy(&self) -> bool {
-        let answer = |key: &str| {
-            let answer = self.given.answers.iter().find(|answer| answer.question == key)?;
-            Some((&self.questionnaire.question(key)?.kind, &answer.value))
-        };
-        let Survey { unhappy, recommendation, .. } = &self.survey;
-        if let Some(When { question, answers }) = unhappy {
-            return answer(question).is_some_and(|(_, value)| match value {
-                Value::Choice(choice) => answers.contains(choice),
-                Value::Score(score) => answers.contains(&score.to_string()),
-                Value::Text(_) => false,
-            });
-        }
-        if let Some(Recommendation { question, yes }) = recommendation {
-            return answer(question).is_some_and(|(kind, value)| match (kind, value, yes) {
-                (QuestionKind::Nps, Value::Score(score), Yes::Scores { low, .. }) => {
-                    score < low && *score <= HIGHEST_DETRACTOR
-                }
-                (_, Value::Score(score), Yes::Scores { low, .. }) => score < low,
-                (_, Value::Choice(choice), Yes::Choices(yes)) => !yes.contains(choice),
-                _ => false,
-            });
-        }
-        let mut asked = self.questionnaire.questions.iter().filter_map(|question| answer(&question.key));
-        let says = asked.find_map(|(kind, value)| match (kind, value) {
-            (QuestionKind::Recommend, Value::Choice(choice)) => Some(choice == "no"),
-            (QuestionKind::Nps, Value::Score(score)) => Some(*score <= HIGHEST_DETRACTOR),
-            (QuestionKind::Rating, Value::Score(score)) => Some(*score <= HIGHEST_UNHAPPY_RATING),
-            _ => None,
-        });
-        says.unwrap_or(false)
+        is_unhappy(&self.survey.signs(&self.questionnaire), |question| {
+            let answer = self.given.answers.iter().find(|answer| answer.question == question)?;
+            match &answer.value {
+                Value::Score(score) => Some(score.to_string()),
+                Value::Choice(choice) => Some(choice.clone()),
+                Value::Text(_) => None,
+            }
+        })
     }
 
     fn thanks(&self, pages: &Pages) -> anyhow::Result<ThanksPage> {

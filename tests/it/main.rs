@@ -27,6 +27,7 @@ mod collect;
 mod jobs;
 mod scheduler;
 mod metrics;
+mod periods;
 mod naughty;
 mod fuzz;
 mod testimonials;

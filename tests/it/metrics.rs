@@ -319,6 +319,17 @@ async fn the_response_rate_counts_sent_mails_and_the_answers_to_them() {
         (&figure["numerator"], &figure["denominator"], &figure["unknown"]),
         (&1.into(), &4.into(), &1.into())
     );
+    // Of all that were asked: also the one of which nobody knows, and the one that was refused.
+    setting.check("response_rate_rr1", ALWAYS, LATER, 1, 6).await;
+    // What comes back was not reached; who answered was, whatever comes back.
+    let sql = "insert into bounce (shop_id, invitation_id, digest, kind, reason, received_at)
+               select shop_id, invitation_id, sha256(invitation_id::text::bytea), 'hard', '', '2026-03-11'
+               from invitation where wave = 0 and state = 'sent' order by invitation_id limit 2";
+    sqlx::query(sql).execute(pool).await.unwrap();
+    setting.check("response_rate", ALWAYS, LATER, 1, 3).await;
+    setting.check("response_rate_rr1", ALWAYS, LATER, 1, 6).await;
+    setting.check("response_rate", ALWAYS, "2026-03-10T23:00:00Z", 1, 4).await;
+    sqlx::query("delete from bounce").execute(pool).await.unwrap();
     setting.check("response_rate", ALWAYS, "2026-03-10T17:59:59Z", 0, 4).await;
     setting.check("response_rate", ALWAYS, "2026-03-10T08:59:59Z", 0, 0).await;
     // An answer belongs to its mail, not to the day it came.
@@ -584,6 +595,8 @@ impl World {
         let ratings: Vec<i16> = answers.iter().filter_map(|r| r.rating).collect();
         let mailed: Vec<_> =
             self.invitations.iter().filter(|i| i.wave == 0 && i.state == "sent" && within(i.at)).collect();
+        let asked: Vec<_> =
+            self.invitations.iter().filter(|i| i.wave == 0 && i.state != "queued" && within(i.at)).collect();
         let answered = |invitation: &&&WorldInvitation| {
             self.responses.iter().any(|r| {
                 r.order == invitation.order
@@ -626,6 +639,7 @@ impl World {
             ("nps", (net, count(nps.len()))),
             ("csat", (count(ratings.iter().filter(|score| **score >= 4).count()), count(ratings.len()))),
             ("response_rate", (count(mailed.iter().filter(answered).count()), count(mailed.len()))),
+            ("response_rate_rr1", (count(asked.iter().filter(answered).count()), count(asked.len()))),
             ("repeat_customer_ratio", (count(repeat.count()), count(customers.len()))),
             ("returning_customer_rate", (count(returning.count()), count(customers.len()))),
         ])

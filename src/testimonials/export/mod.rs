@@ -24,6 +24,7 @@ use super::TestimonialState;
 use super::candidate::{self, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use crate::config::{DisplayName, Shop};
+use crate::csv_rows::{rows_into, write_row};
 use crate::db::{self, Turn};
 use crate::new_file::NewFile;
 use crate::types::{ResponseId, ShopId};
@@ -135,8 +136,9 @@ async fn write(
         taken_back: Vec::new(),
     };
     db::lift_statement_timeout(&mut tx).await?;
+    // What stands in a field is what the author wrote, even where a spreadsheet would take it for a formula: this is for programs.
     let mut rows = rows_into(out);
-    write_row(&mut rows, export.format.columns)?;
+    write_row(&mut rows, export.format.columns).context("writing the testimonials")?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
         // Two at once would give a testimonial two first dates.
@@ -179,7 +181,8 @@ async fn write_shop(
     while let Some(candidate) = candidates.try_next().await? {
         match gate::admit(&candidate, questionnaires.seen_by(&candidate)?, house) {
             Ok(publishable) => {
-                write_row(rows, (export.format.record)(&publishable))?;
+                let row = (export.format.record)(&publishable);
+                write_row(rows, row).context("writing the testimonials")?;
                 report.n_rows += 1;
                 if candidate.published_at.is_none() {
                     first_published.push(candidate.id.0);
@@ -198,18 +201,6 @@ async fn write_shop(
     Ok(first_published)
 }
 
-/// Fails with the `io::Error` itself, so that a reader who went away is recognised.
-fn write_row<W: Write, F: AsRef<[u8]>>(
-    rows: &mut csv::Writer<W>,
-    fields: impl IntoIterator<Item = F>,
-) -> anyhow::Result<()> {
-    let written = rows.write_record(fields).map_err(|error| match error.into_kind() {
-        csv::ErrorKind::Io(error) => anyhow::Error::from(error),
-        other => anyhow::anyhow!("{other:?}"),
-    });
-    written.context("writing the testimonials")
-}
-
 async fn mark_published(
     conn: &mut PgConnection,
     shop: ShopId,
@@ -225,12 +216,6 @@ async fn mark_published(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-/// Rows as RFC 4180 writes them: fields quoted where they need it, lines ended by CRLF, UTF-8 without a byte-order mark. What stands in
-/// a field is what the author wrote, even where a spreadsheet would take it for a formula: this is for programs.
-fn rows_into<W: Write>(out: W) -> csv::Writer<W> {
-    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).buffer_capacity(64 * 1024).from_writer(out)
 }
 
 #[cfg(test)]

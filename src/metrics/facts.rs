@@ -1,0 +1,271 @@
+//! What there is so and so many of: the one place where the rows of the earlier stages are counted for series, segments and the
+//! nightly rollup. What follows is arithmetic.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+
+use super::answers::{self, Tally};
+use super::figure::Counts;
+use super::segment::Segment;
+use super::{csat, nps, recommendation_rate};
+use crate::survey::{QuestionKind, Survey};
+use crate::types::ShopId;
+
+/// What is counted; `metric_fact` in the database, where each is explained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, sqlx::Type)]
+#[sqlx(type_name = "metric_fact", rename_all = "snake_case")]
+pub enum Fact {
+    Orders,
+    MailsSent,
+    FirstMails,
+    FirstMailsComplete,
+    FirstMailsUnknown,
+    FirstMailsReached,
+    FirstMailsAnswered,
+    Answers,
+    Comments,
+    Answer,
+    AnswerWithSuspects,
+    Unhappy,
+    Topic,
+    Score,
+}
+
+impl Fact {
+    /// All of them, in the order of the database.
+    pub const ALL: [Self; 14] = [
+        Self::Orders,
+        Self::MailsSent,
+        Self::FirstMails,
+        Self::FirstMailsComplete,
+        Self::FirstMailsUnknown,
+        Self::FirstMailsReached,
+        Self::FirstMailsAnswered,
+        Self::Answers,
+        Self::Comments,
+        Self::Answer,
+        Self::AnswerWithSuspects,
+        Self::Unhappy,
+        Self::Topic,
+        Self::Score,
+    ];
+}
+
+/// A stretch of time, without its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bucket {
+    pub(super) starts_at: DateTime<Utc>,
+    pub(super) ends_at: DateTime<Utc>,
+}
+
+/// What exactly there is so and so many of. The texts are empty where the fact has no such part.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key {
+    pub(super) fact: Fact,
+    pub(super) survey: String,
+    pub(super) question: String,
+    pub(super) value: String,
+}
+
+/// How many customers ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Customers {
+    pub(super) customers: i64,
+    /// Of these, how many did so twice or more.
+    pub(super) repeat: i64,
+    /// Of these, how many had ordered before, or did so twice or more.
+    pub(super) returning: i64,
+}
+
+/// What was counted in one bucket (and of one value of a segment).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Tallied {
+    pub(super) facts: BTreeMap<Key, i64>,
+    pub(super) customers: Customers,
+}
+
+impl Tallied {
+    /// How many there are of a fact that has no question, of all surveys.
+    pub(super) fn sum(&self, fact: Fact) -> i64 {
+        self.facts.iter().filter(|(key, _)| key.fact == fact).map(|(_, n)| n).sum()
+    }
+
+    /// What the metric with this key counts, people's answers or everybody's; `None`: it is none that facts know.
+    pub(super) fn counts(&self, metric: &str, surveys: &[&Survey], answer: Fact) -> Option<Counts> {
+        let share = |hits, total| Counts::Share { hits, total, unknown: None };
+        Some(match metric {
+            "recommendation_rate" => {
+                let rules = recommendation_rate::rules(surveys);
+                let asked: Vec<_> =
+                    rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
+                recommendation_rate::counts(&rules, &self.tally(&asked, answer))
+            }
+            "nps" => nps::counts(&self.tally_of_first(surveys, answer, &QuestionKind::Nps)),
+            "csat" => csat::counts(&self.tally_of_first(surveys, answer, &QuestionKind::Rating)),
+            "response_rate" => Counts::Share {
+                hits: self.sum(Fact::FirstMailsAnswered),
+                total: self.sum(Fact::FirstMailsReached),
+                unknown: Some(self.sum(Fact::FirstMailsUnknown)),
+            },
+            "response_rate_rr1" => share(self.sum(Fact::FirstMailsComplete), self.sum(Fact::FirstMails)),
+            "repeat_customer_ratio" => share(self.customers.repeat, self.customers.customers),
+            "returning_customer_rate" => share(self.customers.returning, self.customers.customers),
+            _ => return None,
+        })
+    }
+
+    fn tally_of_first(&self, surveys: &[&Survey], answer: Fact, kind: &QuestionKind) -> Vec<Tally> {
+        let questions = answers::first_of(surveys, |question| question.kind == *kind);
+        self.tally(&answers::keys(&questions), answer)
+    }
+
+    fn tally(&self, asked: &[(&str, &str)], answer: Fact) -> Vec<Tally> {
+        let is_asked = |key: &Key| asked.contains(&(key.survey.as_str(), key.question.as_str()));
+        let facts = self.facts.iter().filter(|(key, _)| key.fact == answer && is_asked(key));
+        facts
+            .map(|(key, n)| Tally {
+                survey: key.survey.clone(),
+                // Whoever reads the tally knows by the question which of the two it is.
+                score: key.value.parse().ok(),
+                choice: Some(key.value.clone()),
+                n: *n,
+            })
+            .collect()
+    }
+
+    /// Adds what was counted in another bucket. Customers do not add up: one who came twice is one.
+    pub(super) fn add_facts(&mut self, other: &Self) {
+        for (key, n) in &other.facts {
+            *self.facts.entry(key.clone()).or_default() += n;
+        }
+    }
+}
+
+/// What the definition of the metric with this key does not know: which questions, which answers.
+pub(super) fn detail(metric: &str, surveys: &[&Survey]) -> Option<String> {
+    match metric {
+        "recommendation_rate" => Some(recommendation_rate::detail(surveys)),
+        "nps" => Some(nps::detail(surveys)),
+        "csat" => Some(csat::detail(surveys)),
+        _ => None,
+    }
+}
+
+/// By bucket and value of the segment; what is missing has nothing.
+pub(super) type ByBucket = BTreeMap<(usize, String), Tallied>;
+
+/// Counts the facts in these buckets, which are in order and do not overlap.
+pub(super) async fn facts(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    surveys: &[&Survey],
+    buckets: &[Bucket],
+    as_of: DateTime<Utc>,
+    segment: Option<&Segment>,
+) -> sqlx::Result<ByBucket> {
+    let rules = Rules::of(surveys);
+    let (kind, attribute) = Segment::key(segment);
+    let rows = sqlx::query_file!(
+        "src/metrics/facts.sql",
+        shop.0,
+        &starts(buckets),
+        &ends(buckets),
+        as_of,
+        &rules.sign_survey,
+        &rules.sign_position,
+        &rules.sign_question,
+        &rules.sign_answer,
+        &rules.sign_is_unhappy,
+        &rules.topic_survey,
+        &rules.topic_question,
+        kind,
+        attribute,
+    )
+    .fetch_all(conn)
+    .await?;
+    let mut found = ByBucket::new();
+    for row in rows {
+        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
+        found.entry((index(row.n), row.segment)).or_default().facts.insert(key, row.count);
+    }
+    Ok(found)
+}
+
+/// Counts the customers in these buckets, which may overlap.
+pub(super) async fn customers(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    buckets: &[Bucket],
+    as_of: DateTime<Utc>,
+    segment: Option<&Segment>,
+) -> sqlx::Result<BTreeMap<(usize, String), Customers>> {
+    let (kind, attribute) = Segment::key(segment);
+    let rows = sqlx::query_file!(
+        "src/metrics/customers.sql",
+        shop.0,
+        &starts(buckets),
+        &ends(buckets),
+        as_of,
+        kind,
+        attribute,
+    )
+    .fetch_all(conn)
+    .await?;
+    let found = rows.into_iter().map(|row| {
+        let customers = Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
+        ((index(row.n), row.segment), customers)
+    });
+    Ok(found.collect())
+}
+
+fn starts(buckets: &[Bucket]) -> Vec<DateTime<Utc>> {
+    buckets.iter().map(|bucket| bucket.starts_at).collect()
+}
+
+fn ends(buckets: &[Bucket]) -> Vec<DateTime<Utc>> {
+    buckets.iter().map(|bucket| bucket.ends_at).collect()
+}
+
+/// The database counts from 1.
+fn index(n: i32) -> usize {
+    usize::try_from(n - 1).unwrap_or_default()
+}
+
+/// What of jobs.toml the facts depend on, as the query wants it.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    sign_survey: Vec<String>,
+    sign_position: Vec<i32>,
+    sign_question: Vec<String>,
+    sign_answer: Vec<String>,
+    sign_is_unhappy: Vec<bool>,
+    topic_survey: Vec<String>,
+    topic_question: Vec<String>,
+}
+
+impl Rules {
+    pub(super) fn of(surveys: &[&Survey]) -> Self {
+        let mut rules = Self::default();
+        for survey in surveys {
+            for (position, sign) in (0..).zip(survey.signs(&survey.questionnaire)) {
+                let options = survey.questionnaire.question(sign.question).and_then(|q| q.kind.options());
+                for answer in options.unwrap_or_default() {
+                    rules.sign_survey.push(survey.key.clone());
+                    rules.sign_position.push(position);
+                    rules.sign_question.push(sign.question.to_owned());
+                    rules.sign_is_unhappy.push(sign.unhappy.contains(&answer));
+                    rules.sign_answer.push(answer);
+                }
+            }
+            for question in &survey.questionnaire.questions {
+                if matches!(question.kind, QuestionKind::Choice { .. }) {
+                    rules.topic_survey.push(survey.key.clone());
+                    rules.topic_question.push(question.key.clone());
+                }
+            }
+        }
+        rules
+    }
+}

@@ -1,0 +1,34 @@
+-- $1 shop. Takes what was written since the last time, and says whose counts it touches: hours in which something that is counted was or
+-- is placed, days of third-party scores, and hours in which a customer whose orders have changed ordered, from the changed order on: which
+-- of them is not the first one may be another one now.
+with gone as (
+    delete from metric_change where shop_id = $1 returning moments, customers, orders, days
+),
+changed_order as (
+    select distinct id from gone cross join lateral unnest(orders) as id
+),
+changed_customer as (
+    select id, min(moment) as since
+    from gone cross join lateral unnest(customers, moments) as changed (id, moment)
+    where id is not null
+    group by id
+),
+placed as (
+    select moment from gone cross join lateral unnest(moments) as moment
+    union all
+    select r.answered_at from changed_order c join response r on r.shop_id = $1 and r.order_id = c.id
+    union all
+    select coalesce(i.sent_at, i.decided_at)
+    from changed_order c
+    join invitation i on i.shop_id = $1 and i.order_id = c.id and i.state in ('sent', 'unknown', 'failed')
+),
+ordered as (
+    select moment from gone cross join lateral unnest(customers, moments) as changed (id, moment) where id is not null
+    union all
+    select o.ordered_at from changed_customer c join "order" o on o.shop_id = $1 and o.customer_id = c.id and o.ordered_at >= c.since
+)
+select 'placed' as "kind!", date_trunc('hour', moment, 'UTC') as hour, null::date as day from placed group by 2
+union all
+select 'ordered', date_trunc('hour', moment, 'UTC'), null from ordered group by 2
+union all
+select 'rated', null, day from (select distinct day from gone cross join lateral unnest(days) as day) as rated

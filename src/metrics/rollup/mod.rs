@@ -1,0 +1,643 @@
+//! The figures as they were known: what each day has is counted once, at night, and kept with from when to when it was known.
+//!
+//! In: what was written since the last time (`metric_change`, filled by triggers of the tables that are counted). Out: versions of rows in
+//! `metric_day` and `metric_customers`, and a row in `metric_freeze`. The days that were touched are counted anew from the rows
+//! themselves, by the same queries as series and as a rebuild of everything, so that there is one way to count. One transaction: if we
+//! die, nothing was taken and nothing was written.
+//!
+//! A day knows no "as of": what is dated in the future counts on its day, and reports read the days up to theirs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
+use chrono_tz::Tz;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use sqlx::{PgConnection, PgPool};
+
+use super::facts::{self, Bucket, ByBucket, Customers, Fact, Key, Rules, Tallied};
+use super::period::{Period, Stretch};
+use super::series::{Score, Subject, whole};
+use super::window::{Span, Window, day_of};
+use crate::config::Shop;
+use crate::db;
+use crate::survey::Survey;
+use crate::types::ShopId;
+
+/// A kind of period in which customers are counted. The database's `metric_period`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, sqlx::Type)]
+#[sqlx(type_name = "metric_period", rename_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
+pub enum FrozenPeriod {
+    Day,
+    Week,
+    Month,
+    Quarter,
+    Year,
+    /// All there is.
+    Ever,
+}
+
+impl FrozenPeriod {
+    /// All of them, in the order of the database.
+    pub const ALL: [Self; 6] = [Self::Day, Self::Week, Self::Month, Self::Quarter, Self::Year, Self::Ever];
+
+    /// Its twin in the calendar.
+    pub(super) fn of(period: Period) -> Option<Self> {
+        match period {
+            Period::Day => Some(Self::Day),
+            Period::Week => Some(Self::Week),
+            Period::Month => Some(Self::Month),
+            Period::Quarter => Some(Self::Quarter),
+            Period::Year => Some(Self::Year),
+            Period::Rolling(_) => None,
+        }
+    }
+}
+
+/// What a night's counting did in a shop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Frozen {
+    /// As of which the figures can be read again.
+    pub frozen_at: DateTime<Utc>,
+    /// Days that were counted.
+    pub n_days: usize,
+    /// Of these and of the periods that were counted: rows that are not what they were.
+    pub n_changed: usize,
+    /// Whether everything was counted: for the first time, or because jobs.toml or the zone says something else.
+    pub everything: bool,
+}
+
+/// Somebody else is counting, or has counted as of later.
+#[derive(Debug, thiserror::Error)]
+pub enum NotNow {
+    /// By another process.
+    #[error("the figures of {0} are being counted by somebody else just now")]
+    Busy(String),
+    /// What was known earlier is not changed any more.
+    #[error(
+        "the figures of {shop} are frozen as of {frozen_at} already; they cannot be frozen as of {now}, which is not later"
+    )]
+    Earlier { shop: String, frozen_at: DateTime<Utc>, now: DateTime<Utc> },
+}
+
+/// A row that a full count finds to be another than the one that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    pub shop: String,
+    /// What it counts.
+    pub what: String,
+    /// A day, or the first day of a period.
+    pub on: NaiveDate,
+    /// What is kept; null: nothing.
+    pub kept: Option<String>,
+    /// What there is; null: nothing.
+    pub counted: Option<String>,
+}
+
+/// What is counted anew.
+#[derive(Debug, Default)]
+struct Touched {
+    days: BTreeSet<NaiveDate>,
+    /// Days on which customers ordered who may be others now.
+    ordered: BTreeSet<NaiveDate>,
+}
+
+impl Touched {
+    fn add(&mut self, kind: &str, hour: Option<DateTime<Utc>>, day: Option<NaiveDate>, zone: Tz) {
+        let days = if kind == "ordered" { &mut self.ordered } else { &mut self.days };
+        days.extend(day);
+        if let Some(hour) = hour {
+            // A day may begin within the hour.
+            days.insert(day_of(hour, zone));
+            days.insert(day_of(hour + TimeDelta::hours(1) - TimeDelta::microseconds(1), zone));
+        }
+    }
+
+    fn periods(&self, zone: Tz) -> BTreeMap<(FrozenPeriod, NaiveDate), Bucket> {
+        let mut periods = BTreeMap::new();
+        for period in Period::CALENDAR {
+            let Some(frozen) = FrozenPeriod::of(period) else { continue };
+            for day in &self.ordered {
+                let stretch = period.around(*day);
+                periods.entry((frozen, stretch.first_day)).or_insert_with(|| bucket(stretch, zone));
+            }
+        }
+        if !self.ordered.is_empty() {
+            periods.insert((FrozenPeriod::Ever, EVER), whole(everything()));
+        }
+        periods
+    }
+}
+
+/// The first day of all there is.
+const EVER: NaiveDate = match NaiveDate::from_ymd_opt(1, 1, 1) {
+    Some(day) => day,
+    None => NaiveDate::MIN,
+};
+
+/// What a night knows has no limit in time.
+fn everything() -> Span {
+    let far = whole(Span { from: None, to: None, as_of: DateTime::UNIX_EPOCH }).ends_at;
+    Span { from: None, to: None, as_of: far }
+}
+
+fn bucket(stretch: Stretch, zone: Tz) -> Bucket {
+    let (starts_at, ends_at) = stretch.moments(zone);
+    Bucket { starts_at, ends_at }
+}
+
+/// What a shop's days have, counted or kept.
+type Days = BTreeMap<(NaiveDate, Key), i64>;
+/// How many customers its periods have.
+type Periods = BTreeMap<(FrozenPeriod, NaiveDate), Customers>;
+
+/// A shop whose figures are frozen.
+#[derive(Debug, Clone, Copy)]
+pub struct House<'a> {
+    pub shop: ShopId,
+    pub config: &'a Shop,
+    /// All surveys of jobs.toml.
+    pub surveys: &'a [Survey],
+}
+
+impl House<'_> {
+    fn surveys(&self) -> Vec<&Survey> {
+        self.surveys.iter().filter(|survey| survey.is_for(&self.config.key)).collect()
+    }
+
+    /// What of jobs.toml the facts depend on.
+    fn digest(&self) -> Vec<u8> {
+        // The debug form says all of it. Should it change, everything is counted once more, which changes nothing.
+        let rules = format!("{} {:?}", self.config.timezone, Rules::of(&self.surveys()));
+        Sha256::digest(rules.as_bytes()).to_vec()
+    }
+}
+
+/// Counts what was touched since the last time, and freezes the figures as of now.
+///
+/// # Errors
+/// [`NotNow`], or when the database does not answer.
+pub async fn freeze(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Frozen> {
+    let mut tx = begin(pool, house, now).await?;
+    let frozen = count_touched(&mut tx, house, now).await?;
+    tx.commit().await?;
+    Ok(frozen)
+}
+
+/// Counts everything anew, after what was touched. Says what the nights had got wrong, and puts it right; with `check`, only says it.
+///
+/// # Errors
+/// As [`freeze`].
+pub async fn rebuild(
+    pool: &PgPool,
+    house: House<'_>,
+    now: DateTime<Utc>,
+    check: bool,
+) -> anyhow::Result<(Frozen, Vec<Difference>)> {
+    let mut tx = begin(pool, house, now).await?;
+    let mut frozen = count_touched(&mut tx, house, now).await?;
+    let touched = all(&mut tx, house).await?;
+    let kept = kept(&mut tx, house.shop).await?;
+    let counted = count(&mut tx, house, &touched).await?;
+    let differences = differences(&house.config.key, &kept, &counted);
+    if check {
+        tx.rollback().await?;
+    } else {
+        if !differences.is_empty() {
+            // A version that begins and ends in the same moment never was.
+            discard(&mut tx, house.shop, now).await?;
+            frozen.n_changed = keep(&mut tx, house.shop, &touched, &counted, now).await?;
+        }
+        tx.commit().await?;
+    }
+    frozen.n_days = touched.days.len();
+    frozen.everything = true;
+    Ok((frozen, differences))
+}
+
+type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
+
+async fn begin(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Transaction> {
+    let mut tx = pool.begin_with("begin isolation level repeatable read").await?;
+    db::lift_statement_timeout(&mut tx).await?;
+    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
+    let shop = &house.config.key;
+    let is_ours = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtext('metrics'), $1) as "is_ours!""#,
+        house.shop.0
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    anyhow::ensure!(is_ours, NotNow::Busy(shop.clone()));
+    let last =
+        sqlx::query_scalar!("select max(frozen_at) from metric_freeze where shop_id = $1", house.shop.0)
+            .fetch_one(&mut *tx)
+            .await?;
+    if let Some(frozen_at) = last.filter(|last| *last >= now) {
+        return Err(NotNow::Earlier { shop: shop.clone(), frozen_at, now }.into());
+    }
+    Ok(tx)
+}
+
+async fn count_touched(
+    conn: &mut PgConnection,
+    house: House<'_>,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Frozen> {
+    let digest = house.digest();
+    let rules = sqlx::query_scalar!(
+        "select rules from metric_freeze where shop_id = $1 order by frozen_at desc limit 1",
+        house.shop.0,
+    )
+    .fetch_optional(&mut *conn)
+    .await?;
+    let everything = rules.as_ref() != Some(&digest);
+    let mut touched = Touched::default();
+    let zone = house.config.timezone;
+    if everything {
+        sqlx::query!("delete from metric_change where shop_id = $1", house.shop.0)
+            .execute(&mut *conn)
+            .await?;
+        touched = all(conn, house).await?;
+    } else {
+        let drained = sqlx::query_file!("src/metrics/rollup/drain.sql", house.shop.0);
+        let drained = drained.fetch_all(&mut *conn).await?;
+        drained.iter().for_each(|row| touched.add(&row.kind, row.hour, row.day, zone));
+    }
+    let counted = count(conn, house, &touched).await?;
+    let n_changed = keep(conn, house.shop, &touched, &counted, now).await?;
+    sqlx::query!(
+        "insert into metric_freeze (shop_id, frozen_at, rules) values ($1, $2, $3)",
+        house.shop.0,
+        now,
+        digest,
+    )
+    .execute(conn)
+    .await?;
+    Ok(Frozen { frozen_at: now, n_days: touched.days.len(), n_changed, everything })
+}
+
+async fn all(conn: &mut PgConnection, house: House<'_>) -> sqlx::Result<Touched> {
+    let mut touched = Touched::default();
+    let rows = sqlx::query_file!("src/metrics/rollup/all.sql", house.shop.0).fetch_all(conn).await?;
+    rows.iter().for_each(|row| touched.add(&row.kind, row.hour, row.day, house.config.timezone));
+    Ok(touched)
+}
+
+/// Counts what was touched, from the rows themselves.
+async fn count(
+    conn: &mut PgConnection,
+    house: House<'_>,
+    touched: &Touched,
+) -> sqlx::Result<(Days, Periods)> {
+    let zone = house.config.timezone;
+    let surveys = house.surveys();
+    let as_of = everything().as_of;
+    let days: Vec<NaiveDate> = touched.days.iter().copied().collect();
+    let buckets: Vec<_> = days.iter().map(|day| bucket(Period::Day.around(*day), zone)).collect();
+    let mut counted = Days::new();
+    for ((n, _), tallied) in facts::facts(conn, house.shop, &surveys, &buckets, as_of, None).await? {
+        counted.extend(tallied.facts.into_iter().map(|(key, count)| ((days[n], key), count)));
+    }
+    let scores = sqlx::query!(
+        r#"select rated_on, source, trim_scale(score / scale)::text as "share!", coalesce(ratings, -1) as "ratings!"
+           from rating where shop_id = $1 and rated_on = any($2)"#,
+        house.shop.0,
+        &days,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    for row in scores {
+        let key = Key { fact: Fact::Score, survey: row.source, question: String::new(), value: row.share };
+        counted.insert((row.rated_on, key), row.ratings);
+    }
+    let periods = touched.periods(zone);
+    let buckets: Vec<_> = periods.values().copied().collect();
+    let found = facts::customers(conn, house.shop, &buckets, as_of, None).await?;
+    let keys: Vec<_> = periods.into_keys().collect();
+    let customers = found.into_iter().map(|((n, _), customers)| (keys[n], customers)).collect();
+    Ok((counted, customers))
+}
+
+/// What is kept as the latest of what is known.
+async fn kept(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<(Days, Periods)> {
+    let rows = sqlx::query!(
+        r#"select day, fact as "fact: Fact", survey, question, value, n
+           from metric_day where shop_id = $1 and known_to = 'infinity'"#,
+        shop.0,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let days = rows.into_iter().map(|row| {
+        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
+        ((row.day, key), row.n)
+    });
+    let days = days.collect();
+    let rows = sqlx::query!(
+        r#"select period as "period: FrozenPeriod", starts_on, customers, "repeat", "returning"
+           from metric_customers where shop_id = $1 and known_to = 'infinity'"#,
+        shop.0,
+    )
+    .fetch_all(conn)
+    .await?;
+    let periods = rows.into_iter().map(|row| {
+        let customers = Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
+        ((row.period, row.starts_on), customers)
+    });
+    Ok((days, periods.collect()))
+}
+
+/// Closes the versions that hold no more and begins the new ones. Comes back with how many began or ended.
+async fn keep(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    touched: &Touched,
+    (days, periods): &(Days, Periods),
+    now: DateTime<Utc>,
+) -> sqlx::Result<usize> {
+    let touched_days: Vec<_> = touched.days.iter().copied().collect();
+    let of_day: Vec<_> = days.keys().map(|(day, _)| *day).collect();
+    let facts: Vec<_> = days.keys().map(|(_, key)| key.fact).collect();
+    let text = |of: fn(&Key) -> &String| days.keys().map(|(_, key)| of(key).clone()).collect::<Vec<_>>();
+    let (surveys, questions, values) =
+        (text(|key| &key.survey), text(|key| &key.question), text(|key| &key.value));
+    let counts: Vec<_> = days.values().copied().collect();
+    let ended = sqlx::query!(
+        "update metric_day d set known_to = $2
+         where d.shop_id = $1 and d.known_to = 'infinity' and d.day = any($3) and not exists (
+             select from unnest($4::date[], $5::metric_fact[], $6::text[], $7::text[], $8::text[], $9::bigint[])
+                 as f (day, fact, survey, question, value, n)
+             where (f.day, f.fact, f.survey, f.question, f.value, f.n) = (d.day, d.fact, d.survey, d.question, d.value, d.n)
+         )",
+        shop.0,
+        now,
+        &touched_days,
+        &of_day,
+        &facts as &[Fact],
+        &surveys,
+        &questions,
+        &values,
+        &counts,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let begun = sqlx::query!(
+        "insert into metric_day (shop_id, day, fact, survey, question, value, n, known_from)
+         select $1, f.*, $2
+         from unnest($3::date[], $4::metric_fact[], $5::text[], $6::text[], $7::text[], $8::bigint[])
+             as f (day, fact, survey, question, value, n)
+         where not exists (
+             select from metric_day d
+             where d.shop_id = $1 and d.known_to = 'infinity'
+               and (d.day, d.fact, d.survey, d.question, d.value) = (f.day, f.fact, f.survey, f.question, f.value)
+         )",
+        shop.0,
+        now,
+        &of_day,
+        &facts as &[Fact],
+        &surveys,
+        &questions,
+        &values,
+        &counts,
+    )
+    .execute(&mut *conn)
+    .await?;
+    let n_periods = keep_periods(conn, shop, touched, periods, now).await?;
+    Ok(usize::try_from(ended.rows_affected() + begun.rows_affected()).unwrap_or(usize::MAX) + n_periods)
+}
+
+async fn keep_periods(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    touched: &Touched,
+    periods: &Periods,
+    now: DateTime<Utc>,
+) -> sqlx::Result<usize> {
+    // What has no customers any more is not among those that were counted.
+    let (kinds, starts): (Vec<_>, Vec<_>) = touched.periods(Tz::UTC).into_keys().unzip();
+    let customers: Vec<_> =
+        kinds.iter().zip(&starts).map(|(kind, start)| periods.get(&(*kind, *start)).copied()).collect();
+    let column = |of: fn(Customers) -> i64| customers.iter().map(|c| c.map(of)).collect::<Vec<_>>();
+    let (all, repeat, returning) = (column(|c| c.customers), column(|c| c.repeat), column(|c| c.returning));
+    let ended = sqlx::query!(
+        r#"update metric_customers c set known_to = $2
+           from unnest($3::metric_period[], $4::date[], $5::bigint[], $6::bigint[], $7::bigint[])
+               as f (period, starts_on, customers, "repeat", "returning")
+           where c.shop_id = $1 and c.known_to = 'infinity' and (c.period, c.starts_on) = (f.period, f.starts_on)
+             and (c.customers, c."repeat", c."returning") is distinct from (f.customers, f."repeat", f."returning")"#,
+        shop.0,
+        now,
+        &kinds as &[FrozenPeriod],
+        &starts,
+        &all as &[Option<i64>],
+        &repeat as &[Option<i64>],
+        &returning as &[Option<i64>],
+    )
+    .execute(&mut *conn)
+    .await?;
+    let begun = sqlx::query!(
+        r#"insert into metric_customers (shop_id, period, starts_on, customers, "repeat", "returning", known_from)
+           select $1, f.*, $2
+           from unnest($3::metric_period[], $4::date[], $5::bigint[], $6::bigint[], $7::bigint[])
+               as f (period, starts_on, customers, "repeat", "returning")
+           where f.customers is not null and not exists (
+               select from metric_customers c
+               where c.shop_id = $1 and c.known_to = 'infinity' and (c.period, c.starts_on) = (f.period, f.starts_on)
+           )"#,
+        shop.0,
+        now,
+        &kinds as &[FrozenPeriod],
+        &starts,
+        &all as &[Option<i64>],
+        &repeat as &[Option<i64>],
+        &returning as &[Option<i64>],
+    )
+    .execute(conn)
+    .await?;
+    Ok(usize::try_from(ended.rows_affected() + begun.rows_affected()).unwrap_or(usize::MAX))
+}
+
+/// Takes back what this run has written itself, so that it can be written otherwise: what it began goes, what it ended goes on.
+async fn discard(conn: &mut PgConnection, shop: ShopId, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("delete from metric_day where shop_id = $1 and known_from = $2", shop.0, now)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!(
+        "update metric_day set known_to = 'infinity' where shop_id = $1 and known_to = $2",
+        shop.0,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!("delete from metric_customers where shop_id = $1 and known_from = $2", shop.0, now)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!(
+        "update metric_customers set known_to = 'infinity' where shop_id = $1 and known_to = $2",
+        shop.0,
+        now
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+fn differences(shop: &str, kept: &(Days, Periods), counted: &(Days, Periods)) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut differ = |what: String, on: NaiveDate, kept: Option<String>, counted: Option<String>| {
+        if kept != counted {
+            found.push(Difference { shop: shop.to_owned(), what, on, kept, counted });
+        }
+    };
+    let days: BTreeSet<_> = kept.0.keys().chain(counted.0.keys()).collect();
+    for of in days {
+        let (day, Key { fact, survey, question, value }) = of;
+        let parts = [format!("{fact:?}"), survey.clone(), question.clone(), value.clone()];
+        let what = parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" ");
+        let n = |days: &Days| days.get(of).map(ToString::to_string);
+        differ(what, *day, n(&kept.0), n(&counted.0));
+    }
+    let periods: BTreeSet<_> = kept.1.keys().chain(counted.1.keys()).collect();
+    for of in periods {
+        let in_words = |periods: &Periods| {
+            let Customers { customers, repeat, returning } = periods.get(of)?;
+            Some(format!("{customers}, {repeat} repeat, {returning} returning"))
+        };
+        let what = format!("customers of the {:?}", of.0).to_lowercase();
+        differ(what, of.1, in_words(&kept.1), in_words(&counted.1));
+    }
+    found
+}
+
+// ---- Reading what was known.
+
+/// The last moment at or before this one as of which a shop's figures are frozen.
+pub(super) async fn last_freeze(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    as_of: DateTime<Utc>,
+) -> sqlx::Result<Option<DateTime<Utc>>> {
+    sqlx::query_scalar!(
+        "select max(frozen_at) from metric_freeze where shop_id = $1 and frozen_at <= $2",
+        shop.0,
+        as_of,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// The period that a window is, if it is one in which customers were counted.
+pub(super) fn frozen_window(span: Span, zone: Tz) -> Option<(FrozenPeriod, Stretch)> {
+    let (from, to) = match (span.from, span.to) {
+        (None, None) => {
+            let last_day = day_of(everything().as_of, Tz::UTC);
+            return Some((FrozenPeriod::Ever, Stretch { first_day: EVER, last_day }));
+        }
+        (Some(from), Some(to)) => (from, to),
+        _ => return None,
+    };
+    Period::CALENDAR.into_iter().find_map(|period| {
+        let stretch = period.around(day_of(from, zone));
+        (stretch.moments(zone) == (from, to)).then_some((FrozenPeriod::of(period)?, stretch))
+    })
+}
+
+/// Whether a window begins and ends with a period, so that a series of them can be read from what was known.
+pub(super) fn is_whole_periods(window: Window, zone: Tz, period: Period) -> bool {
+    let is_bound = |moment: DateTime<Utc>| {
+        let stretch = period.around(day_of(moment, zone));
+        stretch.moments(zone).0 == moment
+    };
+    let bounds = [window.from, window.to];
+    bounds.into_iter().flatten().all(|bound| is_bound(bound.at(zone)))
+}
+
+/// The first day that had anything, as it was known at a freeze.
+pub(super) async fn first_day(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    frozen_at: DateTime<Utc>,
+) -> sqlx::Result<Option<NaiveDate>> {
+    sqlx::query_scalar!(
+        "select min(day) from metric_day where shop_id = $1 and known_from <= $2 and known_to > $2",
+        shop.0,
+        frozen_at,
+    )
+    .fetch_one(conn)
+    .await
+}
+
+/// The scores of third parties that were known at a freeze, by source and in the order of time.
+pub(super) async fn scores(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    frozen_at: DateTime<Utc>,
+) -> sqlx::Result<Vec<(String, Score)>> {
+    let rows = sqlx::query!(
+        r#"select survey as source, day, value::float8 as "score!", nullif(n, -1) as ratings
+           from metric_day
+           where shop_id = $1 and known_from <= $2 and known_to > $2 and day <= $3 and fact = 'score'
+           order by survey, day"#,
+        subject.shop.0,
+        frozen_at,
+        day_of(frozen_at, subject.zone),
+    )
+    .fetch_all(conn)
+    .await?;
+    let score = |row: (NaiveDate, f64, Option<i64>)| Score { rated_on: row.0, score: row.1, ratings: row.2 };
+    Ok(rows.into_iter().map(|row| (row.source, score((row.day, row.score, row.ratings)))).collect())
+}
+
+/// What was known at a freeze of these stretches, which lie side by side.
+pub(super) async fn known(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    frozen_at: DateTime<Utc>,
+    period: FrozenPeriod,
+    stretches: &[Stretch],
+) -> sqlx::Result<ByBucket> {
+    let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
+    let (Some(first), Some(last)) = (stretches.first(), stretches.last()) else {
+        return Ok(ByBucket::new());
+    };
+    let last_day = last.last_day.min(day_of(frozen_at, subject.zone));
+    let rows = sqlx::query!(
+        r#"select width_bucket(day, $5::date[]) as "n!", fact as "fact: Fact", survey, question, value, sum(n)::bigint as "count!"
+           from metric_day
+           where shop_id = $1 and known_from <= $2 and known_to > $2 and day between $3 and $4 and fact <> 'score'
+           group by 1, 2, 3, 4, 5"#,
+        subject.shop.0,
+        frozen_at,
+        first.first_day,
+        last_day,
+        &starts,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let index = |n: i32| usize::try_from(n - 1).unwrap_or_default();
+    let mut known = ByBucket::new();
+    for row in rows {
+        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
+        let tallied: &mut Tallied = known.entry((index(row.n), String::new())).or_default();
+        tallied.facts.insert(key, row.count);
+    }
+    let rows = sqlx::query!(
+        r#"select starts_on, customers, "repeat", "returning"
+           from metric_customers
+           where shop_id = $1 and period = $3 and known_from <= $2 and known_to > $2 and starts_on = any($4) and starts_on <= $5"#,
+        subject.shop.0,
+        frozen_at,
+        period as FrozenPeriod,
+        &starts,
+        last_day,
+    )
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let Ok(n) = starts.binary_search(&row.starts_on) else { continue };
+        known.entry((n, String::new())).or_default().customers =
+            Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
+    }
+    Ok(known)
+}
