@@ -31,10 +31,10 @@ const WAITING: usize = 512;
 const WRITERS: usize = 2;
 /// So long what another one holds is tried again, before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Everything that is read is looked up by its key. The planner does not know that a table which was empty a minute ago is not any more,
-/// and would read all of it for each batch.
+/// Everything that is read is looked up by its key. Plans are made once, for the tables as they are then, and made anew when they have
+/// grown ([`Writer::store`]): a table that was empty a minute ago would be read whole for each batch.
 const BY_KEY: &str = "set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off; \
-                      set plan_cache_mode = force_generic_plan";
+                      set plan_cache_mode = force_generic_plan; set jit = off";
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -86,6 +86,7 @@ impl Collector {
                 versions: Arc::clone(versions),
                 options: context.pool.connect_options(),
                 connection: None,
+                n_stored: 0,
             };
             tasks.spawn(writer.run(Arc::clone(&received)));
         }
@@ -120,6 +121,8 @@ struct Writer {
     versions: Arc<Versions>,
     options: Arc<PgConnectOptions>,
     connection: Option<PgConnection>,
+    /// How many were stored over the connection.
+    n_stored: usize,
 }
 
 impl Writer {
@@ -204,10 +207,19 @@ impl Writer {
             None => {
                 let mut new = self.options.connect().await?;
                 sqlx::raw_sql(BY_KEY).execute(&mut new).await?;
+                self.n_stored = 0;
                 self.connection.insert(new)
             }
         };
-        let store = store::store(connection, &self.context, &self.versions, batch);
+        let n_before = self.n_stored;
+        self.n_stored += batch.len();
+        let has_doubled = self.n_stored.ilog2() > n_before.max(1).ilog2();
+        let store = async {
+            if has_doubled {
+                sqlx::raw_sql("discard plans").execute(&mut *connection).await?;
+            }
+            store::store(connection, &self.context, &self.versions, batch).await
+        };
         // The task outlives whatever a form made us do.
         let stored = AssertUnwindSafe(store).catch_unwind().await;
         let stored = stored.unwrap_or_else(|_| Err(anyhow::anyhow!("storing an answer has panicked")));
