@@ -180,7 +180,7 @@ async fn a_generic_file_becomes_answers() {
     let report = shop.import(FILE).await;
     assert_eq!(counts(&report), [3, 3, 0, 0, 0], "{report:?}");
     let expected = [
-        "A-1|1|counts|import|2026-03-20 09:00:00|x-1|2026-11|Claire D.|comment=Très bien,\n\"merci\" ,likely=10,overall=5,recommend=yes",
+        "A-1|1|counts|import|2026-03-20 09:00:00|x-1|import|Claire D.|comment=Très bien,\n\"merci\" ,likely=10,overall=5,recommend=yes",
         "A-2|1|counts|import|2026-04-19 22:00:00|x-3|recommend=yes",
         "B-1|1|counts|import|2026-03-21 10:00:00|x-2|overall=2,recommend=no,topic=delivery",
     ];
@@ -377,7 +377,7 @@ async fn answers_without_an_order_are_kept_aside_and_stored_when_it_comes() {
         shop.responses().await,
         [
             "A-1|1|counts|import|2026-03-19 23:00:00|x-4|overall=4",
-            "C-1|1|counts|import|2026-03-19 23:00:00|x-1|2026-11|comment=Parfait,overall=5",
+            "C-1|1|counts|import|2026-03-19 23:00:00|x-1|import|comment=Parfait,overall=5",
             "L-2|1|counts|import|2026-03-20 23:00:00|x-2|overall=2",
         ]
     );
