@@ -315,9 +315,14 @@ async fn a_customer_answers_corrects_changes_and_withdraws() {
     browser.follow(".links a");
     assert!(!browser.is_checked("#q4"), "what was taken back is not given again unasked");
 
-    // The way out.
+    // The way out, straight from the survey: a program that follows all links does so, too, and only a person ticks the box.
+    browser.open(&site.link("F-2", "/s/", ""));
     browser.open(&site.link("F-2", "/u/", ""));
     assert!(browser.text().contains("Ne plus recevoir nos enquêtes"));
+    std::thread::sleep(READING);
+    browser.follow("button");
+    assert!(browser.text().contains("Encore une étape"), "{}", browser.text());
+    browser.click("#person");
     std::thread::sleep(READING);
     browser.follow("button");
     assert!(browser.text().contains("C’est noté") && browser.text().contains("service@maison.example"));

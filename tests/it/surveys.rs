@@ -27,7 +27,7 @@ async fn check_shows_the_pages_of_each_survey_in_each_language() {
     for (survey, low, high) in
         [("satisfaction", "no", "yes"), ("nps", "0", "10"), ("after-service", "no", "yes")]
     {
-        for case in ["form", "errors"] {
+        for case in ["form", "errors", "once-more"] {
             expected.extend(["en", "fr"].map(|locale| format!("{survey}.{case}.{locale}.html")));
         }
         for (case, answer) in [("form", low), ("form", high), ("thanks", low), ("thanks", high)] {

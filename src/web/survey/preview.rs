@@ -22,7 +22,8 @@ pub struct Previews(Pages);
 
 /// A page.
 pub struct Preview {
-    /// What it shows: `form`, `form.no` (opened by the mail's link for that answer), `errors`, `thanks.no`.
+    /// What it shows: `form`, `form.no` (opened by the mail's link for that answer), `errors`, `once-more`,
+    /// `thanks.no`.
     pub case: String,
     /// The page.
     pub html: String,
@@ -55,10 +56,15 @@ impl Previews {
         let page = |case: &str, fields: &Fields| -> anyhow::Result<Preview> {
             let (is_sent, errors) = (case == "errors", submission::read(fields, &visit.questionnaire).err());
             let errors = errors.filter(|_| is_sent).unwrap_or_default();
-            let form = form.view(&self.0.tokens, Occasion::Visit, now);
+            let occasion = if case == "once-more" { Occasion::OnceMore } else { Occasion::Visit };
+            let form = form.view(&self.0.tokens, occasion, now);
             self.preview(&visit, case, &visit.form(&self.0, form, fields, &errors)?)
         };
-        let mut previews = vec![page("form", &Fields::default())?, page("errors", &mistakes(&visit))?];
+        let mut previews = vec![
+            page("form", &Fields::default())?,
+            page("errors", &mistakes(&visit))?,
+            page("once-more", &Fields::default())?,
+        ];
         for (key, answer) in leading_answers(&visit) {
             let fields = Fields::new(vec![(key, answer.clone())]);
             previews.push(page(&format!("form.{answer}"), &fields)?);
