@@ -170,7 +170,10 @@ async fn half_open_connections_hold_up_nobody() {
         let part: &[u8] = match n % 3 {
             0 => b"",
             1 => b"GET /livez HTTP/1.1\r\nHost: x\r\nX-Slow: ",
-            _ => b"POST /s/x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nrecommend=",
+            _ => {
+                b"POST /s/x HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                  Content-Length: 1000\r\n\r\nrecommend="
+            }
         };
         stream.write_all(part).await.unwrap();
         (Instant::now(), stream)
@@ -180,12 +183,12 @@ async fn half_open_connections_hold_up_nobody() {
         half_open.push(open(n).await);
     }
     let began = Instant::now();
-    let mut quickest = Duration::MAX;
+    let mut took = Vec::new();
     let mut n_closed = 0;
     while began.elapsed() < held {
         let asked = Instant::now();
         assert_eq!(site.get(&site.survey()).await.status, 200);
-        quickest = quickest.min(asked.elapsed());
+        took.push(asked.elapsed());
         tokio::time::sleep(Duration::from_millis(100)).await;
         // Who was closed comes back at once.
         for (n, (_, stream)) in half_open.iter_mut().enumerate() {
@@ -197,10 +200,12 @@ async fn half_open_connections_hold_up_nobody() {
             }
         }
     }
+    took.sort_unstable();
+    let (median, slowest) = (took[took.len() / 2], took[took.len() - 1]);
     say(&format!(
-        "the page beside 1,000 half-open connections: {quickest:?} at best, {n_closed} closed meanwhile"
+        "the page beside 1,000 half-open connections: {median:?} in the middle, {slowest:?} at worst, {n_closed} closed meanwhile"
     ));
-    assert!(quickest < Duration::from_millis(200), "{quickest:?}");
+    assert!(median < Duration::from_millis(200), "{took:?}");
     // All are closed, the body's too, within the time that a request has.
     let mut closing = JoinSet::new();
     for (_, mut stream) in half_open {
