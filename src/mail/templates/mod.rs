@@ -26,7 +26,7 @@ use crate::nearest::did_you_mean;
 use crate::types::Locale;
 
 /// The mails.
-pub const MAILS: &[Kind] = &[Kind::mail::<views::SurveyInvitation>()];
+pub const MAILS: &[Kind] = &[Kind::mail::<views::SurveyInvitation>(), Kind::mail::<views::Alert>()];
 
 /// The pages.
 pub const PAGES: &[Kind] = &[
@@ -58,6 +58,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/survey_invitation/body.fr.txt.hbs",
     "email/survey_invitation/body.en.html.hbs",
     "email/survey_invitation/body.fr.html.hbs",
+    "email/alert/subject.en.txt.hbs",
+    "email/alert/subject.fr.txt.hbs",
+    "email/alert/body.en.txt.hbs",
+    "email/alert/body.fr.txt.hbs",
+    "email/alert/body.en.html.hbs",
+    "email/alert/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",
