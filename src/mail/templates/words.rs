@@ -113,6 +113,7 @@ pub struct AlertWords {
     pub above: String,
     pub score_below: String,
     pub score_above: String,
+    pub score_once: String,
     pub falling: String,
     pub rising: String,
     pub unordinary: String,

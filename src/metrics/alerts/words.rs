@@ -43,7 +43,7 @@ pub fn sentence(words: &Words, found: &Found) -> String {
     let wording = match &found.what {
         What::Limit { side: Toward::Below, .. } => &alert.below,
         What::Limit { side: Toward::Above, .. } => &alert.above,
-        What::Score { before: None, .. } => &alert.back_score,
+        What::Score { before: None, .. } => &alert.score_once,
         What::Score { side: Toward::Below, .. } => &alert.score_below,
         What::Score { side: Toward::Above, .. } => &alert.score_above,
         What::Trend { direction: Toward::Below, .. } => &alert.falling,
