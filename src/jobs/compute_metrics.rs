@@ -103,7 +103,7 @@ fn in_words(looked: impl Iterator<Item = Looked>, told: &Delivered) -> String {
             }
         }
     }
-    let Delivered { n_sent, n_failed, n_unknown, n_waiting, held } = told;
+    let Delivered { n_sent, n_failed, n_unknown, n_waiting, relay_fault, held } = told;
     let messages = [(n_sent, "sent"), (n_failed, "failed"), (n_unknown, "unknown"), (n_waiting, "waiting")];
     let messages: Vec<String> =
         messages.iter().filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
@@ -112,6 +112,8 @@ fn in_words(looked: impl Iterator<Item = Looked>, told: &Delivered) -> String {
     }
     if let Some(held) = held {
         text.push_str(&format!("; no mail leaves: {held}"));
+    } else if let Some(fault) = relay_fault {
+        text.push_str(&format!("; the relay was at fault: {fault}"));
     }
     text
 }

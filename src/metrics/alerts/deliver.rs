@@ -32,7 +32,9 @@ pub struct Delivered {
     pub n_unknown: u64,
     /// Those that wait for a later run.
     pub n_waiting: u64,
-    /// Why they wait.
+    /// What the relay did wrong last.
+    pub relay_fault: Option<String>,
+    /// Why no mail leaves for now.
     pub held: Option<String>,
 }
 
@@ -286,11 +288,11 @@ impl Round<'_> {
         let is_probe = std::mem::take(&mut self.is_probe);
         let now = self.now();
         let outage = relay::at_fault(&self.context.pool, &self.relay, text, refuses, is_probe, now).await?;
-        self.delivered.held = Some(match &outage {
-            Some(outage) => outage.to_string(),
-            None => format!("the relay was at fault: {text}"),
-        });
-        self.mails = outage.is_none();
+        self.delivered.relay_fault = Some(text.to_owned());
+        if let Some(outage) = outage {
+            self.delivered.held = Some(outage.to_string());
+            self.mails = false;
+        }
         Ok(())
     }
 
