@@ -23,7 +23,7 @@ use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
-use crate::metrics::alerts::rule::Rule;
+use crate::metrics::alerts::rule::{Rule, Subject};
 use crate::responses::ratings::Decimal;
 use crate::survey::{Survey, Texts};
 use crate::types::Locale;
@@ -415,6 +415,19 @@ impl Config {
     /// The shop with this key.
     pub fn shop(&self, key: &str) -> Option<&Shop> {
         self.shops.iter().find(|shop| shop.key == key)
+    }
+
+    /// What the figures of a shop are measured by: the limit of the first `[[alert]]` for all orders of each metric, by its key.
+    pub fn targets(&self, shop: &str) -> Vec<(String, f64)> {
+        let mut targets: Vec<(String, f64)> = Vec::new();
+        for rule in self.alerts.iter().filter(|rule| rule.is_for(shop)) {
+            if let (Subject::Metric(key), Some(target)) = (&rule.subject, rule.target())
+                && targets.iter().all(|(other, _)| other != key)
+            {
+                targets.push(((*key).to_owned(), target));
+            }
+        }
+        targets
     }
 
     /// The survey with this key.

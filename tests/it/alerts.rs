@@ -22,9 +22,9 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::factories;
-use crate::support::program::{Program, shipped};
+use crate::support::program::{Program, command, ran, shipped};
 use crate::support::random;
-use crate::support::smtp::Relay;
+use crate::support::smtp::{Relay, certificate};
 
 const SECRET: &str = "a secret of sixteen or more";
 
@@ -543,6 +543,50 @@ async fn a_receiver_that_is_not_there_or_does_not_answer_waits() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_is_trusted_by_its_certificate() {
+    let (tls, pem) = certificate();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let received = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&received);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(Arc::clone(&tls)).unwrap();
+            let mut input = BufReader::new(rustls::StreamOwned::new(connection, stream));
+            let mut line = String::new();
+            // Whoever does not trust us goes away before it says anything.
+            if input.read_line(&mut line).is_ok() && !line.is_empty() {
+                kept.lock().unwrap().push(line);
+                let _ = input
+                    .get_mut()
+                    .write_all(b"HTTP/1.1 200 ok\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                let _ = input.get_mut().flush();
+                // What is left of the request is read, so that the answer is not lost with the connection.
+                let _ = input.read_to_end(&mut Vec::new());
+            }
+        }
+    });
+    let notify =
+        format!("{BELOW}[notify]\nwebhook = \"https://localhost:{port}/x\"\nwebhook_secret = \"{SECRET}\"\n");
+    let shop = Shop::new("transport = \"file\"", &notify).await;
+    shop.answers("2026-03-01", "FR", 100, 20).await;
+    let report = shop.night("2026-03-02").await;
+    assert!(report.text.ends_with("; messages: 1 waiting"), "{}", report.text);
+    let fault: String =
+        sqlx::query_scalar("select fault from alert_delivery").fetch_one(shop.pool()).await.unwrap();
+    assert_eq!(fault, "the webhook's certificate is not trusted");
+    assert!(received.lock().unwrap().is_empty());
+    // The same, by a machine that trusts it.
+    shop.program.write("trusted.pem", pem);
+    let mut command = command(shop.program.dir.path());
+    let args = ["--as-of", "2026-03-03T03:15:00Z", "run", "nightly"];
+    ran(command.env("SSL_CERT_FILE", shop.program.path("trusted.pem")).args(args).output().unwrap())
+        .expect(0);
+    assert_eq!(*received.lock().unwrap(), ["POST /x HTTP/1.1\r\n"]);
+    assert_eq!(shop.messages().await[0].2, "sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_is_down_keeps_the_mails_waiting() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let notify = format!("{BELOW}[notify]\nto = [\"team@maison.example\"]\n");
@@ -768,7 +812,7 @@ fn the_shipped_alerts_are_what_they_say() {
     let config = Config::parse(std::path::Path::new("jobs.toml"), &shipped()).unwrap();
     let names: Vec<_> = config.alerts.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(names, ["recommendation-rate-below", "recommendation-rate-falling"]);
-    assert_eq!(config.alerts[0].target(), Some(0.8));
+    assert_eq!(config.targets("maison"), [("recommendation_rate".to_owned(), 0.8)]);
     assert_eq!(config.alerts[1].condition, rule::Condition::Falling);
     assert_eq!(config.notify.remind_after, Some(TimeDelta::days(7)));
 }

@@ -137,10 +137,18 @@ fn kind(error: &ureq::Error) -> String {
         ureq::Error::Timeout(_) => "the webhook did not answer in time".to_owned(),
         ureq::Error::HostNotFound => "the webhook's host is not known".to_owned(),
         ureq::Error::ConnectionFailed => "the webhook does not take connections".to_owned(),
+        ureq::Error::Io(error) if is_certificate(error) => {
+            "the webhook's certificate is not trusted".to_owned()
+        }
         ureq::Error::Io(error) => format!("the webhook cannot be reached: {}", error.kind()),
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => "the webhook's certificate is not trusted".to_owned(),
+        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => "the webhook cannot be spoken to over TLS".to_owned(),
         _ => "the webhook cannot be reached".to_owned(),
     }
+}
+
+fn is_certificate(error: &std::io::Error) -> bool {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 #[cfg(test)]
