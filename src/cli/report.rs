@@ -54,7 +54,7 @@ pub struct Args {
     /// Also how far the orders came: due, mailed, delivered, answered, commented, free to be published
     #[arg(long)]
     funnel: bool,
-    /// End with 1 when an alert is open, and say which
+    /// End with 1 when an alert is open now, and say which
     #[arg(long)]
     fail_on_alert: bool,
     /// Write a page that stands by itself

@@ -276,7 +276,9 @@ impl Round<'_> {
     }
 
     async fn relay_works(&mut self) -> anyhow::Result<()> {
-        if std::mem::take(&mut self.has_faults) || std::mem::take(&mut self.is_probe) {
+        let (had_faults, was_probe) =
+            (std::mem::take(&mut self.has_faults), std::mem::take(&mut self.is_probe));
+        if had_faults || was_probe {
             relay::works(&self.context.pool, &self.relay).await?;
         }
         Ok(())

@@ -187,10 +187,11 @@ impl Scale {
         }
     }
 
-    fn text(self, value: f64) -> String {
+    /// A limit as precisely as it was typed, and not more: 0.8 is 80 %, 0.805 is 80.5 %.
+    pub fn limit_text(self, limit: f64) -> String {
         match self {
-            Self::Share => format!("{} %", 100.0 * value),
-            Self::Points | Self::Number => value.to_string(),
+            Self::Share => format!("{} %", (100.0 * limit * 1e6).round() / 1e6),
+            Self::Points | Self::Number => limit.to_string(),
         }
     }
 }
@@ -253,7 +254,7 @@ impl fmt::Display for Rule {
         let each = by.as_ref().map(|segment| format!(", for each value of {segment}")).unwrap_or_default();
         match (condition, subject) {
             (Condition::Below(limit) | Condition::Above(limit), Subject::Score(source)) => {
-                let (word, limit) = (condition.word(), Scale::Share.text(*limit));
+                let (word, limit) = (condition.word(), Scale::Share.limit_text(*limit));
                 write!(
                     f,
                     "opens when the last two scores of {source}, of different days and of the last {days} days, are {word} {limit} of \
@@ -261,7 +262,7 @@ impl fmt::Display for Rule {
                 )
             }
             (Condition::Below(limit) | Condition::Above(limit), _) => {
-                let (word, limit) = (condition.word(), subject.scale().text(*limit));
+                let (word, limit) = (condition.word(), subject.scale().limit_text(*limit));
                 write!(
                     f,
                     "opens when the whole 95 % interval of {key} over the last {days} days{each} is {word} {limit}, with {min_answers} \
@@ -685,6 +686,8 @@ mod tests {
         for key in Subject::keys() {
             assert_eq!(Subject::parse(key, Some("portal")).unwrap().key(), key);
         }
+        assert_eq!(Scale::Share.limit_text(0.29), "29 %");
+        assert_eq!(Scale::Share.limit_text(0.805), "80.5 %");
         assert_eq!(Scale::of("nps"), Scale::Points);
         assert_eq!(Scale::of("csat"), Scale::Share);
         assert_eq!(Scale::of("orders"), Scale::Number);

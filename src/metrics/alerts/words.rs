@@ -139,15 +139,8 @@ fn put_in(words: &Words, found: &Found, wording: &str) -> String {
     filled(wording, &values)
 }
 
-/// A limit as precisely as it was typed, and not more.
 fn limit_text(words: &Words, found: &Found, limit: f64) -> String {
-    match Scale::of(&found.metric) {
-        // 0.8 and 0.805, and not 80.50000000000001.
-        Scale::Share => {
-            format!("{} %", decimal(words, &((100.0 * limit * 1e6).round() / 1e6).to_string()))
-        }
-        Scale::Points | Scale::Number => decimal(words, &limit.to_string()),
-    }
+    decimal(words, &Scale::of(&found.metric).limit_text(limit))
 }
 
 /// A value.
