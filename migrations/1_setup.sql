@@ -36,7 +36,8 @@ create table import_run (
 );
 create index import_run_digest_idx on import_run (shop_id, kind, digest);
 
--- The rows that could not be taken, as they stood in the file. They may hold personal data: a purge removes them.
+-- The rows that could not be taken, as they stood in the file. They may hold personal data: an erasure empties
+-- those that hold the address.
 create table import_reject (
     shop_id       int not null,
     import_run_id bigint not null,

@@ -51,3 +51,11 @@ create index order_fulfilled_idx on "order" (shop_id, fulfilled_at) include (cus
 -- What an import has brought since the last decision, however old it is.
 create index order_import_run_idx on "order" (shop_id, import_run_id);
 create index order_ordered_idx on "order" (shop_id, ordered_at);
+
+-- Whether a row of a file holds the address of somebody who was erased in the shop.
+create function names_erased(shop int, "row" text) returns boolean language sql stable
+return exists (select from customer where shop_id = shop and erased_hash is not null) and exists (
+    select
+    from regexp_matches(lower("row"), '[^\s,;|"''<>()]+@[^\s,;|"''<>()]+', 'g') as address
+    join customer c on c.shop_id = shop and c.erased_hash = sha256(convert_to(address[1], 'UTF8'))
+);

@@ -11,6 +11,7 @@ create type suspicion as enum (
     'proof_reused',      -- the form had been sent before, with something else in it
     'proof_stale',       -- the form was too old
     'too_fast',          -- sent sooner than a person can read the form
+    'unconfirmed',       -- sent once more, without the tick of a person
     'too_early',         -- sent sooner than a person can have read the mail
     'scanner_agent',     -- the program says that it is a scanner
     'probed',            -- HEAD or OPTIONS on a link of the mail, in the same visit

@@ -29,6 +29,7 @@ create table response_aside (
     order_external_id text,
     email_key         text,
     answered_at       timestamptz not null,
+    answered_by       timestamptz not null, -- the end of the day, where the file says no time of it
     external_id       text,
     display_name      text,
     consent_version   text,

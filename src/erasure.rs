@@ -6,6 +6,7 @@
 //! back. One transaction for each shop: all of it or, if we die, none, and erasing again finishes it. A mail whose final dot may have been
 //! written already cannot be called back; any other that a sender holds is taken from it.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use sqlx::PgConnection;
 use crate::config::Shop;
 use crate::context::Context;
 use crate::db::{self, Turn};
-use crate::types::{CustomerId, EmailAddress, InvitationId, OrderId, ShopId};
+use crate::types::{CustomerId, EmailAddress, InvitationId, OrderId, ResponseId, ShopId};
 
 /// What was erased, in figures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -38,7 +39,7 @@ pub struct Erased {
     pub n_rejects: u64,
     /// Testimonials that were in an export: the next one leaves them out, and whoever published them has to take them down.
     pub n_published: u64,
-    /// Files below the data directory that still hold the address: those that were imported, and what others put there.
+    /// Files below the data directory and the jobs' folders that still hold the address: those that were imported, and what others put there.
     pub files_left: Vec<PathBuf>,
 }
 
@@ -70,8 +71,8 @@ pub async fn erase(
             }
         }
     }
-    let (folder, key) = (context.config.app.data_dir.clone(), address.key());
-    erased.files_left = tokio::task::spawn_blocking(move || holding(&folder, key.as_bytes())).await??;
+    let (folders, key) = (context.config.folders(), address.key());
+    erased.files_left = tokio::task::spawn_blocking(move || holding(folders, &key)).await??;
     Ok(erased)
 }
 
@@ -115,7 +116,18 @@ async fn in_shop(
     )
     .fetch_optional(&mut *conn)
     .await?;
-    let Some(customer) = customer else { return Ok(Vec::new()) };
+    let Some(customer) = customer else {
+        // Who was erased before, and whose files could not be removed then.
+        return sqlx::query_scalar!(
+            r#"select i.invitation_id as "invitation: InvitationId"
+               from customer c join invitation i using (shop_id, customer_id)
+               where c.shop_id = $1 and c.erased_hash = $2"#,
+            shop.0,
+            &address.hash(),
+        )
+        .fetch_all(conn)
+        .await;
+    };
     erased.n_customers += 1;
     sqlx::query!(
         "insert into suppression (shop_id, address_hash, reason, created_at) values ($1, $2, 'erased', $3)
@@ -138,28 +150,39 @@ async fn in_shop(
     erased.n_orders += orders.len() as u64;
     stop_mails(conn, shop, customer, &orders, erased).await?;
 
-    erased.n_texts += sqlx::query!(
-        "update answer set body = '' from response r
-         where answer.shop_id = $1 and r.shop_id = $1 and r.response_id = answer.response_id and r.order_id = any($2)
-             and answer.body <> ''",
+    // What was said about these orders, and by the links of mails to this person, whosever the order is now.
+    let responses = sqlx::query_scalar!(
+        r#"select response_id as "response_id: ResponseId" from response r
+           where shop_id = $1 and (order_id = any($2) or exists (
+               select from invitation i
+               where i.shop_id = $1 and i.invitation_id = r.invitation_id and i.customer_id = $3))"#,
         shop.0,
         &orders,
+        customer.0,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let responses: Vec<i64> = responses.into_iter().map(|response| response.0).collect();
+    erased.n_texts += sqlx::query!(
+        "update answer set body = '' where shop_id = $1 and response_id = any($2) and body <> ''",
+        shop.0,
+        &responses,
     )
     .execute(&mut *conn)
     .await?
     .rows_affected();
     sqlx::query!(
-        "update response set display_name = null where shop_id = $1 and order_id = any($2) and display_name is not null",
+        "update response set display_name = null where shop_id = $1 and response_id = any($2) and display_name is not null",
         shop.0,
-        &orders,
+        &responses,
     )
     .execute(&mut *conn)
     .await?;
     let n_published = sqlx::query_scalar!(
-        r#"select count(*) as "n!" from testimonial t join response r using (shop_id, response_id)
-           where t.shop_id = $1 and r.order_id = any($2) and t.published_at is not null"#,
+        r#"select count(*) as "n!" from testimonial
+           where shop_id = $1 and response_id = any($2) and published_at is not null"#,
         shop.0,
-        &orders,
+        &responses,
     )
     .fetch_one(&mut *conn)
     .await?;
@@ -231,14 +254,27 @@ async fn stop_mails(
     Ok(())
 }
 
-/// The files below a folder in which these bytes stand, in lower case or in capitals. The private Postgres is no such file: what it held
-/// is gone with the next cleaning of its tables.
-fn holding(folder: &Path, wanted: &[u8]) -> anyhow::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    let mut folders = vec![folder.to_owned()];
+/// The files below these folders in which a text stands, in lower case or in capitals, in UTF-8 or UTF-16. The private Postgres is no such
+/// file: what it held is gone with the next cleaning of its tables.
+fn holding(mut folders: Vec<PathBuf>, wanted: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let wanted = [
+        wanted.as_bytes().to_vec(),
+        wanted.encode_utf16().flat_map(u16::to_le_bytes).collect(),
+        wanted.encode_utf16().flat_map(u16::to_be_bytes).collect(),
+    ];
+    // By the one name that each has, whatever way led to it.
+    let mut found = BTreeMap::new();
+    folders.reverse();
     while let Some(folder) = folders.pop() {
         let entries = match std::fs::read_dir(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // A mailbox, or the file of an export.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                if contains(&folder, &wanted).with_context(|| format!("reading {}", folder.display()))? {
+                    found.entry(std::fs::canonicalize(&folder)?).or_insert(folder);
+                }
+                continue;
+            }
             entries => entries.with_context(|| format!("reading {}", folder.display()))?,
         };
         for entry in entries {
@@ -247,17 +283,17 @@ fn holding(folder: &Path, wanted: &[u8]) -> anyhow::Result<Vec<PathBuf>> {
             if kind.is_dir() && entry.file_name() != "postgres" {
                 folders.push(path);
             } else if kind.is_file()
-                && contains(&path, wanted).with_context(|| format!("reading {}", path.display()))?
+                && contains(&path, &wanted).with_context(|| format!("reading {}", path.display()))?
             {
-                found.push(path);
+                found.entry(std::fs::canonicalize(&path)?).or_insert(path);
             }
         }
     }
-    found.sort();
-    Ok(found)
+    Ok(found.into_values().collect())
 }
 
-fn contains(path: &Path, wanted: &[u8]) -> io::Result<bool> {
+fn contains(path: &Path, wanted: &[Vec<u8>]) -> io::Result<bool> {
+    let longest = wanted.iter().map(Vec::len).max().unwrap_or_default();
     let mut file = File::open(path)?;
     let mut window = Vec::new();
     let mut block = vec![0; 64 * 1024];
@@ -267,11 +303,11 @@ fn contains(path: &Path, wanted: &[u8]) -> io::Result<bool> {
             return Ok(false);
         }
         window.extend(block[..n].iter().map(u8::to_ascii_lowercase));
-        if window.windows(wanted.len()).any(|bytes| bytes == wanted) {
+        if wanted.iter().any(|wanted| window.windows(wanted.len()).any(|bytes| bytes == wanted)) {
             return Ok(true);
         }
         // The end may be the beginning of it.
-        window.drain(..window.len().saturating_sub(wanted.len() - 1));
+        window.drain(..window.len().saturating_sub(longest.saturating_sub(1)));
     }
 }
 
@@ -286,10 +322,15 @@ mod tests {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         for at in [0, 1, 64 * 1024 - 5, 64 * 1024, 200_000] {
             std::fs::write(&path, [&vec![b'x'; at][..], b"Claire@Customer.example;"].concat()).unwrap();
-            let found = holding(folder.path(), b"claire@customer.example").unwrap();
+            let found = holding(vec![folder.path().to_owned()], "claire@customer.example").unwrap();
             assert_eq!(found, [path.as_path()], "at {at}");
         }
-        assert!(holding(folder.path(), b"hugo@customer.example").unwrap().is_empty());
-        assert!(holding(&folder.path().join("nothing"), b"x").unwrap().is_empty());
+        let in_utf_16 = "\u{feff}id;email\r\n1;Claire@customer.example\r\n".encode_utf16();
+        std::fs::write(&path, in_utf_16.flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+        // A folder and one below it name a file once.
+        let folders = vec![folder.path().to_owned(), folder.path().join("in")];
+        assert_eq!(holding(folders, "claire@customer.example").unwrap(), [path.as_path()]);
+        assert!(holding(vec![folder.path().to_owned()], "hugo@customer.example").unwrap().is_empty());
+        assert!(holding(vec![folder.path().join("nothing")], "x").unwrap().is_empty());
     }
 }

@@ -412,6 +412,12 @@ impl Config {
         self.path.parent().map_or_else(|| path.to_owned(), |base| base.join(path))
     }
 
+    /// Where files lie that may hold what customers have written or are called: the data directory, and what jobs read and write.
+    pub fn folders(&self) -> Vec<PathBuf> {
+        let of_jobs = self.jobs.iter().flat_map(|job| job.job.files()).map(|path| self.resolve(path));
+        std::iter::once(self.app.data_dir.clone()).chain(of_jobs).collect()
+    }
+
     /// The shop with this key.
     pub fn shop(&self, key: &str) -> Option<&Shop> {
         self.shops.iter().find(|shop| shop.key == key)

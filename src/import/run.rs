@@ -321,7 +321,17 @@ impl Run {
             }
             Ok(())
         };
-        copy_in(connection, REJECTS, make, |_| {}).await
+        copy_in(&mut *connection, REJECTS, make, |_| {}).await?;
+        // Nobody is brought back who was erased, and be it as a row that could not be taken.
+        sqlx::query!(
+            r#"update import_reject set "row" = '(erased)'
+               where shop_id = $1 and import_run_id = $2 and names_erased($1, "row")"#,
+            shop.0,
+            id.0,
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
     }
 }
 

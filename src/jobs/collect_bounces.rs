@@ -52,6 +52,10 @@ impl Job for CollectBounces {
         }
     }
 
+    fn files(&self) -> Vec<&Path> {
+        self.maildir.as_deref().into_iter().chain(self.mbox.as_deref()).collect()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let mut tally = Tally::default();
         let resolve = |path: &PathBuf| run.context.config.resolve(path);

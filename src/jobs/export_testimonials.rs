@@ -58,6 +58,10 @@ impl Job for ExportTestimonials {
             .collect()
     }
 
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.out]
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
         let shops = context.shops.named(self.shop.as_deref())?;

@@ -3,7 +3,7 @@
 //! Comes in: every file of the folder. Goes out: events, rejects beside the file, the file in `done/` or `failed/`. If it dies half way,
 //! the file is still there and is imported again, which changes nothing (see [`inbox`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -34,6 +34,10 @@ impl Job for ImportEvents {
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
         unknown("shop", &self.shop, shops).into_iter().collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.inbox]
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

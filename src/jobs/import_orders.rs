@@ -4,7 +4,7 @@
 //! have waited for these orders. If it dies half way, the file is still there and is imported again, which changes nothing (see
 //! [`inbox`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -47,6 +47,10 @@ impl Job for ImportOrders {
             .into_iter()
             .chain(unknown("order format", &self.format, formats))
             .collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.inbox]
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

@@ -3,7 +3,7 @@
 //! Comes in: every file of the folder. Goes out: ratings, rejects beside the file, the file in `done/` or `failed/`. If it dies half way,
 //! the file is still there and is imported again, which changes nothing (see [`inbox`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -44,6 +44,10 @@ impl Job for ImportRatings {
             .into_iter()
             .chain(unknown("rating format", &self.format, formats))
             .collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.inbox]
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

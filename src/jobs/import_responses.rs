@@ -3,7 +3,7 @@
 //! Comes in: every file of the folder. Goes out: responses, what is kept aside until its order comes, rejects beside the file, the file
 //! in `done/` or `failed/`. If it dies half way, the file is still there and is imported again, which changes nothing (see [`inbox`]).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -50,6 +50,10 @@ impl Job for ImportResponses {
             .chain(unknown("response format", &self.format, formats))
             .chain(self.survey.as_ref().and_then(|survey| unknown("survey", survey, surveys())))
             .collect()
+    }
+
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.inbox]
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -56,6 +57,11 @@ pub trait Job: fmt::Debug + Send + Sync + 'static {
 
     /// What is wrong with the parameters in this configuration, a sentence each.
     fn check(&self, config: &Config) -> Vec<String>;
+
+    /// The folders and files that it reads or writes besides the database, as its parameters name them: an erasure looks there.
+    fn files(&self) -> Vec<&Path> {
+        Vec::new()
+    }
 
     /// Does the work, once.
     fn run(&self, run: &Run<'_>) -> impl Future<Output = Result<RunReport, JobError>> + Send;
@@ -159,6 +165,11 @@ impl AnyJob {
         self.0.check(config)
     }
 
+    /// What it reads or writes besides the database, as its parameters name it.
+    pub fn files(&self) -> Vec<&Path> {
+        self.0.files()
+    }
+
     /// Does the work, once, without ledger, lease, or limit of time; those are [`runner::run_occurrence`]'s.
     ///
     /// # Errors
@@ -178,6 +189,7 @@ impl fmt::Debug for AnyJob {
 trait ErasedJob: fmt::Debug + Send + Sync {
     fn kind(&self) -> &'static str;
     fn check(&self, config: &Config) -> Vec<String>;
+    fn files(&self) -> Vec<&Path>;
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>>;
 }
 
@@ -187,6 +199,9 @@ impl<J: Job> ErasedJob for J {
     }
     fn check(&self, config: &Config) -> Vec<String> {
         Job::check(self, config)
+    }
+    fn files(&self) -> Vec<&Path> {
+        Job::files(self)
     }
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>> {
         Job::run(self, run).boxed()

@@ -114,7 +114,8 @@ impl OrderReader {
             // The error of the type repeats the text, which may be anything.
             Locale::parse(text).map_err(|_| Cow::from("is not a language tag such as fr or pt-BR"))
         })?;
-        let country = given(columns.country, record, country)?;
+        let filled = |column: &&usize| !text(record, **column).trim().is_empty();
+        let country = given(columns.country.iter().find(filled).copied(), record, country)?;
         let currency = given(columns.currency, record, Currency::parse)?;
         let total = given(columns.total, record, |text| amount(text, currency))?;
         let consent = given(columns.consent, record, consent)?;

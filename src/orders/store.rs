@@ -108,7 +108,7 @@ fn present(columns: &OrderColumns) -> Vec<&'static str> {
         ("items", columns.items.is_some()),
         ("consent", columns.consent.is_some()),
         ("locale", columns.locale.is_some()),
-        ("country", columns.country.is_some()),
+        ("country", !columns.country.is_empty()),
         ("attributes", !columns.attributes.is_empty()),
     ]
     .into_iter()

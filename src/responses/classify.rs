@@ -4,7 +4,8 @@
 //! [`Suspicion`] is a rule, and each alone makes a submission suspect: it is kept, does not count, and replaces nothing. Whoever sent it
 //! sees the form again and is asked to send it once more, so that a wrong verdict costs a person a click and no answer.
 //!
-//! The limit: a program that opens a single link, waits as long as a person would, and sends the form once counts as a person.
+//! The limits: a program that opens a single link, waits as long as a person would, and sends the form once counts as a person, until
+//! the person answers; and so does one that reads what it is asked and ticks the box.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
@@ -48,13 +49,16 @@ pub enum Suspicion {
     ProofStale,
     /// It was sent sooner after it was fetched than [`FASTEST`], [`FASTEST_BUTTON`], or [`FASTEST_ONCE_MORE`].
     TooFast,
+    /// It was asked for once more, and the box that a person ticks was not ticked: no form brings it along ticked.
+    Unconfirmed,
     /// It was sent sooner after the mail than [`EARLIEST`].
     TooEarly,
     /// The program that sent it says that it is a scanner.
     ScannerAgent,
     /// A link of the mail was asked for by HEAD or OPTIONS in the same visit, which no browser does.
     Probed,
-    /// Different answers of the mail were opened within [`SAME_VISIT`], or the survey and the way out within [`WAY_OUT_WITHIN`].
+    /// Different answers of the mail were opened within [`SAME_VISIT`], or the survey and the way out within [`WAY_OUT_WITHIN`], which is
+    /// [`SAME_VISIT`] for who opts out.
     ManyLinks,
     /// Another answer was sent less than [`DIFFERENT_WITHIN`] before.
     DifferentAnswers,
@@ -64,13 +68,14 @@ pub enum Suspicion {
 
 impl Suspicion {
     /// All of them, in the order in which they are looked for.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Trapped,
         Self::ProofMissing,
         Self::ProofForeign,
         Self::ProofReused,
         Self::ProofStale,
         Self::TooFast,
+        Self::Unconfirmed,
         Self::TooEarly,
         Self::ScannerAgent,
         Self::Probed,
@@ -88,6 +93,7 @@ impl Suspicion {
             Self::ProofReused => "the same form had been sent with another answer",
             Self::ProofStale => "the form was more than a day old",
             Self::TooFast => "it was sent sooner than a person can read the form",
+            Self::Unconfirmed => "it was sent once more without the tick that says that a person does so",
             Self::TooEarly => "it was sent sooner than a person can have read the mail",
             Self::ScannerAgent => "what sent it says that it is a mail scanner",
             Self::Probed => "a link of the mail was probed in the same visit, as scanners do",
@@ -104,6 +110,8 @@ pub struct Traces {
     /// Which form it is.
     pub form: Form,
     pub proof: Presented,
+    /// Whether the box was ticked that a person ticks who is asked once more.
+    pub confirmed: bool,
     /// Whether the field that nobody can see has something in it.
     pub trapped: bool,
     pub agent: AgentFamily,
@@ -180,10 +188,13 @@ fn applies(suspicion: Suspicion, traces: &Traces, past: &Past<'_>) -> bool {
             };
             age.is_some_and(|age| age < fastest)
         }
+        Suspicion::Unconfirmed => {
+            occasion == Some(Occasion::OnceMore) && traces.form != Form::Withdrawal && !traces.confirmed
+        }
         Suspicion::TooEarly => past.mailed_at.is_some_and(|mailed_at| traces.sent_at - mailed_at < EARLIEST),
         Suspicion::ScannerAgent => traces.agent == AgentFamily::Scanner,
         Suspicion::Probed => hits().any(|hit| matches!(hit.method, HitMethod::Head | HitMethod::Options)),
-        Suspicion::ManyLinks => is_worked_off(hits()),
+        Suspicion::ManyLinks => is_worked_off(hits(), traces.form),
         Suspicion::DifferentAnswers => {
             past.differed_at.is_some_and(|moment| traces.sent_at - moment < DIFFERENT_WITHIN)
         }
@@ -193,7 +204,9 @@ fn applies(suspicion: Suspicion, traces: &Traces, past: &Past<'_>) -> bool {
 
 /// Whether links were opened, or the forms behind them sent, as somebody does who has a list of them. Where two hits are near enough in
 /// time, so are two neighbours between them that differ.
-fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit>) -> bool {
+fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit>, form: Form) -> bool {
+    // Who opts out loses little by a tick; who did not want to would lose more.
+    let way_out = if form == Form::Unsubscribe { SAME_VISIT } else { WAY_OUT_WITHIN };
     let mut hits: Vec<&Hit> = hits.collect();
     hits.sort_by_key(|hit| hit.at);
     let is_within = |pair: &[&Hit], limit: TimeDelta| pair[1].at - pair[0].at <= limit;
@@ -204,7 +217,7 @@ fn is_worked_off<'a>(hits: impl Iterator<Item = &'a Hit>) -> bool {
         .collect();
     hits.retain(|hit| matches!(hit.page, HitPage::Survey | HitPage::Unsubscribe));
     answers.windows(2).any(|pair| pair[0].answer != pair[1].answer && is_within(pair, SAME_VISIT))
-        || hits.windows(2).any(|pair| pair[0].page != pair[1].page && is_within(pair, WAY_OUT_WITHIN))
+        || hits.windows(2).any(|pair| pair[0].page != pair[1].page && is_within(pair, way_out))
 }
 
 #[cfg(test)]
@@ -225,6 +238,7 @@ mod tests {
         Traces {
             form: Form::Survey,
             proof: Presented::Ours(proof),
+            confirmed: occasion == Occasion::OnceMore,
             trapped: false,
             agent: AgentFamily::Phone,
             sent_at: at(age),
@@ -358,12 +372,32 @@ mod tests {
         };
         let pressed = Traces { form: Form::Unsubscribe, ..person() };
         for (hits, expected) in [
-            (visits(HitMethod::Post, 4_000), Some(Suspicion::ManyLinks)),
-            (visits(HitMethod::Post, 4_001), None),
-            (visits(HitMethod::Get, 4_000), Some(Suspicion::ManyLinks)),
+            (visits(HitMethod::Post, 30_000), Some(Suspicion::ManyLinks)),
+            (visits(HitMethod::Post, 30_001), None),
+            (visits(HitMethod::Get, 30_000), Some(Suspicion::ManyLinks)),
         ] {
             check(pressed, &Past { hits: &hits, ..Past::default() }, expected);
         }
+        for (hits, expected) in [
+            (visits(HitMethod::Post, 4_000), Some(Suspicion::ManyLinks)),
+            (visits(HitMethod::Post, 4_001), None),
+        ] {
+            check(person(), &Past { hits: &hits, ..Past::default() }, expected);
+        }
+    }
+
+    #[test]
+    fn once_more_without_the_tick() {
+        for (form, expected) in [
+            (Form::Survey, Some(Suspicion::Unconfirmed)),
+            (Form::Unsubscribe, Some(Suspicion::Unconfirmed)),
+            (Form::Withdrawal, None),
+        ] {
+            let sent = Traces { form, confirmed: false, ..traces(Occasion::OnceMore, 60_000) };
+            check(sent, &Past::default(), expected);
+            check(Traces { confirmed: true, ..sent }, &Past::default(), None);
+        }
+        check(Traces { confirmed: false, ..person() }, &Past::default(), None);
     }
 
     #[test]

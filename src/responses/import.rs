@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use csv::ByteRecord;
 use serde_json::{Map, Value};
 use sqlx::{PgConnection, PgPool};
@@ -63,7 +63,7 @@ pub async fn import_responses(
         let candidates = candidates(asked, &to.config.key, options)?;
         let (path, options) = (path.to_owned(), options.clone());
         let zone = to.config.timezone;
-        run::off_the_runtime(move || settle(&path, candidates, &options, zone)).await?
+        run::off_the_runtime(move || settle(&path, candidates, &options, zone, started_at)).await?
     };
     let Settled { source, format, written, header, reader, digest } = settled;
     let mut report = ImportReport::new(ImportKind::Responses, path, &format.name, written, options.dry_run);
@@ -153,6 +153,7 @@ fn settle(
     candidates: Candidates,
     options: &ImportOptions,
     shops_zone: chrono_tz::Tz,
+    now: DateTime<Utc>,
 ) -> Result<Settled, ImportError> {
     let mut source = Source::open(path)?;
     let format = candidates.choose(|format| {
@@ -173,7 +174,7 @@ fn settle(
         format.survey.key, format.survey.questionnaire, format.columns, format.answers
     );
     let digest = source.digest(&definition);
-    let reader = ResponseReader { columns, times, no_time: format.no_time };
+    let reader = ResponseReader { columns, times, no_time: format.no_time, now };
     Ok(Settled { source, format, written, header, reader, digest })
 }
 
@@ -181,6 +182,7 @@ struct ResponseReader {
     columns: ResponseColumns,
     times: Times,
     no_time: Option<&'static str>,
+    now: DateTime<Utc>,
 }
 
 /// An answered questionnaire as a file has it.
@@ -188,9 +190,11 @@ struct NewResponse<'r> {
     order: Option<&'r str>,
     email: Option<EmailAddress>,
     answered_at: DateTime<Utc>,
+    /// The end of the day, where the file says no time of it.
+    answered_by: DateTime<Utc>,
     external_id: Option<&'r str>,
     display_name: Option<Cow<'r, str>>,
-    consent_version: Option<&'r str>,
+    is_consent: bool,
     /// Question key = a number, or a text.
     answers: Value,
 }
@@ -211,7 +215,7 @@ impl ResponseReader {
             return Err(Fault { column, reason: "is empty".into() });
         }
         let mut answers = Map::new();
-        let mut consent_version = None;
+        let mut is_consent = false;
         for (question, column) in &columns.answers {
             let Some(value) =
                 answer(&question.kind, text(record, *column)).map_err(|reason| Fault::at(*column, reason))?
@@ -219,11 +223,8 @@ impl ResponseReader {
                 continue;
             };
             match &question.kind {
-                QuestionKind::Consent { version } => {
-                    if value == "yes" {
-                        consent_version = Some(version.as_str());
-                    }
-                }
+                // What its author has read is known to the tool that asked.
+                QuestionKind::Consent { .. } => is_consent = value == "yes",
                 _ => {
                     answers.insert(question.key.clone(), value);
                 }
@@ -232,18 +233,22 @@ impl ResponseReader {
         if answers.is_empty() {
             return Err(Fault::row("answers no question"));
         }
+        let answered_at = on(columns.answered_at, record, |text| {
+            if self.no_time.is_some_and(|no_time| text.starts_with(no_time)) {
+                return Err("is what stands where the tool kept no time of the answer".into());
+            }
+            let answered_at = self.times.parse(text)?;
+            if answered_at > self.now { Err("is in the future".into()) } else { Ok(answered_at) }
+        })?;
+        let has_time = text(record, columns.answered_at).contains(':');
         Ok(NewResponse {
             order,
             email,
-            answered_at: on(columns.answered_at, record, |text| {
-                if self.no_time.is_some_and(|no_time| text.starts_with(no_time)) {
-                    return Err("is what stands where the tool kept no time of the answer".into());
-                }
-                self.times.parse(text)
-            })?,
+            answered_at,
+            answered_by: if has_time { answered_at } else { answered_at + TimeDelta::days(1) },
             external_id: given(columns.external_id, record, row::external_id)?,
             display_name: columns.display_name.and_then(|column| row::name(text(record, column))),
-            consent_version,
+            is_consent,
             answers: Value::Object(answers),
         })
     }
@@ -287,20 +292,24 @@ fn answer(kind: &QuestionKind, text: &str) -> Result<Option<Value>, Cow<'static,
     .map(Some)
 }
 
+/// The version of a consent that was given elsewhere: to whatever was asked there.
+const CONSENT_ELSEWHERE: &str = "import";
+
 const STAGE: &str = r#"copy staged_response (
-    line, "row", order_external_id, email_key, answered_at, external_id, display_name, consent_version, answers
+    line, "row", order_external_id, email_key, answered_at, answered_by, external_id, display_name, consent_version, answers
 ) from stdin (format binary)"#;
 
 fn stage_row(line: u64, row: &str, response: &NewResponse<'_>, rows: &mut CopyBuffer) {
-    rows.row(9);
+    rows.row(10);
     rows.bigint(i64::try_from(line).unwrap_or(i64::MAX));
     rows.text(row);
     rows.text_or_null(response.order);
     rows.text_or_null(response.email.as_ref().map(EmailAddress::key).as_deref());
     rows.time(response.answered_at);
+    rows.time(response.answered_by);
     rows.text_or_null(response.external_id);
     rows.text_or_null(response.display_name.as_deref());
-    rows.text_or_null(response.consent_version);
+    rows.text_or_null(response.is_consent.then_some(CONSENT_ELSEWHERE));
     rows.json(&response.answers);
 }
 

@@ -65,7 +65,8 @@ impl Invited {
     }
 }
 
-/// The invitation behind a link; `None` when there is none, it was never to be mailed, or the customer was erased.
+/// The invitation behind a link; `None` when there is none, it was never to be mailed, the customer was erased, or the order has become
+/// another's.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -82,7 +83,7 @@ pub async fn invited(
              coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale, c.first_name,
              c.last_name
            from invitation i
-           join "order" o using (shop_id, order_id)
+           join "order" o on o.shop_id = i.shop_id and o.order_id = i.order_id and o.customer_id = i.customer_id
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
            where i.shop_id = $1 and i.invitation_id = $2 and i.state <> 'skipped' and c.erased_at is null"#,
         shop.0,
@@ -434,10 +435,11 @@ async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Optio
            join invitation i on i.shop_id = sent.shop_id and i.invitation_id = sent.invitation_id
            join invitation first on first.shop_id = i.shop_id and first.order_id = i.order_id and first.survey = i.survey
              and first.wave = 0
-           join "order" o on o.shop_id = i.shop_id and o.order_id = i.order_id
+           join "order" o on o.shop_id = i.shop_id and o.order_id = i.order_id and o.customer_id = i.customer_id
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
            where i.state <> 'skipped' and c.erased_at is null
-           for no key update of first skip locked for share of c skip locked"#,
+           -- An erasure changes the key of the customer and waits; an import of orders changes names, and nobody waits.
+           for no key update of first skip locked for key share of c skip locked"#,
         &shops,
         &invitations,
     )
@@ -474,6 +476,7 @@ async fn exist(conn: &mut PgConnection, batch: &[Sent], missing: &[usize]) -> sq
         r#"select sent.n as "n!"
            from unnest($1::int[], $2::bigint[]) with ordinality as sent (shop_id, invitation_id, n)
            join invitation i on i.shop_id = sent.shop_id and i.invitation_id = sent.invitation_id
+           join "order" o on o.shop_id = i.shop_id and o.order_id = i.order_id and o.customer_id = i.customer_id
            join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
            where i.state <> 'skipped' and c.erased_at is null"#,
         &shops,

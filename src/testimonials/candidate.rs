@@ -45,6 +45,8 @@ pub struct Candidate {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub erased: bool,
+    /// Whether the order is another customer's now than the one who was asked.
+    pub of_another: bool,
     /// One entry per answered question, in these four alike.
     pub questions: Vec<String>,
     pub scores: Vec<Option<i16>>,

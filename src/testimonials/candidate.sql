@@ -11,7 +11,9 @@ select t.response_id as "id: ResponseId",
        r.received_at,
        r.consent_version,
        r.display_name as given_name,
-       r.display_name_rule as "agreed_names: DisplayName",
+       -- An imported answer is named as its file says, or not at all: no page has told its author how.
+       coalesce(r.display_name_rule, case when r.via = 'import' then
+           case when r.display_name is null then 'anonymous' else 'as_given' end::display_name_rule end) as "agreed_names: DisplayName",
        o.external_id as "order",
        o.status as "order_status: OrderStatus",
        o.ordered_at,
@@ -21,6 +23,10 @@ select t.response_id as "id: ResponseId",
        c.first_name,
        c.last_name,
        c.erased_at is not null as "erased!",
+       exists (
+           select from invitation i
+           where i.shop_id = r.shop_id and i.invitation_id = r.invitation_id and i.customer_id <> o.customer_id
+       ) as "of_another!",
        coalesce(a.questions, '{}') as "questions!",
        coalesce(a.scores, '{}') as "scores!: Vec<Option<i16>>",
        coalesce(a.choices, '{}') as "choices!: Vec<Option<String>>",

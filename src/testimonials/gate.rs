@@ -63,6 +63,8 @@ pub enum Withheld {
     OrderCancelled,
     /// The customer was erased.
     Erased,
+    /// The order is another customer's now; whose words these are would be said wrongly.
+    OfAnother,
     /// There are no words.
     NoWords,
 }
@@ -77,6 +79,7 @@ impl Withheld {
             Self::NoConsent => "no consent",
             Self::OrderCancelled => "order cancelled",
             Self::Erased => "customer erased",
+            Self::OfAnother => "the order has become another customer's",
             Self::NoWords => "no words",
         }
     }
@@ -104,6 +107,7 @@ pub fn admit(
 ) -> Result<Publishable, Withheld> {
     let refuse_if = |condition: bool, reason: Withheld| if condition { Err(reason) } else { Ok(()) };
     refuse_if(candidate.erased, Withheld::Erased)?;
+    refuse_if(candidate.of_another, Withheld::OfAnother)?;
     refuse_if(!candidate.human, Withheld::Suspect)?;
     refuse_if(!candidate.counted, Withheld::Superseded)?;
     refuse_if(candidate.state != TestimonialState::Approved, Withheld::NotApproved)?;
@@ -194,6 +198,7 @@ mod tests {
             first_name: some("Claire"),
             last_name: some("Dubois"),
             erased: false,
+            of_another: false,
             questions: vec!["comment".to_owned(), "overall".to_owned(), "recommend".to_owned()],
             scores: vec![None, Some(4), None],
             choices: vec![None, None, some("yes")],
@@ -266,6 +271,7 @@ mod tests {
         check(Candidate { consent_version: None, ..candidate() }, Withheld::NoConsent);
         check(Candidate { order_status: OrderStatus::Cancelled, ..candidate() }, Withheld::OrderCancelled);
         check(Candidate { erased: true, ..candidate() }, Withheld::Erased);
+        check(Candidate { of_another: true, ..candidate() }, Withheld::OfAnother);
         let blank = vec![Some(" \n".to_owned()), None, None];
         check(Candidate { bodies: blank, ..candidate() }, Withheld::NoWords);
         assert!(gate(&Candidate { order_status: OrderStatus::Refunded, ..candidate() }).is_ok());

@@ -15,6 +15,8 @@ use crate::types::{InvitationId, ShopId};
 const PROOF: &str = "form.proof";
 /// The field nobody can see. Not a name that browsers fill in by themselves.
 const TRAP: &str = "form.more";
+/// The box that a person ticks who is asked once more.
+const PERSON: &str = "form.person";
 
 /// A form for one invitation.
 #[derive(Debug, Clone, Copy)]
@@ -56,6 +58,7 @@ impl FormOf {
         Traces {
             form: self.form,
             proof,
+            confirmed: fields.get(PERSON) == Some("yes"),
             trapped: fields.get(TRAP).is_some_and(|value| !value.is_empty()),
             agent: agent(headers),
             sent_at: now,
@@ -66,6 +69,8 @@ impl FormOf {
         FormView {
             proof: tokens.issue_form(self.form, self.shop, self.invitation, proof),
             once_more: proof.occasion == Occasion::OnceMore,
+            // The withdrawal has such a box of its own, always.
+            asks_person: proof.occasion == Occasion::OnceMore && self.form != Form::Withdrawal,
         }
     }
 }

@@ -43,16 +43,15 @@ use crate::masked;
 use crate::responses::collect::{self, Collector};
 use crate::responses::hits::{Hit, HitLog, HitMethod, HitPage};
 use crate::responses::submission::is_option;
-use crate::survey::Versions;
+use crate::survey::{Question, QuestionKind, Survey, Versions};
 use crate::token::Purpose;
 use crate::types::Locale;
 
 /// The longest body that is read.
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// The longest body of the survey's form: 4,000 characters outside the Latin alphabets take nine bytes each in a form, so anything smaller
-/// would refuse an answer that the form allows.
-const SURVEY_LIMIT: usize = 64 * 1024;
+/// What a character can take in a form, percent-encoded from four bytes.
+const CHARACTER: usize = 12;
 
 /// After the last request, what was handed in is written within this.
 const LAST_WRITES: Duration = Duration::from_secs(15);
@@ -99,10 +98,22 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     }
 }
 
+/// The longest body of the survey's form: whatever the questions allow to be written, in any alphabet, and as much again as other forms
+/// have. Versions that were asked before may have allowed more; never less than one text of 4,000 characters.
+fn survey_limit(surveys: &[Survey]) -> usize {
+    let length = |question: &Question| match question.kind {
+        QuestionKind::Text { max_length } => max_length,
+        _ => 0,
+    };
+    let texts = surveys.iter().map(|survey| survey.questionnaire.questions.iter().map(length).sum());
+    BODY_LIMIT + CHARACTER * texts.fold(4_000, usize::max)
+}
+
 /// The public pages.
 fn router(web: Web) -> Router {
+    let survey_limit = survey_limit(&web.context.config.surveys);
     Router::new()
-        .route("/s/{token}", get(survey::show).post(survey::send).layer(DefaultBodyLimit::max(SURVEY_LIMIT)))
+        .route("/s/{token}", get(survey::show).post(survey::send).layer(DefaultBodyLimit::max(survey_limit)))
         .route("/s/{token}/thanks", get(survey::thanks))
         .route("/s/{token}/withdraw", get(withdraw::ask).post(withdraw::confirm))
         .route("/u/{token}", get(unsubscribe::ask).post(unsubscribe::confirm))

@@ -162,19 +162,24 @@ async fn nothing_names_an_erased_person_and_no_figure_changes() {
     assert_eq!(mails, 1, "the one from before");
 
     // The same files again, and an older one with an order that nobody had heard of: nothing comes back, nothing is counted.
-    program.write(
-        "orders.csv",
-        ORDERS.lines().filter(|line| !line.starts_with("A-5")).collect::<Vec<_>>().join("\n"),
-    );
     let unheard_of = ORDERS.replace("A-1,", "B-1,").replace("A-2,", "B-2,");
     program.write(
         "older.csv",
         unheard_of.lines().filter(|line| !line.starts_with("A-")).collect::<Vec<_>>().join("\n"),
     );
-    for file in ["orders.csv", "older.csv"] {
-        let imported = import(&program, "orders", file, 0);
+    for (file, code) in [("orders.csv", 3), ("older.csv", 0)] {
+        let imported = import(&program, "orders", file, code);
         assert_eq!((&imported["n_inserted"], &imported["n_updated"]), (&0.into(), &0.into()), "{imported}");
     }
+    // Not as a row that could not be taken, and not as one that waits for its order.
+    program.write(
+        "elsewhere.csv",
+        "order_id,email,answered_at,recommend,comment\n\
+         Z-9,Canary.Claire@customer.example,2026-03-12T10:00:00Z,yes,canarywords\n\
+         A-2,canary.claire@customer.example,2026-03-12T10:00:00Z,perhaps,canarywords\n",
+    );
+    let imported = import(&program, "responses", "elsewhere.csv", 3);
+    assert_eq!((&imported["n_aside"], &imported["n_rejected"]), (&0.into(), &1.into()), "{imported}");
     let imported = import(&program, "responses", "responses.csv", 0);
     assert_eq!((&imported["n_inserted"], &imported["n_rejected"]), (&0.into(), &0.into()), "{imported}");
     assert_eq!(holding(&program.db.pool, &words).await, nothing);
@@ -229,4 +234,53 @@ async fn a_mail_in_a_senders_hands_does_not_leave_any_more() {
     .await
     .unwrap();
     assert_eq!(states, [("suppressed".to_owned(), "no_address".to_owned())]);
+}
+
+/// A number that the shop corrected: the order is another customer's now. The words stay those of whoever was asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_about_an_order_that_changed_hands_are_found_and_not_published_under_another_name() {
+    let program = Program::new(&shipped()).await;
+    let orders = |email: &str, name: &str| {
+        format!(
+            "order_id,email,ordered_at,fulfilled_at,first_name,last_name\n\
+             W-1,{email},2026-03-01T10:00:00Z,2026-03-03T10:00:00Z,{name}\n"
+        )
+    };
+    program.write("orders.csv", orders("erin@customer.example", "Erin,Early"));
+    import(&program, "orders", "orders.csv", 0);
+    program.run(&["run", "send-invitations", "--as-of", "2026-03-11T10:00:00Z"]).expect(0);
+    let invitation: i64 =
+        sqlx::query_scalar("select invitation_id from invitation").fetch_one(&program.db.pool).await.unwrap();
+    let (opened, sent) = (at("2026-03-12T10:00:00Z"), at("2026-03-12T10:05:00Z"));
+    let stop = CancellationToken::new();
+    let mut pages = Vec::new();
+    for now in [opened, sent] {
+        let context = program.context(now).await;
+        let token = context.tokens.issue(Purpose::Survey, ShopId(1), InvitationId(invitation));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        pages.push(format!("http://{}/s/{token}", listener.local_addr().unwrap()));
+        tokio::spawn(web::serve(listener, context, stop.clone()));
+    }
+    let answer = [("recommend", "yes"), ("comment", "canarywords of Erin"), ("publish", "yes")];
+    assert_eq!(post(&pages[1], &get(&pages[0]).with_hidden(&answer)).status, 200);
+    program.run(&["testimonials", "approve", "--all-pending", "--as-of", "2026-03-13"]).expect(0);
+    let export = |out: &str| {
+        let args = ["export", "testimonials", "--shop", "maison", "--as-of", "2026-03-14", "--out", out];
+        program.run(&args).expect(0);
+        std::fs::read_to_string(program.path(out)).unwrap()
+    };
+    assert!(export("before.csv").contains("Erin E."));
+
+    program.write("orders.csv", orders("otto@customer.example", "Otto,Other"));
+    import(&program, "orders", "orders.csv", 0);
+    let after = export("after.csv");
+    assert!(!after.contains("canarywords") && !after.contains("Otto"), "{after}");
+    let link = get(&pages[1]);
+    assert_eq!((link.status, link.body), (404, get(&format!("{}x", pages[1])).body));
+    assert_eq!(post(&pages[1], &[("recommend".to_owned(), "no".to_owned())]).status, 404);
+
+    let erased = program.run(&["erase", "erin@customer.example", "--yes", "--json"]).expect(0).json();
+    assert_eq!(erased["n_texts"], 1, "{erased}");
+    assert_eq!(holding(&program.db.pool, &["canarywords", "erin"]).await, [""; 0]);
+    stop.cancel();
 }

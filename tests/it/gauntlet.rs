@@ -26,6 +26,8 @@ const MAILS: usize = 1_000;
 const MAILED: &str = "2026-03-10T09:00:00Z";
 /// Between two steps of the robots.
 const STEP: TimeDelta = TimeDelta::seconds(3);
+/// Between two steps of a robot that waits as long as a person would.
+const PATIENCE: TimeDelta = TimeDelta::seconds(6);
 /// Requests at the same time.
 const AT_ONCE: usize = 32;
 
@@ -357,7 +359,7 @@ async fn pages<T>(context: &Context, moment: DateTime<Utc>, visit: impl AsyncFnO
 }
 
 /// Lets the robots loose from a moment on; how many requests they made.
-async fn scan(context: &Context, from: DateTime<Utc>, mut robots: Vec<Robot>) -> usize {
+async fn scan(context: &Context, from: DateTime<Utc>, mut robots: Vec<Robot>, step: TimeDelta) -> usize {
     let mut moment = from;
     let mut n_requests = 0;
     while !robots.is_empty() {
@@ -381,7 +383,7 @@ async fn scan(context: &Context, from: DateTime<Utc>, mut robots: Vec<Robot>) ->
                 n_requests += robot.n_requests;
             }
         }
-        moment += STEP;
+        moment += step;
     }
     n_requests
 }
@@ -419,6 +421,10 @@ impl<'m> Person<'m> {
             ("overall", self.overall.as_str()),
             ("comment", self.comment.as_str()),
         ];
+        // Who is asked once more ticks that they are a person.
+        if form.options.iter().any(|(name, _)| name == "form.person") {
+            set.push(("form.person", "yes"));
+        }
         if self.publishes {
             set.push(("publish", "yes"));
         }
@@ -467,7 +473,8 @@ async fn a_thousand_mails_are_scanned_and_no_figure_changes() {
 
     // Before: the mails have hardly arrived.
     let everybody: Vec<&Mail> = mails.iter().collect();
-    let mut n_requests = scan(&context, at(MAILED) + TimeDelta::seconds(2), robots(&everybody, 0)).await;
+    let mut n_requests =
+        scan(&context, at(MAILED) + TimeDelta::seconds(2), robots(&everybody, 0), STEP).await;
     let counted = async || {
         let sql = "select count(*) from response where counted";
         sqlx::query_scalar::<_, i64>(sql).fetch_one(pool).await.unwrap()
@@ -489,7 +496,7 @@ async fn a_thousand_mails_are_scanned_and_no_figure_changes() {
     .await;
     let watched: Vec<&Mail> = people.iter().take(120).map(|person| person.mail).collect();
     let watched_orders: BTreeSet<&str> = watched.iter().map(|mail| mail.order.as_str()).collect();
-    n_requests += scan(&context, opened_at + TimeDelta::seconds(10), robots(&watched, 1)).await;
+    n_requests += scan(&context, opened_at + TimeDelta::seconds(10), robots(&watched, 1), STEP).await;
     let sent_at = opened_at + TimeDelta::minutes(5);
     let replies = pages(&context, sent_at, async |address| {
         all(&forms, async |(person, form)| (*person, request(address, &person.filled_in(form)).await)).await
@@ -552,7 +559,12 @@ async fn a_thousand_mails_are_scanned_and_no_figure_changes() {
     let all_mails: Vec<&Mail> =
         mails.iter().filter(|mail| leavers.iter().all(|person| person.mail.order != mail.order)).collect();
     let rest = |mails: &[&'_ Mail]| robots(mails, 2);
-    n_requests += scan(&context, sent_at + TimeDelta::seconds(12), rest(&all_mails)).await;
+    n_requests += scan(&context, sent_at + TimeDelta::seconds(12), rest(&all_mails), STEP).await;
+    // And patiently, where somebody has answered: a program that waits as long as a person would changes no answer and opts nobody out.
+    let answered: Vec<&Mail> = people.iter().map(|person| person.mail).collect();
+    let much_later = sent_at + TimeDelta::hours(2);
+    let patient = answered.iter().map(|mail| Robot::new(Behaviour::PatientAsFound, mail)).collect();
+    n_requests += scan(&context, much_later, patient, PATIENCE).await;
     say(&format!("the robots made {n_requests} requests"));
     let after = figures().await;
     let quiet_counted: Vec<String> = sqlx::query_scalar(

@@ -85,7 +85,10 @@ async fn check_warns_of_what_mail_providers_take_offence_at() {
         listed
     };
     assert_eq!(warnings(&shipped()).await, [""; 0], "no mail leaves");
-    let smtp = shipped_with(25);
+    let nameless = warnings(&shipped_with(25)).await;
+    assert!(nameless.iter().any(|warning| warning.contains("no privacy_url and no address")), "{nameless:?}");
+    let complete = "[[shop]]\naddress = \"12 rue de l’Exemple, 75002 Paris\"\nprivacy_url = \"https://maison.example/vie-privee\"";
+    let smtp = shipped_with(25).replacen("\n[[shop]]", &format!("\n{complete}"), 1);
     let plain = warnings(&smtp).await;
     assert!(plain.len() == 1 && plain[0].contains("base_url is not https"), "{plain:?}");
     let https =

@@ -861,3 +861,44 @@ async fn the_command() {
     assert_eq!(ran.json()[0]["n_inserted"], 1);
     program.run(&["import", "orders", "good.csv", "--shop", "maisn"]).expect(2);
 }
+
+/// The country decides whether a customer may be asked, so it must not be lost because nothing was shipped.
+#[tokio::test]
+async fn what_was_not_shipped_is_of_the_country_of_the_bill_and_what_was_not_paid_is_called_off() {
+    let shop = Shop::new().await;
+    let order = |name, shipping, billing| {
+        [
+            ("Name", name),
+            ("Email", "a@customer.example"),
+            ("Created at", "2026-05-01 10:00:00 +0200"),
+            ("Financial Status", "paid"),
+            ("Shipping Country", shipping),
+            ("Billing Country", billing),
+            ("Lineitem name", "Tea"),
+        ]
+    };
+    let (both, billed) = (order("#1", "FR", "DE"), order("#2", "", "DE"));
+    shop.import(sheet(&header_of("shopify"), ',', &[&both[..], &billed])).await;
+    let countries: Vec<(String, Option<String>)> =
+        sqlx::query_as(r#"select external_id, country from "order" order by 1"#)
+            .fetch_all(&shop.db.pool)
+            .await
+            .unwrap();
+    let country = |order: &str, country: &str| (order.to_owned(), Some(country.to_owned()));
+    assert_eq!(countries, [country("#1", "FR"), country("#2", "DE")]);
+
+    let shop = Shop::new().await;
+    let text = "Order Number,Order Status,Order Date,Email (Billing)\n\
+                1,Pending payment,2026-05-01 10:00,a@customer.example\n\
+                2,wc-checkout-draft,2026-05-01 10:00,a@customer.example\n\
+                3,Processing,2026-05-01 10:00,a@customer.example\n";
+    let report = shop.import(text).await;
+    assert_eq!(report.format, "woocommerce");
+    let states: Vec<(String, String)> =
+        sqlx::query_as(r#"select external_id, status::text from "order" order by 1"#)
+            .fetch_all(&shop.db.pool)
+            .await
+            .unwrap();
+    let expected = [("1", "cancelled"), ("2", "cancelled"), ("3", "open")];
+    assert_eq!(states, expected.map(|(id, state)| (id.to_owned(), state.to_owned())));
+}

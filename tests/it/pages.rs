@@ -608,8 +608,14 @@ async fn a_wrong_verdict_costs_a_click_and_no_answer() {
     let hasty = hidden_proof(&site.get(&survey).await.body);
     let words = "Très bien, <b>vraiment</b>";
     let answer = |proof: &str| {
-        [("form.proof", proof), ("recommend", "no"), ("topic", "delivery"), ("comment", words)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        [
+            ("form.proof", proof),
+            ("form.person", "yes"),
+            ("recommend", "no"),
+            ("topic", "delivery"),
+            ("comment", words),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
     let post = async |site: &Site, proof: &str| {
         let fields = answer(proof);
@@ -632,6 +638,14 @@ async fn a_wrong_verdict_costs_a_click_and_no_answer() {
     let again = post(&site, &hidden_proof(&again.body)).await;
     assert_eq!((again.status, site.count("response where counted").await), (200, 0));
     seconds(&mut site, 5).await;
+    // Nor without the tick, which no form brings along.
+    let kept = hidden_proof(&again.body);
+    assert!(again.body.contains("name=\"form.person\" value=\"yes\" required>"), "{}", again.body);
+    let unticked =
+        [("form.proof", kept.as_str()), ("recommend", "no"), ("topic", "delivery"), ("comment", words)];
+    let again = site.post(&survey, &unticked).await;
+    assert_eq!((again.status, site.count("response where counted").await), (200, 0));
+    seconds(&mut site, 5).await;
     let kept = hidden_proof(&again.body);
     let thanked = post(&site, &kept).await;
     assert_eq!((thanked.status, site.count("response where counted").await), (303, 1));
@@ -642,7 +656,8 @@ async fn a_wrong_verdict_costs_a_click_and_no_answer() {
     // Back in the browser, something else, sent with the form that was sent already: asked once more, and then it is a revision.
     site.wait().await;
     let fields = |proof: &str| {
-        [("form.proof".to_owned(), proof.to_owned()), ("recommend".to_owned(), "yes".to_owned())]
+        [("form.proof", proof), ("form.person", "yes"), ("recommend", "yes")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
     };
     let back = |proof: &str| fields(proof);
     let send = async |site: &Site, proof: &str| {
@@ -668,8 +683,10 @@ async fn another_link_of_the_mail_does_not_change_the_answer_by_itself() {
     site.wait().await;
     let opened = site.get(&format!("{}?recommend=no", site.survey())).await.body;
     site.wait().await;
-    let fields =
-        |proof| [("form.proof", proof), ("recommend", "no"), ("topic", "delivery"), ("comment", "mine")];
+    let fields = |proof| {
+        let answer = [("recommend", "no"), ("topic", "delivery"), ("comment", "mine")];
+        [&[("form.proof", proof), ("form.person", "yes")], &answer[..]].concat()
+    };
     let proof = hidden_proof(&opened);
     let asked = site.post(&site.survey(), &fields(&proof)).await;
     assert_eq!(asked.status, 200);

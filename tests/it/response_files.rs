@@ -180,7 +180,7 @@ async fn a_generic_file_becomes_answers() {
     let report = shop.import(FILE).await;
     assert_eq!(counts(&report), [3, 3, 0, 0, 0], "{report:?}");
     let expected = [
-        "A-1|1|counts|import|2026-03-20 09:00:00|x-1|2026-11|Claire D.|comment=Très bien,\n\"merci\" ,likely=10,overall=5,recommend=yes",
+        "A-1|1|counts|import|2026-03-20 09:00:00|x-1|import|Claire D.|comment=Très bien,\n\"merci\" ,likely=10,overall=5,recommend=yes",
         "A-2|1|counts|import|2026-04-19 22:00:00|x-3|recommend=yes",
         "B-1|1|counts|import|2026-03-21 10:00:00|x-2|overall=2,recommend=no,topic=delivery",
     ];
@@ -377,7 +377,7 @@ async fn answers_without_an_order_are_kept_aside_and_stored_when_it_comes() {
         shop.responses().await,
         [
             "A-1|1|counts|import|2026-03-19 23:00:00|x-4|overall=4",
-            "C-1|1|counts|import|2026-03-19 23:00:00|x-1|2026-11|comment=Parfait,overall=5",
+            "C-1|1|counts|import|2026-03-19 23:00:00|x-1|import|comment=Parfait,overall=5",
             "L-2|1|counts|import|2026-03-20 23:00:00|x-2|overall=2",
         ]
     );
@@ -523,4 +523,66 @@ async fn limesurvey_answers_are_matched_by_order_or_address() {
     let texts = "Response ID,Date submitted,Last page,Start language,Would you recommend us?\n";
     let error = shop.try_import(texts, Some("satisfaction"), &ImportOptions::default()).await.unwrap_err();
     assert!(error.to_string().contains("Headings: Question code"), "{error}");
+}
+
+#[tokio::test]
+async fn answers_of_the_future_are_refused_and_an_address_names_no_order_of_long_ago() {
+    let shop = Shop::new().await;
+    let report = shop
+        .import(
+            "email,answered_at,overall\n\
+             tom@customer.example,2099-01-01,5\n\
+             tom@customer.example,2026-06-01T12:00:01Z,4\n\
+             tom@customer.example,2026-03-05,3\n\
+             tom@customer.example,2026-03-04,2\n\
+             claire@customer.example,2026-06-01T12:00:00Z,1\n",
+        )
+        .await;
+    let refused: Vec<_> = report.rejects.iter().map(|reject| (reject.line, reject.reason.as_str())).collect();
+    assert_eq!(refused, [(2, "is in the future"), (3, "is in the future")]);
+    // A day without a time is all of it: B-1 was placed on it, in the morning. The day before, there was nothing to answer about.
+    assert_eq!((report.n_inserted, report.n_aside), (2, 1));
+    let stored = shop.responses().await;
+    assert!(
+        stored.iter().any(|row| row.starts_with("B-1|1|counts|") && row.ends_with("|overall=3")),
+        "{stored:?}"
+    );
+    assert!(
+        stored.iter().any(|row| row.starts_with("A-2|1|counts|") && row.ends_with("|overall=1")),
+        "{stored:?}"
+    );
+    // Half a year later, the order is one that has not come yet.
+    shop.order("late@customer.example", "L-1", "2025-10-01T09:00:00Z").await;
+    let report =
+        shop.import("email,answered_at,overall\nlate@customer.example,2026-05-20T10:00:00Z,5\n").await;
+    assert_eq!((report.n_inserted, report.n_aside), (0, 1));
+}
+
+#[tokio::test]
+async fn words_that_were_taken_back_do_not_come_back_by_a_file() {
+    let shop = Shop::new().await;
+    let row = |id: &str, answered: &str| {
+        format!(
+            "order_id,answered_at,external_id,overall,comment,publish\nA-1,{answered},{id},5,Canary words,yes\n"
+        )
+    };
+    shop.import(&row("x-1", "2026-03-20T10:00:00Z")).await;
+    sqlx::query(
+        "update testimonial set state = 'rejected', reject_reason = 'author_request', decided_at = '2026-04-01T10:00:00Z'",
+    )
+    .execute(&shop.db.pool)
+    .await
+    .unwrap();
+    // The same words under another number, from before; and others, said since.
+    for (id, answered) in [("x-2", "2026-03-21T10:00:00Z"), ("x-3", "2026-05-01T10:00:00Z")] {
+        assert_eq!(shop.import(&row(id, answered)).await.n_inserted, 1);
+    }
+    let states: Vec<(String, String)> = sqlx::query_as(
+        "select external_id, t.state::text from testimonial t join response using (shop_id, response_id) order by 1",
+    )
+    .fetch_all(&shop.db.pool)
+    .await
+    .unwrap();
+    let expected = [("x-1", "rejected"), ("x-2", "rejected"), ("x-3", "pending")];
+    assert_eq!(states, expected.map(|(id, state)| (id.to_owned(), state.to_owned())));
 }

@@ -16,6 +16,20 @@ pub(super) fn all(config: &Config, templates: &Templates) -> Vec<String> {
     if matches!(config.mail.transport, Transport::File) {
         return warnings;
     }
+    for shop in &config.shops {
+        let missing: Vec<_> =
+            [("privacy_url", shop.privacy_url.is_none()), ("address", shop.address.is_none())]
+                .into_iter()
+                .filter_map(|(key, is_missing)| is_missing.then_some(key))
+                .collect();
+        if !missing.is_empty() {
+            warnings.push(format!(
+                "the shop {} has no {}: mails and pages then do not say what becomes of the answers (GDPR, article 13) or who writes",
+                shop.key,
+                missing.join(" and no ")
+            ));
+        }
+    }
     if !config.app.base_url.starts_with("https://") {
         warnings.push(
             "[app] base_url is not https: mail providers want the one-click unsubscription of RFC 8058 behind https, and do not show it \

@@ -252,12 +252,14 @@ pub struct FormView {
     pub proof: String,
     /// Whether it was sent before, and is asked once more because that looked like a program's doing.
     pub once_more: bool,
+    /// Whether a box has to be ticked that no form brings along ticked.
+    pub asks_person: bool,
 }
 
 impl FormView {
     /// One that has everything.
     pub fn sample() -> Self {
-        Self { proof: "sample".to_owned(), once_more: true }
+        Self { proof: "sample".to_owned(), once_more: true, asks_person: true }
     }
 }
 

@@ -41,6 +41,7 @@ pub struct Words {
     pub publication_back: String,
     pub leave_empty: String,
     pub once_more: String,
+    pub person: String,
     pub send: String,
     pub use_of_answers: String,
     pub use_within_shop: String,

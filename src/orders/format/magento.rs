@@ -46,6 +46,11 @@ fn format() -> OrderFormat {
             ("suspected fraud", Cancelled),
             ("fraude suspectée", Cancelled),
             ("fraud", Cancelled),
+            // Nobody has paid; a later file says when somebody has.
+            ("pending payment", Cancelled),
+            ("pending_payment", Cancelled),
+            ("paiement en attente", Cancelled),
+            ("en attente de paiement", Cancelled),
             ("closed", Refunded),
             ("fermée", Refunded),
             ("fermé", Refunded),

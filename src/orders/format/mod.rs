@@ -188,7 +188,7 @@ impl OrderFormat {
             first_name: find("first_name"),
             last_name: find("last_name"),
             locale: find("locale"),
-            country: find("country"),
+            country: Vec::new(),
             currency: find("currency"),
             total: find("total"),
             items: find("items"),
@@ -198,6 +198,14 @@ impl OrderFormat {
             verdicts: Vec::new(),
             attributes: Vec::new(),
         };
+        if let Some(theirs) = self.columns.get("country") {
+            let required = self.required.iter().any(|column| column == "country");
+            let first = search.find_any("country", theirs, required);
+            let others = theirs.iter().filter_map(|name| {
+                header.iter().any(|column| column == name).then(|| search.find("country", name, false))?
+            });
+            columns.country = first.into_iter().chain(others.filter(|other| Some(*other) != first)).collect();
+        }
         if columns.first_name.is_some() || columns.last_name.is_some() {
             columns.full_name = None;
         }
@@ -266,7 +274,8 @@ pub struct OrderColumns {
     pub first_name: Option<usize>,
     pub last_name: Option<usize>,
     pub locale: Option<usize>,
-    pub country: Option<usize>,
+    /// In the order in which they are asked; the first that says one is it.
+    pub country: Vec<usize>,
     pub currency: Option<usize>,
     pub total: Option<usize>,
     pub items: Option<usize>,

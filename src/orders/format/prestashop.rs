@@ -36,6 +36,10 @@ fn format() -> OrderFormat {
             ("6", Cancelled),
             ("7", Refunded),
             ("8", Cancelled),
+            // Waiting for a cheque, for a bank transfer, and out of stock before it is paid: a later file says when somebody has paid.
+            ("1", Cancelled),
+            ("10", Cancelled),
+            ("12", Cancelled),
             ("*", Open),
         ]),
         ..OrderFormat::platform(

@@ -12,7 +12,8 @@ join customer c on c.shop_id = $1 and c.email_key = w.email_key
 cross join lateral (
     select order_id, locale
     from "order"
-    where shop_id = $1 and customer_id = c.customer_id and ordered_at <= w.answered_at
+    where shop_id = $1 and customer_id = c.customer_id 
+      and ordered_at <= w.answered_by and ordered_at > w.answered_at - interval '180 days'
     order by ordered_at desc, order_id desc
     limit 1
 ) o

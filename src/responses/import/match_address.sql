@@ -1,4 +1,5 @@
--- $1 shop. Rows without an order's id: the customer's latest order at the time.
+-- $1 shop. Rows without an order's id: the customer's latest order at the time, of half a year at most: who answers about an older one
+-- answers about one that is not here yet.
 update staged_response s
 set order_id = m.order_id, locale = m.locale, erased = false
 from (
@@ -8,7 +9,8 @@ from (
     cross join lateral (
         select order_id, locale
         from "order"
-        where shop_id = $1 and customer_id = c.customer_id and ordered_at <= u.answered_at
+        where shop_id = $1 and customer_id = c.customer_id 
+          and ordered_at <= u.answered_by and ordered_at > u.answered_at - interval '180 days'
         order by ordered_at desc, order_id desc
         limit 1
     ) o
