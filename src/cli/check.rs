@@ -51,10 +51,20 @@ struct Report {
     pages: usize,
     /// What works, and may not work well.
     warnings: Vec<String>,
+    alerts: Vec<AlertRule>,
     jobs: Vec<Job>,
     database: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     relay: Option<String>,
+}
+
+/// A rule of `[[alert]]`, in words.
+#[derive(Debug, Serialize)]
+struct AlertRule {
+    alert: String,
+    /// Empty: every shop.
+    shops: Vec<String>,
+    rule: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +124,7 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         mails: rendered.n_mails,
         pages: rendered.n_pages,
         warnings: warnings::all(&config, &templates),
+        alerts: alerts(&config),
         jobs: jobs(&config, now),
         database,
         relay,
@@ -124,6 +135,17 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         show(&report)?;
     }
     Ok(Exit::Done)
+}
+
+fn alerts(config: &Config) -> Vec<AlertRule> {
+    let rules = config.alerts.iter();
+    rules
+        .map(|rule| AlertRule {
+            alert: rule.name.clone(),
+            shops: rule.shops.clone().unwrap_or_default(),
+            rule: rule.to_string(),
+        })
+        .collect()
 }
 
 fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
@@ -216,6 +238,10 @@ fn show(report: &Report) -> anyhow::Result<()> {
     );
     if let Some(relay) = &report.relay {
         text.push_str(&format!("relay          {relay}\n"));
+    }
+    for AlertRule { alert, shops, rule } in &report.alerts {
+        let of = if shops.is_empty() { String::new() } else { format!(" ({})", shops.join(", ")) };
+        text.push_str(&format!("alert          {alert}{of} {rule}\n"));
     }
     text.push('\n');
     let rows = report.jobs.iter().map(|job| {

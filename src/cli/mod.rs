@@ -2,6 +2,7 @@
 //! a working [`Context`], and the exit codes.
 
 pub mod adopt;
+pub mod alerts;
 pub mod bounces;
 pub mod check;
 pub mod demo;
@@ -90,6 +91,8 @@ pub enum Command {
     Export(export::Args),
     /// The figures, with their intervals
     Report(report::Args),
+    /// What calls for somebody's attention
+    Alerts(alerts::Args),
     /// What the nights have counted: count it anew, compare
     Metrics(metrics::Args),
     /// Everything that was decided about an order or a customer, and why
@@ -162,6 +165,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Import(args) => import::run(args, &global).await,
         Command::Export(args) => export::run(args, &global).await,
         Command::Report(args) => report::run(args, &global).await,
+        Command::Alerts(args) => alerts::run(args, &global).await,
         Command::Metrics(args) => metrics::run(args, &global).await,
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,

@@ -31,7 +31,7 @@ count by when they were given, orders by when they were placed. With --as-of, wh
 of `compute_metrics` on, a report with --as-of of all time, or of one day, week, month, quarter or year, also with --by, is what the
 last night before knew (\"frozen\"), and stays so whatever is cancelled, erased or brought in later.
 Answers that a program seems to have sent (suspects) do not count; \"with suspects\" stands beside a figure that they would change.
-Exit code: 0 done, 1 failed, 2 no such shop or an empty window.")]
+Exit code: 0 done, 1 failed or (with --fail-on-alert) an alert is open, 2 no such shop or an empty window.")]
 pub struct Args {
     /// Only this shop
     #[arg(long, value_name = "KEY")]
@@ -54,6 +54,9 @@ pub struct Args {
     /// Also how far the orders came: due, mailed, delivered, answered, commented, free to be published
     #[arg(long)]
     funnel: bool,
+    /// End with 1 when an alert is open now, and say which
+    #[arg(long)]
+    fail_on_alert: bool,
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -95,6 +98,9 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         output::json(&report)?;
     } else if args.html.is_none() {
         output::data(&in_tables(&report))?;
+    }
+    if args.fail_on_alert && super::alerts::say_open(context, &shops).await? > 0 {
+        return Ok(Exit::Failed);
     }
     Ok(Exit::Done)
 }

@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use chrono_tz::Tz;
 
 use self::network::Network;
@@ -22,6 +23,7 @@ use self::problem::{ConfigError, Problems};
 pub use self::text_format::TextFormat;
 use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
+use crate::metrics::alerts::rule::{Rule, Subject};
 use crate::responses::ratings::Decimal;
 use crate::survey::{Survey, Texts};
 use crate::types::Locale;
@@ -49,6 +51,10 @@ pub struct Config {
     pub surveys: Vec<Survey>,
     /// `[testimonials]`
     pub testimonials: Testimonials,
+    /// `[[alert]]`; names are unique.
+    pub alerts: Vec<Rule>,
+    /// `[notify]`
+    pub notify: Notify,
     /// `[jobs.<name>]`
     pub jobs: Vec<ScheduledJob>,
 }
@@ -280,6 +286,37 @@ pub enum DisplayName {
     AsGiven,
 }
 
+/// `[notify]`: who is told of an alert.
+#[derive(Debug, Clone)]
+pub struct Notify {
+    /// People of the shop.
+    pub to: Vec<lettre::Address>,
+    /// A program.
+    pub webhook: Option<Webhook>,
+    /// After how long an alert that is still open is told again; `None`: never.
+    pub remind_after: Option<TimeDelta>,
+    /// How long a run waits for a relay or a receiver that does not take what it is given; not in jobs.toml.
+    pub patience: Duration,
+}
+
+/// A program that is told of alerts.
+#[derive(Clone)]
+pub struct Webhook {
+    /// https, or http on this machine.
+    pub url: String,
+    /// What it knows us by.
+    pub secret: String,
+    /// How long it may take to answer; not in jobs.toml.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Webhook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address may hold a key, too.
+        f.write_str("Webhook(…)")
+    }
+}
+
 /// `[jobs.<name>]`
 #[derive(Debug, Clone)]
 pub struct ScheduledJob {
@@ -384,6 +421,19 @@ impl Config {
     /// The shop with this key.
     pub fn shop(&self, key: &str) -> Option<&Shop> {
         self.shops.iter().find(|shop| shop.key == key)
+    }
+
+    /// What the figures of a shop are measured by: the limit of the first `[[alert]]` for all orders of each metric, by its key.
+    pub fn targets(&self, shop: &str) -> Vec<(String, f64)> {
+        let mut targets: Vec<(String, f64)> = Vec::new();
+        for rule in self.alerts.iter().filter(|rule| rule.is_for(shop)) {
+            if let (Subject::Metric(key), Some(target)) = (&rule.subject, rule.target())
+                && targets.iter().all(|(other, _)| other != key)
+            {
+                targets.push(((*key).to_owned(), target));
+            }
+        }
+        targets
     }
 
     /// The survey with this key.

@@ -61,6 +61,10 @@ pub struct File {
     #[serde(default)]
     pub testimonials: Testimonials,
     #[serde(default)]
+    pub alert: Vec<Spanned<Alert>>,
+    #[serde(default)]
+    pub notify: Notify,
+    #[serde(default)]
     pub jobs: BTreeMap<String, Spanned<Job>>,
 }
 
@@ -294,6 +298,46 @@ pub struct WordedChoice {
 #[serde(deny_unknown_fields)]
 pub struct Testimonials {
     pub display_name: Option<DisplayName>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alert {
+    pub name: Option<Word>,
+    pub metric: Word,
+    pub source: Option<Word>,
+    pub below: Option<Spanned<f64>>,
+    pub above: Option<Spanned<f64>>,
+    pub trend: Option<Spanned<TrendName>>,
+    pub change: Option<Spanned<ChangeName>>,
+    pub window: Option<Word>,
+    pub min_answers: Option<Spanned<u32>>,
+    pub shops: Option<Vec<Word>>,
+    pub by: Option<Word>,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TrendName {
+    Falling,
+    Rising,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChangeName {
+    Shift,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    #[serde(default)]
+    pub to: Vec<Word>,
+    pub webhook: Option<Word>,
+    pub webhook_secret: Option<Word>,
+    pub webhook_secret_file: Option<Word>,
+    pub remind_after: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

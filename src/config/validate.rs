@@ -1,5 +1,7 @@
 //! From what was typed to what is true. Every mistake is collected, so that one reading tells all of them.
 
+mod alerts;
+
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -74,6 +76,8 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
     let testimonials = Testimonials {
         display_name: file.testimonials.display_name.unwrap_or(DisplayName::FirstNameInitial),
     };
+    let alerts = alerts::rules(&file.alert, &shop_keys, problems);
+    let notify = alerts::notify(&base, &file.notify, problems);
     let mut config = Config {
         path: path.to_owned(),
         app: app?,
@@ -85,6 +89,8 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         rating_formats,
         surveys,
         testimonials,
+        alerts,
+        notify: notify?,
         jobs: Vec::new(),
     };
     // The jobs come last, because their parameters name shops, surveys and formats; those that were themselves wrong are not there, and

@@ -1,13 +1,16 @@
-//! Counts what has changed since the last night, and keeps it as it is known now.
+//! Counts what has changed since the last night, keeps it as it is known now, and looks for what calls for somebody's attention.
 //!
 //! Comes in: what was written since the last run. Goes out: versions of the days' counts, so that a report of this night can be read
-//! again later ([`crate::metrics::rollup`]). One transaction per shop: if it dies half way, that shop is counted by the next run.
+//! again later ([`crate::metrics::rollup`]); then alerts, and the messages about them ([`crate::metrics::alerts`]). A transaction per shop
+//! for each of the two: if it dies half way, that shop is counted or looked at by the next run, and messages that are queued leave with it.
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
+use crate::metrics::alerts::deliver::Delivered;
+use crate::metrics::alerts::{self, Looked};
 use crate::metrics::rollup::{self, House, NotNow};
 use crate::nearest::unknown;
 
@@ -40,13 +43,19 @@ impl Job for ComputeMetrics {
         }
         let now = context.clock.now();
         let mut frozen = Vec::with_capacity(shops.len());
+        let mut looked = Vec::with_capacity(shops.len());
         for (shop, config) in &shops {
             if run.stop.is_cancelled() {
                 break;
             }
             let house = House { shop: *shop, config, surveys: &context.config.surveys };
             match rollup::freeze(&context.pool, house, now).await {
-                Ok(done) => frozen.push((&config.key, done)),
+                Ok(done) => {
+                    frozen.push((&config.key, done));
+                    let Config { alerts, notify, .. } = &*context.config;
+                    let found = alerts::look(&context.pool, house, alerts, notify, done.frozen_at).await?;
+                    looked.push((&config.key, found));
+                }
                 Err(error) => match error.downcast::<NotNow>() {
                     Ok(not_now) => return Err(Refused(not_now.to_string()).into()),
                     Err(error) => return Err(error),
@@ -55,18 +64,56 @@ impl Job for ComputeMetrics {
         }
         let n_days: usize = frozen.iter().map(|(_, done)| done.n_days).sum();
         let n_changed: usize = frozen.iter().map(|(_, done)| done.n_changed).sum();
-        let text = format!(
+        let told = alerts::deliver::deliver(context, &shops, &run.stop).await?;
+        let mut text = format!(
             "{} counted in {}, {} changed; frozen as of {}",
             counted(n_days as u64, "day"),
             counted(frozen.len() as u64, "shop"),
             counted(n_changed as u64, "row"),
             now.format("%F %T UTC"),
         );
-        let details = json!({ "shops": frozen.iter().map(|(shop, done)| json!({ "shop": shop, "frozen": done })).collect::<Vec<_>>() });
-        let mut report = RunReport::done(text, details);
-        if frozen.len() < shops.len() {
+        text.push_str(&in_words(looked.iter().map(|(_, looked)| *looked), &told));
+        let of_shop = |((shop, done), (_, looked)): (&(&String, _), &(&String, Looked))| json!({ "shop": shop, "frozen": done, "alerts": looked });
+        let of_shops: Vec<_> = frozen.iter().zip(&looked).map(of_shop).collect();
+        let mut report = RunReport::done(text, json!({ "shops": of_shops, "messages": told }));
+        if frozen.len() < shops.len()
+            || told.held.is_some()
+            || told.n_failed + told.n_unknown + told.n_waiting > 0
+        {
             report.outcome = RunOutcome::Partial;
         }
         Ok(report)
     }
+}
+
+/// What became of the alerts; nothing, where there are none.
+fn in_words(looked: impl Iterator<Item = Looked>, told: &Delivered) -> String {
+    let all = looked.fold(Looked::default(), |all, one| Looked {
+        n_opened: all.n_opened + one.n_opened,
+        n_reminded: all.n_reminded + one.n_reminded,
+        n_closed: all.n_closed + one.n_closed,
+        n_open: all.n_open + one.n_open,
+    });
+    let mut text = String::new();
+    if all != Looked::default() {
+        text.push_str(&format!("; {} open", counted(all.n_open, "alert")));
+        for (n, word) in [(all.n_opened, "new"), (all.n_reminded, "reminded of"), (all.n_closed, "closed")] {
+            if n > 0 {
+                text.push_str(&format!(", {n} {word}"));
+            }
+        }
+    }
+    let Delivered { n_sent, n_failed, n_unknown, n_waiting, relay_fault, held } = told;
+    let messages = [(n_sent, "sent"), (n_failed, "failed"), (n_unknown, "unknown"), (n_waiting, "waiting")];
+    let messages: Vec<String> =
+        messages.iter().filter(|(n, _)| **n > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    if !messages.is_empty() {
+        text.push_str(&format!("; messages: {}", messages.join(", ")));
+    }
+    if let Some(held) = held {
+        text.push_str(&format!("; no mail leaves: {held}"));
+    } else if let Some(fault) = relay_fault {
+        text.push_str(&format!("; the relay was at fault: {fault}"));
+    }
+    text
 }

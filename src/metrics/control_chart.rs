@@ -226,7 +226,9 @@ fn chart(weeks: &[Observation], baseline: usize, center: f64, range: (f64, f64))
         let unsure = if index < baseline { 0.0 } else { center_variance };
         let limits = Limits::around(center, SIGMAS * (variance + unsure).sqrt(), range);
         let ewma_limits = Limits::around(center, EWMA_SIGMAS * (mean.variance + unsure).sqrt(), range);
-        let now = Limits { low: center, high: center }.side(week.value);
+        // The mean of equal values may miss them by the last bit, which is no side.
+        let bit = 1e-9 * week.error;
+        let now = Limits { low: center - bit, high: center + bit }.side(week.value);
         run = if now.is_some() && now == side { run + 1 } else { usize::from(now.is_some()) };
         side = now;
         let mut signals = Vec::new();

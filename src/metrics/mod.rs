@@ -35,6 +35,7 @@ pub mod loyalty;
 pub mod funnel;
 pub mod rollup;
 pub mod export;
+pub mod alerts;
 pub mod report_html;
 #[cfg(test)]
 mod chance;

@@ -165,6 +165,18 @@ fn pseudo_arabic() -> Vec<(&'static str, String)> {
             "email/survey_invitation/body.ar.html.hbs",
             include_str!("../../templates/email/survey_invitation/body.en.html.hbs").to_owned(),
         ),
+        (
+            "email/alert/subject.ar.txt.hbs",
+            include_str!("../../templates/email/alert/subject.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/alert/body.ar.txt.hbs",
+            include_str!("../../templates/email/alert/body.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/alert/body.ar.html.hbs",
+            include_str!("../../templates/email/alert/body.en.html.hbs").to_owned(),
+        ),
     ]
 }
 

@@ -12,6 +12,7 @@ pub(super) fn all(config: &Config, templates: &Templates) -> Vec<String> {
         let surveys = config.surveys.iter().filter(|survey| survey.is_for(&shop.key));
         warnings.extend(surveys.flat_map(|survey| unworded(shop, survey, templates)));
     }
+    warnings.extend(untold(config));
     if matches!(config.mail.transport, Transport::File) {
         return warnings;
     }
@@ -50,6 +51,20 @@ pub(super) fn all(config: &Config, templates: &Templates) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Alerts that nobody looks for, and people who are told of none.
+fn untold(config: &Config) -> Option<String> {
+    let tells = !config.notify.to.is_empty() || config.notify.webhook.is_some();
+    let looks =
+        config.jobs.iter().any(|job| job.kind == "compute_metrics" && job.schedule.is_some() && job.enabled);
+    if config.alerts.is_empty() {
+        return tells.then(|| "[notify] says whom to tell, and there is no [[alert]] to tell of".to_owned());
+    }
+    (!looks).then(|| {
+        "there is an [[alert]], and no job of the kind compute_metrics with a schedule, which would look for it"
+            .to_owned()
+    })
 }
 
 /// What customers read instead of the language of a shop for which there are no templates.

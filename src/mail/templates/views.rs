@@ -169,6 +169,58 @@ impl View for SurveyInvitation {
     }
 }
 
+/// `email/alert`: tells the shop's own people what calls for their attention.
+#[derive(Debug, Serialize)]
+pub struct Alert {
+    pub locale: String,
+    #[serde(flatten)]
+    pub direction: Direction,
+    pub shop: ShopView,
+    pub palette: Palette,
+    /// Whether it was told before and lasts.
+    pub reminder: bool,
+    /// Whether it is over.
+    pub closed: bool,
+    /// The name of the rule in jobs.toml.
+    pub rule: String,
+    /// What it is about, in a few words.
+    pub title: String,
+    /// What was found, with how sure it is; or what is there again.
+    pub found: String,
+    /// What it is not; absent where it is over.
+    pub caution: Option<String>,
+    /// Since when, in long form.
+    pub opened: String,
+}
+
+impl View for Alert {
+    const NAME: &'static str = "alert";
+
+    fn sample(locale: &Locale, words: &Words) -> Self {
+        Self {
+            locale: locale.to_string(),
+            direction: Direction::of(locale),
+            shop: ShopView::sample(),
+            palette: Palette::of("#0b6b5c"),
+            reminder: false,
+            closed: false,
+            rule: "recommendation-rate-below".to_owned(),
+            title: match locale.language() {
+                "fr" => "Taux de recommandation sous 80 %".to_owned(),
+                _ => "Recommendation rate below 80 %".to_owned(),
+            },
+            found: "71 % (213 / 300)".to_owned(),
+            caution: Some(words.alert.not_trend.clone()),
+            opened: sample_date(words),
+        }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let sample = || Self::sample(locale, words);
+        vec![Self { reminder: true, ..sample() }, Self { closed: true, caution: None, ..sample() }]
+    }
+}
+
 /// What every page has around its own content.
 #[derive(Debug, Serialize)]
 pub struct Page<'a, V> {

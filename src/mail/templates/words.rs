@@ -98,6 +98,47 @@ pub struct Words {
     pub error_text: String,
     /// By the key of the choice.
     pub choices: BTreeMap<String, String>,
+    pub alert: AlertWords,
+}
+
+/// What is said of an alert, to the shop's own people. The files say what can be put in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AlertWords {
+    pub decimal: String,
+    pub points: String,
+    pub of_source: String,
+    pub of_segment: String,
+    pub unsaid: String,
+    pub below: String,
+    pub above: String,
+    pub score_below: String,
+    pub score_above: String,
+    pub score_once: String,
+    pub falling: String,
+    pub rising: String,
+    pub unordinary: String,
+    pub by_week: String,
+    pub by_drift: String,
+    pub by_run: String,
+    pub back_limit: String,
+    pub back_score: String,
+    pub back_trend: String,
+    pub back_shift: String,
+    pub title_below: String,
+    pub title_above: String,
+    pub title_falling: String,
+    pub title_rising: String,
+    pub title_shift: String,
+    pub not_limit: String,
+    pub not_segment: String,
+    pub not_score: String,
+    pub not_trend: String,
+    pub not_shift: String,
+    /// By the key of the metric.
+    pub metrics: BTreeMap<String, String>,
+    /// By the key of the segment.
+    pub segments: BTreeMap<String, String>,
 }
 
 impl Words {

@@ -1,0 +1,350 @@
+//! From rows to mails and requests.
+//!
+//! A mail is committed `in_data` before its final dot; what nobody can know after it is `unknown` and not sent again, as with
+//! invitations. A request is committed, too, and made again when there was no answer: its receiver knows a message by its number. Who
+//! does not take what it is given is tried again after 10 seconds, a minute and five minutes by the same run, then by those that follow,
+//! for three days ([`LIFETIME`](verdict::LIFETIME)). The relay's breaker and its rate are those of the invitations, and so is the
+//! question whether this database may send at all.
+
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::store::{self, Channel, Claimed, DeliveryState};
+use super::{mail, webhook};
+use crate::config::{Shop, Webhook};
+use crate::context::Context;
+use crate::installation::{self, Foreign};
+use crate::invitations::outbox::AttemptOutcome;
+use crate::invitations::relay::{self, Admission};
+use crate::invitations::verdict::{self, Standing};
+use crate::mail::transport::{Connection, Fault};
+use crate::masked;
+use crate::types::ShopId;
+
+/// What became of the messages of one run.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Delivered {
+    pub n_sent: u64,
+    pub n_failed: u64,
+    pub n_unknown: u64,
+    /// Those that wait for a later run.
+    pub n_waiting: u64,
+    /// What the relay did wrong last.
+    pub relay_fault: Option<String>,
+    /// Why no mail leaves for now.
+    pub held: Option<String>,
+}
+
+/// After so many tries, how long until the next.
+fn pause(attempts: i16) -> TimeDelta {
+    match attempts {
+        ..=1 => TimeDelta::seconds(10),
+        2 => TimeDelta::minutes(1),
+        3 => TimeDelta::minutes(5),
+        4 => TimeDelta::hours(1),
+        _ => TimeDelta::hours(6),
+    }
+}
+
+/// Everything is delivered in one of these rounds, by one run.
+struct Round<'a> {
+    context: &'a Context,
+    shops: Vec<(ShopId, &'a Shop)>,
+    keys: Vec<i32>,
+    begun: Instant,
+    stop: &'a CancellationToken,
+    relay: String,
+    /// Whether mails may leave; `false` from the moment on that the relay fails.
+    mails: bool,
+    has_faults: bool,
+    is_probe: bool,
+    is_limited: bool,
+    is_marked: bool,
+    delivered: Delivered,
+}
+
+/// Sends what is due of these shops.
+///
+/// # Errors
+/// When the database does not answer, or a template cannot be used.
+pub async fn deliver(
+    context: &Context,
+    shops: &[(ShopId, &Shop)],
+    stop: &CancellationToken,
+) -> anyhow::Result<Delivered> {
+    let keys: Vec<i32> = shops.iter().map(|(shop, _)| shop.0).collect();
+    let n_unknown = store::settle(&context.pool, &keys, context.clock.now()).await?;
+    let mut round = Round {
+        context,
+        shops: shops.to_vec(),
+        keys,
+        begun: Instant::now(),
+        stop,
+        relay: relay::name(&context.config.mail.transport),
+        mails: true,
+        has_faults: false,
+        is_probe: false,
+        is_limited: context.config.mail.rate_per_minute.is_some(),
+        is_marked: false,
+        delivered: Delivered { n_unknown, ..Delivered::default() },
+    };
+    if store::waiting(&context.pool, &round.keys, &Channel::ALL).await?.0 > 0 {
+        let mut conn = context.pool.acquire().await?;
+        let checked = installation::check(&mut conn, &context.config).await;
+        drop(conn);
+        match checked {
+            Ok(_) => round.send_all().await?,
+            Err(error) => match error.downcast::<Foreign>() {
+                Ok(foreign) => round.delivered.held = Some(foreign.to_string()),
+                Err(error) => return Err(error),
+            },
+        }
+    }
+    let (n_waiting, _) = store::waiting(&context.pool, &round.keys, &Channel::ALL).await?;
+    Ok(Delivered { n_waiting, ..round.delivered })
+}
+
+impl Round<'_> {
+    /// The clock of the command, moving on even where `--as-of` has stopped it: a pause is a pause.
+    fn now(&self) -> DateTime<Utc> {
+        match self.context.clock {
+            crate::types::Clock::System => self.context.clock.now(),
+            crate::types::Clock::Fixed(moment) => {
+                moment + TimeDelta::from_std(self.begun.elapsed()).unwrap_or_default()
+            }
+        }
+    }
+
+    fn channels(&self) -> &'static [Channel] {
+        if self.mails { &Channel::ALL } else { &[Channel::Webhook] }
+    }
+
+    /// Until nothing is due, and nothing will be for as long as this run has patience.
+    async fn send_all(&mut self) -> anyhow::Result<()> {
+        let pool = &self.context.pool;
+        self.ask_the_relay().await?;
+        while !self.stop.is_cancelled() {
+            let now = self.now();
+            if let Some(claimed) = store::claim(pool, &self.keys, self.channels(), now).await? {
+                self.send(&claimed).await?;
+                continue;
+            }
+            let (_, next) = store::waiting(pool, &self.keys, self.channels()).await?;
+            let Some(wait) = next.and_then(|next| (next - now).to_std().ok()) else { break };
+            if self.begun.elapsed() + wait > self.context.config.notify.patience {
+                break;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait.max(Duration::from_millis(10))) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether mails may leave at all.
+    async fn ask_the_relay(&mut self) -> anyhow::Result<()> {
+        let (_, next) = store::waiting(&self.context.pool, &self.keys, &[Channel::Mail]).await?;
+        // A probe is for whoever has something to send.
+        if next.is_none_or(|next| next > self.now()) {
+            return Ok(());
+        }
+        let known = relay::admit(&self.context.pool, &self.relay, false, self.now()).await?;
+        self.has_faults = known.has_faults;
+        self.is_limited |= known.is_slowed;
+        match known.admission {
+            Admission::Open => {}
+            Admission::Probe => self.is_probe = true,
+            Admission::Closed(outage) => {
+                self.mails = false;
+                self.delivered.held = Some(outage.to_string());
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, claimed: &Claimed) -> anyhow::Result<()> {
+        let Some(shop) = self.shops.iter().find(|(id, _)| *id == claimed.shop).map(|(_, shop)| *shop) else {
+            return self.put_back(claimed, None).await;
+        };
+        match claimed.channel {
+            Channel::Mail => self.send_mail(claimed, shop).await,
+            Channel::Webhook => match &self.context.config.notify.webhook {
+                Some(webhook) => self.request(claimed, shop, webhook).await,
+                None => self.failed(claimed, "jobs.toml names no webhook any more").await,
+            },
+        }
+    }
+
+    async fn send_mail(&mut self, claimed: &Claimed, shop: &Shop) -> anyhow::Result<()> {
+        let (context, pool) = (self.context, &self.context.pool);
+        let config = &context.config;
+        let composed = match mail::compose(&context.templates, config, shop, claimed, self.now()) {
+            Ok(composed) => composed,
+            Err(error) if error.is::<mail::Unmailable>() => {
+                return self.failed(claimed, &error.to_string()).await;
+            }
+            Err(error) => {
+                self.put_back(claimed, None).await?;
+                return Err(error);
+            }
+        };
+        if self.is_limited && !self.turn(claimed).await? {
+            return Ok(());
+        }
+        if !self.is_marked {
+            // A database that loses what it knew of these mails is noticed, as with any mail.
+            let mut conn = pool.acquire().await?;
+            installation::leave_mark(&mut conn, config, None, self.now()).await?;
+            self.is_marked = true;
+        }
+        let prepared = async {
+            let mut connection = Connection::open(&config.mail.transport, &config.outbox_dir()).await?;
+            connection.prepare(&composed.envelope_from, &composed.envelope_to).await?;
+            Ok(connection)
+        };
+        let mut connection = match prepared.await {
+            Ok(connection) => connection,
+            Err(fault) => return self.at_fault(claimed, fault).await,
+        };
+        if !store::enter_data(pool, claimed).await? {
+            // Somebody else has it; the connection expects a message now, so it is of no more use.
+            return Ok(());
+        }
+        let name = format!("alert-{}-{}", claimed.shop, claimed.delivery);
+        match connection.transmit(&composed.bytes, &name).await {
+            Ok(()) => {
+                store::settled(pool, claimed, DeliveryState::Sent, None, self.now()).await?;
+                self.delivered.n_sent += 1;
+                connection.close().await;
+                self.relay_works().await
+            }
+            Err(fault) => self.at_fault(claimed, fault).await,
+        }
+    }
+
+    /// Waits until the rate that all share has room for a mail. `false`: we were asked to stop.
+    async fn turn(&mut self, claimed: &Claimed) -> anyhow::Result<bool> {
+        let pool = &self.context.pool;
+        let limit = self.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
+        loop {
+            let taken = relay::take(pool, &self.relay, limit, 1).await?;
+            if taken.n > 0 {
+                return Ok(true);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(taken.wait) => {}
+                () = self.stop.cancelled() => {
+                    self.put_back(claimed, None).await?;
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// What a fault means for the mail and for the relay.
+    async fn at_fault(&mut self, claimed: &Claimed, fault: Fault) -> anyhow::Result<()> {
+        let now = self.now();
+        let text = format!("{}: {}", fault.phase.as_str(), masked::words(&fault.text));
+        let first_tried_at = (claimed.attempts > 1).then_some(claimed.queued_at);
+        let verdict = verdict::judge(&fault, first_tried_at, now);
+        match verdict.outcome {
+            None => self.put_back(claimed, Some(&text)).await?,
+            Some(AttemptOutcome::Deferred) => self.later(claimed, &text).await?,
+            Some(AttemptOutcome::Failed | AttemptOutcome::Sent) => self.failed(claimed, &text).await?,
+            Some(AttemptOutcome::Unknown) => {
+                let state = DeliveryState::Unknown;
+                store::settled(&self.context.pool, claimed, state, Some(&text), now).await?;
+                self.delivered.n_unknown += 1;
+            }
+        }
+        match verdict.relay {
+            Standing::Works => self.relay_works().await,
+            // The invitations find out how many fewer; a handful of mails waits until then.
+            Standing::TooMany => {
+                self.mails = false;
+                self.delivered.held =
+                    Some(format!("the relay says that there are too many mails, at {text}"));
+                Ok(())
+            }
+            Standing::Faulty => self.relay_failed(&text, false).await,
+            Standing::Refuses => self.relay_failed(&text, true).await,
+        }
+    }
+
+    async fn relay_works(&mut self) -> anyhow::Result<()> {
+        let (had_faults, was_probe) =
+            (std::mem::take(&mut self.has_faults), std::mem::take(&mut self.is_probe));
+        if had_faults || was_probe {
+            relay::works(&self.context.pool, &self.relay).await?;
+        }
+        Ok(())
+    }
+
+    async fn relay_failed(&mut self, text: &str, refuses: bool) -> anyhow::Result<()> {
+        tracing::warn!("the mail relay failed at {text}");
+        self.has_faults = true;
+        let is_probe = std::mem::take(&mut self.is_probe);
+        let now = self.now();
+        let outage = relay::at_fault(&self.context.pool, &self.relay, text, refuses, is_probe, now).await?;
+        self.delivered.relay_fault = Some(text.to_owned());
+        if let Some(outage) = outage {
+            self.delivered.held = Some(outage.to_string());
+            self.mails = false;
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, claimed: &Claimed, shop: &Shop, webhook: &Webhook) -> anyhow::Result<()> {
+        let now = self.now();
+        let body = webhook::body(&self.context.templates, &shop.key, claimed, now)?;
+        if !store::enter_data(&self.context.pool, claimed).await? {
+            return Ok(());
+        }
+        match webhook::post(webhook, body, now).await {
+            Ok(()) => {
+                store::settled(&self.context.pool, claimed, DeliveryState::Sent, None, now).await?;
+                self.delivered.n_sent += 1;
+                Ok(())
+            }
+            Err(fault) => self.later(claimed, &fault).await,
+        }
+    }
+
+    /// To be tried again, if it is not too old for that.
+    async fn later(&mut self, claimed: &Claimed, fault: &str) -> anyhow::Result<()> {
+        let now = self.now();
+        if claimed.attempts > 1 && now - claimed.queued_at >= verdict::LIFETIME {
+            return self.failed(claimed, fault).await;
+        }
+        tracing::warn!(
+            alert.delivery = claimed.delivery,
+            "message {} about an alert waits: {fault}",
+            claimed.delivery
+        );
+        let next = now + pause(claimed.attempts);
+        store::put_back(&self.context.pool, claimed, Some(fault), next, false).await?;
+        Ok(())
+    }
+
+    /// Nothing was tried that has to do with this message.
+    async fn put_back(&mut self, claimed: &Claimed, fault: Option<&str>) -> anyhow::Result<()> {
+        let next = self.now() + pause(claimed.attempts);
+        store::put_back(&self.context.pool, claimed, fault, next, fault.is_none()).await?;
+        Ok(())
+    }
+
+    async fn failed(&mut self, claimed: &Claimed, fault: &str) -> anyhow::Result<()> {
+        tracing::warn!(
+            alert.delivery = claimed.delivery,
+            "message {} about an alert failed: {fault}",
+            claimed.delivery
+        );
+        store::settled(&self.context.pool, claimed, DeliveryState::Failed, Some(fault), self.now()).await?;
+        self.delivered.n_failed += 1;
+        Ok(())
+    }
+}
