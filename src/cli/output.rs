@@ -126,6 +126,8 @@ pub fn paragraph(text: &str) -> String {
 fn wrapped(text: &str, width: usize) -> String {
     let mut lines = String::new();
     let mut at = 0;
+    // A number stays with its sign.
+    let text = text.replace(" %", "\u{a0}%");
     for word in text.split(' ').filter(|word| !word.is_empty()) {
         let length = word.chars().count();
         if at > 0 && at + 1 + length > width {
@@ -139,7 +141,7 @@ fn wrapped(text: &str, width: usize) -> String {
         at += length;
     }
     lines.push('\n');
-    lines
+    lines.replace('\u{a0}', " ")
 }
 
 /// A table of as many columns as there are, one line a row, however wide: it is for scrolling sideways, and for programs.
@@ -215,6 +217,8 @@ mod tests {
     #[test]
     fn prose_is_wrapped_between_words() {
         assert_eq!(wrapped("one two  three", 7), "one two\n  three\n");
+        assert_eq!(wrapped("of 80.0 % of", 9), "of 80.0 %\n  of\n");
+        assert_eq!(wrapped("of all 80.0 %", 9), "of all\n  80.0 %\n");
         assert_eq!(wrapped("unbreakable a b", 5), "unbreakable\n  a b\n");
         assert_eq!(wrapped("", 5), "\n");
     }

@@ -146,8 +146,10 @@ fn in_tables(report: &Report) -> String {
             None => String::new(),
         };
         text.push_str(&format!(
-            "{} ({}), {window}, as of {as_of}{known}\n\n{table}\n{words}{outbox}\n\n",
-            shop.name, shop.shop
+            "{} ({}), {window},\nas of {as_of}{known}\n\n{table}\n{words}{}\n",
+            output::plain(&shop.name),
+            shop.shop,
+            output::paragraph(&outbox)
         ));
         if let Some(series) = &shop.series {
             text.push_str(&by_period(series));

@@ -154,6 +154,16 @@ pub struct Bounds {
 }
 
 impl Certainty {
+    /// Of a night, or of one answer per customer.
+    pub(super) fn without_frame(metric: &str, is_frozen: bool) -> Self {
+        let why = if is_frozen {
+            "Not weighted: what the night knew does not say who was silent."
+        } else {
+            "Not weighted: orders are weighted, and here each customer counts once."
+        };
+        Self { not_weighted: is_of_answers(metric).then(|| why.to_owned()), ..Self::default() }
+    }
+
     /// What is added to the sentence about the interval.
     pub(super) fn sentences(&self, unit: Unit, noun: &str) -> Vec<String> {
         let before = self.before.map(|before| before.in_words(unit));
@@ -680,5 +690,176 @@ impl Bounds {
             Unit::Points => interval::worst_best_net(good, bad, answered, asked)?,
         };
         Some(Self { worst: low, best: high, asked, answered })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(moment: &str) -> DateTime<Utc> {
+        moment.parse().unwrap()
+    }
+
+    /// Start and end of the stretch before, and as of when what ripens is looked at there.
+    fn before(from: &str, to: Option<&str>, as_of: &str) -> Option<(String, String, String)> {
+        let zone = chrono_tz::Europe::Paris;
+        let moment = |text: &str| match text.parse() {
+            Ok(day) => first_moment(day, zone),
+            Err(_) => at(text),
+        };
+        let window = Span { from: Some(moment(from)), to: to.map(moment), as_of: moment(as_of) };
+        let Earlier { span, at_that_age, .. } = Earlier::than(window, zone)?;
+        assert_eq!((span.from, span.to, span.as_of), (at_that_age.from, at_that_age.to, window.as_of));
+        let local = |moment: DateTime<Utc>| moment.with_timezone(&zone).format("%Y-%m-%d %H:%M").to_string();
+        Some((local(span.from?), local(span.to?), local(at_that_age.as_of)))
+    }
+
+    #[track_caller]
+    fn check(window: (&str, Option<&str>, &str), expected: [&str; 3]) {
+        let (from, to, as_of) = window;
+        let (start, end, seen) = before(from, to, as_of).expect("a stretch before");
+        assert_eq!([start.as_str(), end.as_str(), seen.as_str()], expected, "{window:?}");
+    }
+
+    #[test]
+    fn before_a_period_of_the_calendar_is_the_one_before() {
+        let midnight = |day: &str| format!("{day} 00:00");
+        for (from, to, start) in [
+            ("2026-03-30", "2026-03-31", "2026-03-29"), // the day on which the clocks change
+            ("2026-03-30", "2026-04-06", "2026-03-23"), // a week
+            ("2026-03-01", "2026-04-01", "2026-02-01"),
+            ("2026-01-01", "2026-04-01", "2025-10-01"),
+            ("2024-01-01", "2025-01-01", "2023-01-01"),
+        ] {
+            check((from, Some(to), to), [&midnight(start), &midnight(from), &midnight(from)]);
+        }
+        // Ten days later, February is looked at ten days after its end.
+        check(
+            ("2026-03-01", Some("2026-04-01"), "2026-04-11"),
+            ["2026-02-01 00:00", "2026-03-01 00:00", "2026-03-11 00:00"],
+        );
+    }
+
+    #[test]
+    fn before_any_other_window_is_as_much_time() {
+        // 28 days, in which the clocks change.
+        check(
+            ("2026-03-15", Some("2026-04-12"), "2026-05-01"),
+            ["2026-02-15 00:00", "2026-03-15 00:00", "2026-04-03 01:00"],
+        );
+        // Fifteen hours.
+        check(
+            ("2026-03-02T08:00:00Z", Some("2026-03-02T23:00:00Z"), "2026-03-03"),
+            ["2026-03-01 18:00", "2026-03-02 09:00", "2026-03-02 09:00"],
+        );
+        // Up to now.
+        check(
+            ("2026-03-02", None, "2026-03-05T11:00:00Z"),
+            ["2026-02-26 12:00", "2026-03-02 00:00", "2026-03-02 00:00"],
+        );
+    }
+
+    #[test]
+    fn of_a_window_that_is_not_over_as_much_counts_of_the_stretch_before() {
+        check(
+            ("2026-03-01", Some("2026-04-01"), "2026-03-11"),
+            ["2026-02-01 00:00", "2026-02-11 00:00", "2026-02-11 00:00"],
+        );
+        // February was shorter.
+        check(
+            ("2026-03-01", Some("2026-04-01"), "2026-03-31"),
+            ["2026-02-01 00:00", "2026-03-01 00:00", "2026-03-01 00:00"],
+        );
+        assert_eq!(before("2026-03-01", Some("2026-04-01"), "2026-02-11"), None, "nothing has gone by");
+        assert_eq!(before("2026-03-01", Some("2026-04-01"), "2026-03-01"), None);
+        let endless = Span { from: None, to: None, as_of: at("2026-03-01T00:00:00Z") };
+        assert_eq!(Earlier::than(endless, Tz::UTC), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_stretch_before_ends_where_the_window_begins_at_the_latest(
+            from in -60_000_000_000_i64..8_000_000_000, length in 1_i64..400_000_000, age in -400_000_000_i64..400_000_000,
+            whole_days in any::<bool>()
+        ) {
+            let zone = chrono_tz::America::Sao_Paulo;
+            let moment = |seconds: i64| {
+                let moment = DateTime::from_timestamp(seconds, 0).unwrap();
+                if whole_days { first_moment(day_of(moment, zone), zone) } else { moment }
+            };
+            let (from, to) = (moment(from), moment(from + length));
+            let window = Span { from: Some(from), to: Some(to), as_of: DateTime::from_timestamp(to.timestamp() + age, 0).unwrap() };
+            if let Some(Earlier { span, at_that_age, .. }) = Earlier::than(window, zone) {
+                prop_assert!(span.from < span.to && span.to <= Some(from) && span.as_of == window.as_of);
+                prop_assert!(at_that_age.as_of <= window.as_of && Some(at_that_age.as_of) >= span.to);
+            } else {
+                prop_assert!(from >= to || from >= window.as_of);
+            }
+        }
+    }
+
+    fn share(hits: i64, total: i64) -> Counts {
+        Counts::Share { hits, total, unknown: None }
+    }
+
+    fn against(now: Counts, before: Counts) -> Option<Before> {
+        let day = |day: &str| Some(at(&format!("{day}T00:00:00Z")));
+        let span = Span { from: day("2026-01-01"), to: day("2026-02-01"), as_of: at("2026-03-01T00:00:00Z") };
+        Before::of(now, before, span)
+    }
+
+    #[test]
+    fn a_change_in_words() {
+        let words = |now, before| against(now, before).unwrap().in_words(Unit::Share);
+        // The published interval of Newcombe 1998, table II: 0.0524 to 0.3339.
+        assert_eq!(
+            words(share(56, 70), share(48, 80)),
+            "It rose by 20.0 points against the period before (60.0 %); 5.2 to 33.4 with 95 % confidence."
+        );
+        assert_eq!(
+            words(share(48, 80), share(56, 70)),
+            "It fell by 20.0 points against the period before (80.0 %); 5.2 to 33.4 with 95 % confidence."
+        );
+        assert_eq!(
+            words(share(5, 56), share(0, 29)),
+            "No evidence of a change against the period before (0.0 %): anything from −3.8 to +19.3 points fits."
+        );
+        assert_eq!(against(share(5, 56), share(0, 0)), None);
+        assert_eq!(against(share(0, 0), share(5, 56)), None);
+        let net = |promoters, passives, detractors| Counts::Net { promoters, passives, detractors };
+        let rose = against(net(60, 20, 20), net(45, 25, 30)).unwrap();
+        assert_eq!(
+            rose.in_words(Unit::Points),
+            "It rose by 25.0 points against the period before (15.0); 1.7 to 46.8 with 95 % confidence."
+        );
+        assert_eq!((rose.numerator, rose.denominator, rose.value), (15, 100, 15.0));
+    }
+
+    #[test]
+    fn a_target_in_words() {
+        let words =
+            |hits, total| Target::of(share(hits, total), 0.85).unwrap().in_words(Unit::Share, "answers");
+        assert_eq!(words(270, 300), "Above the target of 85.0 %.");
+        assert_eq!(words(240, 300), "Below the target of 85.0 %.");
+        assert_eq!(
+            words(88, 100),
+            "Not distinguishable from the target of 85.0 %; about 450 more answers like these would settle it."
+        );
+        assert_eq!(
+            words(85, 100),
+            "Not distinguishable from the target of 85.0 %, however many answers like these come in."
+        );
+        assert_eq!(Target::of(share(0, 0), 0.85), None);
+    }
+
+    #[test]
+    fn about_so_many_are_never_too_few() {
+        assert_eq!(
+            [1, 99, 100, 101, 445, 1_234, 999_999].map(about),
+            [1, 99, 100, 110, 450, 1_300, 1_000_000]
+        );
     }
 }

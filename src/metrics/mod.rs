@@ -391,7 +391,10 @@ async fn report_shop(
     let frame =
         if night.is_none() && !one_per_customer { Some(Frame::count(conn, &subject).await?) } else { None };
     let metrics = metrics.with_certainty(|n, metric, figure| {
-        let of_frame = frame.as_ref().map(|frame| frame.certainty(metric, surveys)).unwrap_or_default();
+        let of_frame = match &frame {
+            Some(frame) => frame.certainty(metric, surveys),
+            None => Certainty::without_frame(metric.key, night.is_some()),
+        };
         let target = asked.targets.iter().find(|(key, _)| key == metric.key);
         Certainty {
             before: earlier
@@ -571,7 +574,8 @@ mod tests {
         let keys: BTreeSet<_> = METRICS.iter().map(|metric| metric.key).collect();
         assert_eq!(keys.len(), METRICS.len(), "keys are unique");
         for Metric { key, name, noun, definition, .. } in METRICS {
-            assert!(key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{key} is in snake case");
+            let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+            assert!(key.bytes().all(is_plain), "{key} is in snake case");
             assert!(!name.is_empty() && !noun.is_empty(), "{key} has its words");
             assert!(definition.ends_with('.') && !definition.contains("  "), "{key}: {definition}");
             assert_eq!(definition.matches(". ").count(), 0, "{key} is defined in one sentence");

@@ -28,6 +28,7 @@ mod jobs;
 mod scheduler;
 mod metrics;
 mod periods;
+mod certainty;
 mod naughty;
 mod fuzz;
 mod testimonials;
