@@ -57,7 +57,7 @@ pub struct Args {
     /// Also how far the orders came: due, mailed, delivered, answered, commented, free to be published
     #[arg(long)]
     funnel: bool,
-    /// Also how a figure stands against a target: a share such as recommendation_rate=0.85, or nps=40
+    /// Also how a figure stands against a target: a share such as `recommendation_rate=0.85`, or `nps=40`
     #[arg(long = "target", value_name = "METRIC=VALUE", value_parser = target)]
     targets: Vec<(String, f64)>,
     /// Of each customer only the latest answer, in the window and in each period
