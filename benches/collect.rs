@@ -1,6 +1,7 @@
 //! How fast answers are taken: the real `afterword serve` with real forms from 64 connections, beside pgbench's single-row insert with
 //! 64 clients (prepared), in the same run, on the same private Postgres with its commits as durable as an operator's. The ratio is the
-//! result; answers per second say something about this machine only. `benches/collect.sh` builds and runs it.
+//! result; answers per second say something about this machine only. `benches/collect.sh` builds and runs it. The second ratio is to
+//! pgbench writing what an answer is made of, a statement each: into tables with the same columns, keys and indexes, and nothing else.
 //!
 //!     collect [answers in a round, 40000] [rounds, 5]
 //!
@@ -99,6 +100,25 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
     )
     .execute(&pool)
     .await?;
+    sqlx::raw_sql(
+        "create table bench_response (like response including all);
+         create table bench_answer (like answer including all, foreign key (shop_id, response_id) references bench_response);",
+    )
+    .execute(&pool)
+    .await?;
+    let rows = dir.path().join("rows.sql");
+    std::fs::write(
+        &rows,
+        format!(
+            "\\set n random(1, 1000000000000)\n\
+             with r as (insert into bench_response (shop_id, order_id, survey, survey_version_id, invitation_id, revision, counted, via, \
+             verdict, form_nonce, locale, answered_at, received_at) \
+             values (1, :n, 'recommend', 1, :n, 1, true, 'page', 'human', :n, 'fr', now(), now()) returning response_id) \
+             insert into bench_answer (shop_id, response_id, question, choice, body) \
+             select 1, response_id, question, choice, body from r, \
+             (values ('recommend', 'yes', null), ('comment', null, '{WORDS}')) as a (question, choice, body);\n"
+        ),
+    )?;
     let script = dir.path().join("insert.sql");
     std::fs::write(
         &script,
@@ -110,30 +130,33 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
 
     println!("{n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
     println!(
-        "{:<8}{:>12}{:>14}{:>8}{:>10}{:>10}{:>10}",
-        "round", "pgbench/s", "afterword/s", "ratio", "p50 ms", "p99 ms", "max ms"
+        "{:<8}{:>12}{:>12}{:>14}{:>8}{:>8}{:>10}{:>10}{:>10}",
+        "round", "one row/s", "rows/s", "afterword/s", "ratio", "rows'", "p50 ms", "p99 ms", "max ms"
     );
-    let (mut ratios, mut p99s) = (Vec::new(), Vec::new());
+    let (mut ratios, mut same, mut p99s) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=n_rounds {
         let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
         sqlx::raw_sql("checkpoint").execute(&pool).await?;
-        let pgbench = pgbench(&options, &script, n_answers)?;
+        let one_row = pgbench(&options, &script, n_answers)?;
+        let same_rows = pgbench(&options, &rows, n_answers)?;
         let began = Instant::now();
         let mut took = send(address, requests).await?;
         let rate = n_answers as f64 / began.elapsed().as_secs_f64();
         took.sort_unstable();
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
         println!(
-            "{round:<8}{pgbench:>12.0}{rate:>14.0}{:>8.2}{:>10.2}{:>10.2}{:>10.2}",
-            rate / pgbench,
+            "{round:<8}{one_row:>12.0}{same_rows:>12.0}{rate:>14.0}{:>8.2}{:>8.2}{:>10.2}{:>10.2}{:>10.2}",
+            rate / one_row,
+            rate / same_rows,
             at(0.5),
             at(0.99),
             at(1.0)
         );
-        ratios.push(rate / pgbench);
+        ratios.push(rate / one_row);
+        same.push(rate / same_rows);
         p99s.push(at(0.99));
     }
-    println!("{:<8}{:>34.2}{:>20.2}", "median", median(ratios), median(p99s));
+    println!("{:<8}{:>46.2}{:>8.2}{:>20.2}", "median", median(ratios), median(same), median(p99s));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(serve.id().try_into()?),
         nix::sys::signal::Signal::SIGTERM,

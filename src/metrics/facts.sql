@@ -18,7 +18,7 @@ ordered as (
     where o.status not in ('cancelled', 'refunded')
 ),
 -- An answer belongs to the order and survey: it may have come through the link of a reminder. Who answered was reached, whatever came back.
-mailed as (
+mailed as materialized (
     select n, order_id, wave, state, is_answered, not is_answered and exists (
                select from bounce
                where bounce.shop_id = $1 and bounce.invitation_id = mail.invitation_id and kind = 'hard' and received_at <= $4
@@ -32,6 +32,7 @@ mailed as (
         from bucket b
         join invitation i on i.shop_id = $1 and i.state in ('sent', 'unknown', 'failed') and coalesce(i.sent_at, i.decided_at) <= $4
          and coalesce(i.sent_at, i.decided_at) >= b.starts_at and coalesce(i.sent_at, i.decided_at) < b.ends_at
+        offset 0 -- looks for the answer once, not for each figure
     ) as mail
 ),
 -- Of an order and survey, the counted revision, where it was given by then; before that, the latest one a person had given. With

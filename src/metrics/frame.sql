@@ -17,8 +17,12 @@ due as (
       and (i.reason is null or i.reason not in ('cancelled', 'refunded'))
 ),
 ordered as materialized (
-    select due.*, coalesce(o.country, '') as country, has_ordered_before($1, o.customer_id, o.ordered_at, o.order_id) as is_returning,
-        o.total, o.currency
+    -- As has_ordered_before, written out: a call for each order takes longer.
+    select due.*, coalesce(o.country, '') as country, o.total, o.currency, exists (
+        select from "order" e
+        where e.shop_id = $1 and e.customer_id = o.customer_id and e.status not in ('cancelled', 'refunded')
+          and e.ordered_at <= o.ordered_at and (e.ordered_at, e.order_id) < (o.ordered_at, o.order_id)
+    ) as is_returning
     from due
     join "order" o on o.shop_id = $1 and o.order_id = due.order_id
 ),

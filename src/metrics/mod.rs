@@ -574,8 +574,10 @@ mod tests {
         let keys: BTreeSet<_> = METRICS.iter().map(|metric| metric.key).collect();
         assert_eq!(keys.len(), METRICS.len(), "keys are unique");
         for Metric { key, name, noun, definition, .. } in METRICS {
-            let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-            assert!(key.bytes().all(is_plain), "{key} is in snake case");
+            assert!(
+                key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{key} is in snake case"
+            );
             assert!(!name.is_empty() && !noun.is_empty(), "{key} has its words");
             assert!(definition.ends_with('.') && !definition.contains("  "), "{key}: {definition}");
             assert_eq!(definition.matches(". ").count(), 0, "{key} is defined in one sentence");

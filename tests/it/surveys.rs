@@ -112,11 +112,10 @@ fn link(mail: &Accepted, address: std::net::SocketAddr) -> String {
     format!("http://{address}{path}")
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_stays_as_it_was_asked() {
-    let relay = Relay::start();
-    let old = shipped_with(relay.port);
-    let program = Program::new(&old).await;
+/// The shipped jobs.toml, and a program that has mailed the customer of A-1; that of A-2 is due two days later.
+async fn one_of_two_mailed(relay: &Relay) -> (String, Program) {
+    let config = shipped_with(relay.port);
+    let program = Program::new(&config).await;
     let file = program.write(
         "orders.csv",
         "order_id,email,ordered_at,fulfilled_at\n\
@@ -125,6 +124,13 @@ async fn what_was_asked_stays_as_it_was_asked() {
     );
     program.run(&["import", "orders", file.to_str().unwrap(), "--shop", "maison"]).expect(0);
     program.run(&["run", "send-invitations", "--as-of", "2026-03-11T10:00:00Z"]).expect(0);
+    (config, program)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_asked_stays_as_it_was_asked() {
+    let relay = Relay::start();
+    let (old, program) = one_of_two_mailed(&relay).await;
     assert_eq!(relay.accepted().len(), 1);
 
     // Another question, and one that is new.
@@ -182,16 +188,7 @@ async fn what_was_asked_stays_as_it_was_asked() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_consent_in_other_words_needs_another_version() {
     let relay = Relay::start();
-    let old = shipped_with(relay.port);
-    let program = Program::new(&old).await;
-    let file = program.write(
-        "orders.csv",
-        "order_id,email,ordered_at,fulfilled_at\n\
-         A-1,claire@customer.example,2026-03-01T10:00:00Z,2026-03-03T10:00:00Z\n\
-         A-2,hugo@customer.example,2026-03-02T10:00:00Z,2026-03-05T10:00:00Z\n",
-    );
-    program.run(&["import", "orders", file.to_str().unwrap(), "--shop", "maison"]).expect(0);
-    program.run(&["run", "send-invitations", "--as-of", "2026-03-11T10:00:00Z"]).expect(0);
+    let (old, program) = one_of_two_mailed(&relay).await;
 
     let consent = old.find("[[survey.satisfaction.question]]\nkey = \"publish\"").unwrap();
     let (before, question) = old.split_at(consent);

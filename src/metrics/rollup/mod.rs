@@ -114,19 +114,19 @@ impl Touched {
         }
     }
 
-    fn periods(&self, zone: Tz) -> BTreeMap<(FrozenPeriod, NaiveDate), Bucket> {
-        let mut periods = BTreeMap::new();
-        for period in Period::CALENDAR {
-            let Some(frozen) = FrozenPeriod::of(period) else { continue };
-            for day in &self.ordered {
-                let stretch = period.around(*day);
-                periods.entry((frozen, stretch.first_day)).or_insert_with(|| bucket(stretch, zone));
-            }
+    /// Of each kind, those that have such a day, in order.
+    fn periods(&self, zone: Tz) -> Vec<BTreeMap<(FrozenPeriod, NaiveDate), Bucket>> {
+        if self.ordered.is_empty() {
+            return Vec::new();
         }
-        if !self.ordered.is_empty() {
-            periods.insert((FrozenPeriod::Ever, EVER), whole(everything()));
-        }
-        periods
+        let of_kind = |period: Period| {
+            let frozen = FrozenPeriod::of(period)?;
+            let stretches: BTreeSet<_> = self.ordered.iter().map(|day| period.around(*day)).collect();
+            let periods = stretches.into_iter();
+            Some(periods.map(|stretch| ((frozen, stretch.first_day), bucket(stretch, zone))).collect())
+        };
+        let ever = BTreeMap::from([((FrozenPeriod::Ever, EVER), whole(everything()))]);
+        Period::CALENDAR.into_iter().filter_map(of_kind).chain([ever]).collect()
     }
 }
 
@@ -312,11 +312,12 @@ async fn count(
         let key = Key { fact: Fact::Score, survey: row.source, question: String::new(), value: row.share };
         counted.insert((row.rated_on, key), row.ratings);
     }
-    let periods = touched.periods(zone);
-    let buckets: Vec<_> = periods.values().copied().collect();
-    let found = facts::customers(conn, house.shop, &buckets, as_of, None).await?;
-    let keys: Vec<_> = periods.into_keys().collect();
-    let customers = found.into_iter().map(|((n, _), customers)| (keys[n], customers)).collect();
+    let mut customers = Periods::new();
+    for periods in touched.periods(zone) {
+        let (keys, buckets): (Vec<_>, Vec<_>) = periods.into_iter().unzip();
+        let found = facts::customers(conn, house.shop, &buckets, as_of, None).await?;
+        customers.extend(found.into_iter().map(|((n, _), customers)| (keys[n], customers)));
+    }
     Ok((counted, customers))
 }
 
@@ -415,7 +416,8 @@ async fn keep_periods(
     now: DateTime<Utc>,
 ) -> sqlx::Result<usize> {
     // What has no customers any more is not among those that were counted.
-    let (kinds, starts): (Vec<_>, Vec<_>) = touched.periods(Tz::UTC).into_keys().unzip();
+    let (kinds, starts): (Vec<_>, Vec<_>) =
+        touched.periods(Tz::UTC).into_iter().flat_map(BTreeMap::into_keys).unzip();
     let customers: Vec<_> =
         kinds.iter().zip(&starts).map(|(kind, start)| periods.get(&(*kind, *start)).copied()).collect();
     let column = |of: fn(Customers) -> i64| customers.iter().map(|c| c.map(of)).collect::<Vec<_>>();
@@ -553,14 +555,15 @@ pub(super) fn is_whole_periods(window: Window, zone: Tz, period: Period) -> bool
     bounds.into_iter().flatten().all(|bound| is_bound(bound.at(zone)))
 }
 
-/// The first day that had anything, as it was known at a freeze.
+/// The first day that had anything that counts, as it was known at a freeze.
 pub(super) async fn first_day(
     conn: &mut PgConnection,
     shop: ShopId,
     frozen_at: DateTime<Utc>,
 ) -> sqlx::Result<Option<NaiveDate>> {
     sqlx::query_scalar!(
-        "select min(day) from metric_day where shop_id = $1 and known_from <= $2 and known_to > $2",
+        "select min(day) from metric_day
+         where shop_id = $1 and known_from <= $2 and known_to > $2 and fact <> 'answer_with_suspects'",
         shop.0,
         frozen_at,
     )

@@ -1,8 +1,9 @@
 //! What reads bytes of strangers, given bytes that nobody would write. Each target is a function of bytes that checks what must hold of
 //! whatever comes; `fuzz/` gives the same functions to libFuzzer, and here they get the files of `data/fuzz/<target>/` (what
-//! libFuzzer finds is added there) and the same number of changed copies of them in every run.
+//! libFuzzer finds is added there) and the same number of changed copies of them in every run. What needs a database (`imports.rs`) is only replayed.
 
 pub mod form;
+mod imports;
 pub mod orders;
 pub mod token;
 
@@ -74,24 +75,40 @@ fn edit() -> impl Strategy<Value = Edit> {
     ]
 }
 
-/// The files of a target as they are, and `cases` changed ones.
-fn replay(target: &str, cases: u32, run: fn(&[u8])) {
+/// The files of a target.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/data/fuzz").join(target);
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let seeds: Vec<Vec<u8>> = files.iter().map(|file| std::fs::read(file).unwrap()).collect();
     assert!(!seeds.is_empty(), "{target} has no files");
+    seeds
+}
+
+/// Changed copies of these files.
+fn changed(seeds: &[Vec<u8>]) -> impl Strategy<Value = Vec<u8>> {
+    (any::<Index>(), prop::collection::vec(edit(), 1..6)).prop_map(|(seed, edits)| {
+        let mut bytes = seeds[seed.index(seeds.len())].clone();
+        for edit in &edits {
+            edit.apply(&mut bytes, seeds);
+        }
+        bytes
+    })
+}
+
+/// The same changes in every run.
+fn runner(cases: u32) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// The files of a target as they are, and `cases` changed ones.
+fn replay(target: &str, cases: u32, run: fn(&[u8])) {
+    let seeds = seeds(target);
     for seed in &seeds {
         run(seed);
     }
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let strategy = (any::<Index>(), prop::collection::vec(edit(), 1..6));
-    let result = TestRunner::new_with_rng(config, rng).run(&strategy, |(seed, edits)| {
-        let mut bytes = seeds[seed.index(seeds.len())].clone();
-        for edit in &edits {
-            edit.apply(&mut bytes, &seeds);
-        }
+    let result = runner(cases).run(&changed(&seeds), |bytes| {
         run(&bytes);
         Ok(())
     });
