@@ -46,6 +46,9 @@ pub const ENOUGH: u64 = 100;
 /// A category of less than this share of the orders is put together with the others like it.
 const SMALL: f64 = 0.05;
 
+/// The difference between a weighted share and the orders' from which on it is told.
+const TELLING_MISS: f64 = 0.01;
+
 /// What a figure is worth besides its interval. What is null does not apply, or cannot be said.
 #[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Certainty {
@@ -177,9 +180,18 @@ impl Certainty {
         let silent = weighted.collapsed.iter().map(|silent| format!("{} {}", silent.fact, silent.category));
         let silent = silent.collect::<Vec<_>>().join(", ");
         let silent = if silent.is_empty() { silent } else { format!(" Nobody answered of: {silent}.") };
+        let miss = if weighted.miss > TELLING_MISS {
+            format!(
+                " Not all shares of the orders could be met: one is off by {} points, for no answer weighs more than {} average ones.",
+                number(100.0 * weighted.miss),
+                Settings::default().cap
+            )
+        } else {
+            String::new()
+        };
         Some(format!(
             "Weighted to all {} orders that were due, by {}: {} ({} to {}), worth {} answers of equal weight; the same {} answers \
-             unweighted: {}.{silent}",
+             unweighted: {}.{silent}{miss}",
             grouped(whole(weighted.orders)),
             weighted.facts.join(", ").replace('_', " "),
             unit.text(weighted.value),
@@ -853,6 +865,47 @@ mod tests {
             "Not distinguishable from the target of 85.0 %, however many answers like these come in."
         );
         assert_eq!(Target::of(share(0, 0), 0.85), None);
+    }
+
+    #[test]
+    fn a_weighted_figure_in_words() {
+        let weighted = Weighted {
+            value: 0.775,
+            ci_low: 0.74,
+            ci_high: 0.807,
+            plain: 0.88,
+            answers: 1_200,
+            orders: 5_321,
+            effective: 610.4,
+            design_effect: 1_200.0 / 610.4,
+            facts: vec!["new_or_returning", "country"],
+            collapsed: Vec::new(),
+            capped: 0,
+            miss: 0.0,
+        };
+        let words = |weighted: &Weighted| {
+            let certainty = Certainty { weighted: Some(weighted.clone()), ..Certainty::default() };
+            certainty.weighted_in_words(Unit::Share).unwrap()
+        };
+        let all = "Weighted to all 5,321 orders that were due, by new or returning, country: 77.5 % (74.0 % to 80.7 %), worth 610 \
+                   answers of equal weight; the same 1,200 answers unweighted: 88.0 %.";
+        assert_eq!(words(&weighted), all);
+        let silent = Silent { fact: "country", category: "BE".to_owned(), orders: 300 };
+        let partly = Weighted { collapsed: vec![silent], capped: 3, miss: 0.1207, ..weighted };
+        assert_eq!(
+            words(&partly),
+            format!(
+                "{all} Nobody answered of: country BE. Not all shares of the orders could be met: one is off by 12.1 points, for no \
+                 answer weighs more than 5 average ones."
+            )
+        );
+        let bounds = Bounds { worst: 0.2, best: 0.95, asked: 1_200, answered: 300 };
+        let certainty = Certainty { bounds: Some(bounds), ..Certainty::default() };
+        assert_eq!(
+            certainty.bounds_in_words(Unit::Share).unwrap(),
+            "300 of 1,200 asked answered: 20.0 % had all the others said no, 95.0 % had they said yes."
+        );
+        assert_eq!(certainty.weighted_in_words(Unit::Share), None);
     }
 
     #[test]

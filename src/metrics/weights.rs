@@ -18,7 +18,7 @@
 //!
 //! Measured by the tests of this module, for a shop whose happier customers answer up to six times as often (some 430 answers to 4,000
 //! orders): the 95 % interval contains the truth in 290 of 300 runs with the effective number of [`weighted_share`], in 275 with
-//! Kish's, in 7 without weights.
+//! Kish's, in 7 without weights; as a net promoter score, with that of [`weighted_net`], in 287.
 
 use thiserror::Error;
 
