@@ -117,6 +117,33 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
     laid_out(header, rows.into_iter().map(|row| row.map(one_line_each)).collect(), width)
 }
 
+/// Prose in lines of at most 100 columns, on a narrower terminal of as many as it has; all but the first are indented. No word is broken.
+pub fn paragraph(text: &str) -> String {
+    let terminal = terminal_size::terminal_size_of(io::stdout()).map(|(width, _)| usize::from(width.0));
+    wrapped(&plain(text), terminal.unwrap_or(100).min(100))
+}
+
+fn wrapped(text: &str, width: usize) -> String {
+    let mut lines = String::new();
+    let mut at = 0;
+    // A number stays with its sign.
+    let text = text.replace(" %", "\u{a0}%");
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        let length = word.chars().count();
+        if at > 0 && at + 1 + length > width {
+            lines.push_str("\n  ");
+            at = 2;
+        } else if at > 0 {
+            lines.push(' ');
+            at += 1;
+        }
+        lines.push_str(word);
+        at += length;
+    }
+    lines.push('\n');
+    lines.replace('\u{a0}', " ")
+}
+
 /// A table of as many columns as there are, one line a row, however wide: it is for scrolling sideways, and for programs.
 pub fn wide_table<'a>(
     header: impl IntoIterator<Item = &'a str>,
@@ -185,6 +212,15 @@ mod tests {
         // What is piped stays a table, whatever the terminal behind it.
         let piped = laid_out(header, rows, None);
         assert!(piped.starts_with(" job "), "{piped}");
+    }
+
+    #[test]
+    fn prose_is_wrapped_between_words() {
+        assert_eq!(wrapped("one two  three", 7), "one two\n  three\n");
+        assert_eq!(wrapped("of 80.0 % of", 9), "of 80.0 %\n  of\n");
+        assert_eq!(wrapped("of all 80.0 %", 9), "of all\n  80.0 %\n");
+        assert_eq!(wrapped("unbreakable a b", 5), "unbreakable\n  a b\n");
+        assert_eq!(wrapped("", 5), "\n");
     }
 
     #[test]

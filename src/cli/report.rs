@@ -12,7 +12,7 @@ use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::series::{BySegment, FEW, Series};
 use crate::metrics::window::{Bound, Window};
-use crate::metrics::{self, Asked, Report, report_html};
+use crate::metrics::{self, Asked, Figures, METRICS, Report, report_html};
 use crate::new_file::NewFile;
 
 /// The indicators, with their intervals
@@ -24,6 +24,7 @@ Examples:
   afterword report --as-of 2026-03-31T22:00:00Z --json
   afterword report --by month --from 2026-01-01
   afterword report --segment country
+  afterword report --from 2026-03-01 --to 2026-04-01 --target recommendation_rate=0.85
   afterword report --html report.html
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
@@ -31,6 +32,8 @@ count by when they were given, orders by when they were placed. With --as-of, wh
 of `compute_metrics` on, a report with --as-of of all time, or of one day, week, month, quarter or year, also with --by, is what the
 last night before knew (\"frozen\"), and stays so whatever is cancelled, erased or brought in later.
 Answers that a program seems to have sent (suspects) do not count; \"with suspects\" stands beside a figure that they would change.
+With --from, each figure is compared with the one of the stretch before: of a day, week, month, quarter or year the one before,
+else as much time. The answers are also weighted to look like all orders that were due to be asked about, answered or not.
 Exit code: 0 done, 1 failed or (with --fail-on-alert) an alert is open, 2 no such shop or an empty window.")]
 pub struct Args {
     /// Only this shop
@@ -57,9 +60,27 @@ pub struct Args {
     /// End with 1 when an alert is open now, and say which
     #[arg(long)]
     fail_on_alert: bool,
+    /// Also how a figure stands against a target: a share such as `recommendation_rate=0.85`, or `nps=40`
+    #[arg(long = "target", value_name = "METRIC=VALUE", value_parser = target)]
+    targets: Vec<(String, f64)>,
+    /// Of each customer only the latest answer, in the window and in each period
+    #[arg(long, conflicts_with = "segment")]
+    one_per_customer: bool,
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+}
+
+fn target(text: &str) -> Result<(String, f64), String> {
+    let (key, value) =
+        text.split_once('=').ok_or("expected a metric and a value, as recommendation_rate=0.85")?;
+    let metric = METRICS.iter().find(|metric| metric.key == key).ok_or_else(|| {
+        let keys: Vec<_> = METRICS.iter().map(|metric| metric.key).collect();
+        format!("there is no “{key}”; there are {}", keys.join(", "))
+    })?;
+    let (low, high) = metric.unit.range();
+    let value = value.parse().ok().filter(|value| (low..=high).contains(value));
+    Ok((key.to_owned(), value.ok_or_else(|| format!("expected a value from {low} to {high}"))?))
 }
 
 /// Runs the command.
@@ -87,6 +108,8 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         segment: args.segment.clone(),
         loyalty: args.loyalty,
         funnel: args.funnel,
+        targets: args.targets.clone(),
+        one_per_customer: args.one_per_customer,
         frozen: global.as_of.is_some(),
     };
     let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
@@ -119,21 +142,20 @@ fn in_tables(report: &Report) -> String {
         let as_of = report.as_of.format("%Y-%m-%d %H:%M UTC");
         let window = report_html::in_words(shop);
         let rows = shop.metrics.iter().map(|(metric, figure)| {
-            let mut counted = figure.counted_text();
-            if let Some(with_suspects) = figure.with_suspects_text() {
-                counted.push_str(&format!(" ({with_suspects})"));
-            }
-            [metric.name.to_owned(), figure.value_text(), counted, figure.verdict.clone()]
+            [metric.name.to_owned(), figure.value_text(), figure.interval_text(), figure.counted_text()]
         });
-        let table = output::table(["Indicator", "Value", "Counted", "In words"], rows);
+        let table = output::table(["Indicator", "Value", "95 % interval", "Counted"], rows);
+        let words = in_words(&shop.metrics);
         let outbox = shop.outbox_in_words();
         let known = match shop.frozen_at {
             Some(at) => format!(" (frozen: as it was known at {})", at.format("%Y-%m-%d %H:%M UTC")),
             None => String::new(),
         };
         text.push_str(&format!(
-            "{} ({}), {window}, as of {as_of}{known}\n\n{table}{outbox}\n\n",
-            shop.name, shop.shop
+            "{} ({}), {window},\nas of {as_of}{known}\n\n{table}\n{words}{}\n",
+            output::plain(&shop.name),
+            shop.shop,
+            output::paragraph(&outbox)
         ));
         if let Some(series) = &shop.series {
             text.push_str(&by_period(series));
@@ -147,6 +169,25 @@ fn in_tables(report: &Report) -> String {
         if let Some(funnel) = &shop.funnel {
             text.push_str(&how_far(funnel));
         }
+    }
+    text
+}
+
+/// What the figures say, a paragraph each.
+fn in_words(figures: &Figures) -> String {
+    let mut text = String::new();
+    for (metric, figure) in figures.iter() {
+        let with_suspects = figure.with_suspects_text().map(|text| format!("{text}."));
+        let sentences = [Some(figure.verdict.clone()), with_suspects]
+            .into_iter()
+            .chain([
+                figure.certainty.weighted_in_words(figure.unit),
+                figure.certainty.bounds_in_words(figure.unit),
+            ])
+            .flatten();
+        let said = sentences.collect::<Vec<_>>().join(" ");
+        text.push_str(&output::paragraph(&format!("{}: {said}", metric.name)));
+        text.push('\n');
     }
     text
 }

@@ -44,6 +44,7 @@ pub(super) async fn tally(
         scope.span.from,
         scope.span.to,
         whose == Whose::Everybody,
+        scope.one_per_customer,
     )
     .fetch_all(conn)
     .await

@@ -13,6 +13,8 @@
 //! Measured by the tests of this module: of two periods with 200 answers each from the same shop, 4.7 to 5.0 % are said to differ (10,000 draws for each of three
 //! shares).
 
+use serde::Serialize;
+
 use super::interval::{self, Interval};
 use super::normal::{self, Z_95 as Z};
 
@@ -82,7 +84,8 @@ pub struct Difference {
 }
 
 /// What a difference says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Change {
     /// The whole interval of the difference is above 0.
     Rose,

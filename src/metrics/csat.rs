@@ -8,8 +8,7 @@ use super::{Counted, Scope};
 use crate::survey::{Question, QuestionKind, Survey};
 
 pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let questions =
-        answers::first_of(&scope.surveys, |question| matches!(question.kind, QuestionKind::Rating));
+    let questions = questions(&scope.surveys);
     let keys = answers::keys(&questions);
     let people = answers::tally(conn, scope, &keys, Whose::People).await?;
     let everybody = answers::tally(conn, scope, &keys, Whose::Everybody).await?;
@@ -20,7 +19,8 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     })
 }
 
-fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
+/// Of each survey that has such a question, the first.
+pub(super) fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
     answers::first_of(surveys, |question| matches!(question.kind, QuestionKind::Rating))
 }
 

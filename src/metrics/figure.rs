@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::certainty::Certainty;
 use super::interval::{self, Interval};
 
 /// What a metric counted.
@@ -45,8 +46,11 @@ pub struct Figure {
     pub ci_high: Option<f64>,
     /// What was counted, exactly.
     pub definition: String,
-    /// What the figure says, in one sentence.
+    /// What the figure says: a sentence about its interval, one against the stretch of time before and one against its target, as far as
+    /// there are these.
     pub verdict: String,
+    /// What it is worth besides its interval.
+    pub certainty: Certainty,
     /// What it would be had the submissions of programs counted like people's; absent where they make no difference in principle.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub with_suspects: Option<WithSuspects>,
@@ -56,6 +60,9 @@ pub struct Figure {
     /// What was counted, in the plural.
     #[serde(skip)]
     pub noun: &'static str,
+    /// From which it is made.
+    #[serde(skip)]
+    pub(super) counts: Counts,
 }
 
 /// A figure as it would be had the submissions of programs counted, the last one of each order and survey.
@@ -159,10 +166,22 @@ impl Figure {
             ci_high,
             definition,
             verdict: verdict(unit, noun, numerator, denominator, interval),
+            certainty: Certainty::default(),
             with_suspects: None,
             unit,
             noun,
+            counts,
         }
+    }
+
+    /// The same figure, which also says what it is worth.
+    pub(super) fn with_certainty(self, certainty: Certainty) -> Self {
+        let mut verdict = self.verdict;
+        for sentence in certainty.sentences(self.unit, self.noun) {
+            verdict.push(' ');
+            verdict.push_str(&sentence);
+        }
+        Self { verdict, certainty, ..self }
     }
 
     /// The same figure, which also says what it would be with the submissions of programs.
@@ -224,7 +243,7 @@ impl Unit {
         }
     }
 
-    fn text(self, value: f64) -> String {
+    pub(super) fn text(self, value: f64) -> String {
         match self {
             Self::Share => format!("{:.1} %", 100.0 * value),
             // A rounded −0.0 is 0.
@@ -308,7 +327,7 @@ mod tests {
     fn as_json() {
         assert_eq!(
             serde_json::to_string(&share(0, 0)).unwrap(),
-            r#"{"numerator":0,"denominator":0,"value":null,"ci_low":null,"ci_high":null,"definition":"Yes of all.","verdict":"Nothing to say yet: no answers."}"#
+            r#"{"numerator":0,"denominator":0,"value":null,"ci_low":null,"ci_high":null,"definition":"Yes of all.","verdict":"Nothing to say yet: no answers.","certainty":{"before":null,"target":null,"weighted":null,"not_weighted":null,"bounds":null}}"#
         );
         let net =
             Figure::new(Counts::Net { promoters: 3, passives: 1, detractors: 1 }, "answers", String::new());

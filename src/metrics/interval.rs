@@ -84,6 +84,18 @@ pub fn worst_best(hits: i64, answered: i64, asked: i64) -> Option<Interval> {
     Some(Interval { low: hits as f64 / asked as f64, high: (hits + silent) as f64 / asked as f64 })
 }
 
+/// The net promoter score of all that were `asked`, in points, if those who did not answer were all detractors, and if they were all
+/// promoters; `None` when nobody was asked or the numbers contradict each other.
+pub fn worst_best_net(promoters: i64, detractors: i64, answered: i64, asked: i64) -> Option<Interval> {
+    let (yes, no) = (promoters, detractors);
+    if yes < 0 || no < 0 || yes.checked_add(no)? > answered || answered > asked || asked <= 0 {
+        return None;
+    }
+    let silent = asked - answered;
+    let points = |net: i64| 100.0 * net as f64 / asked as f64;
+    Some(Interval { low: points(yes - no - silent), high: points(yes - no + silent) })
+}
+
 /// The adjusted Wald interval of a net promoter score, in points from −100 to 100; `None` when nobody answered.
 ///
 /// With n' = n + 3 answers, of them promoters + ¾ and detractors + ¾, as shares p and d: (p − d) ± z·√((p + d − (p − d)²) / n'). The
@@ -205,6 +217,11 @@ mod tests {
         assert_eq!(worst_best(0, 0, 10), Some(Interval { low: 0.0, high: 1.0 }));
         assert_eq!(worst_best(0, 0, 0), None);
         assert_eq!(worst_best(3, 2, 10), None);
+        // 60 promoters, 10 passives and 30 detractors of 100 answers to 200 mails.
+        assert_eq!(worst_best_net(60, 30, 100, 200), Some(Interval { low: -35.0, high: 65.0 }));
+        assert_eq!(worst_best_net(0, 0, 0, 10), Some(Interval { low: -100.0, high: 100.0 }));
+        assert_eq!(worst_best_net(60, 41, 100, 200), None);
+        assert_eq!(worst_best_net(0, 0, 0, 0), None);
     }
 
     /// How often the interval of a number of answers contains the share they were drawn from: the sum of the probabilities of the

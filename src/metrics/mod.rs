@@ -13,6 +13,7 @@
 
 mod answers;
 pub mod figure;
+pub mod certainty;
 pub mod normal;
 pub mod interval;
 pub mod weights;
@@ -51,8 +52,9 @@ use crate::db;
 use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
+use certainty::{Before, Certainty, Earlier, Frame, Target};
 use facts::{Fact, Tallied};
-use figure::{Counts, Figure};
+use figure::{Counts, Figure, Measure, Unit};
 use funnel::Funnel;
 use loyalty::Loyalty;
 use period::{Period, Stretch};
@@ -71,17 +73,29 @@ pub struct Metric {
     pub noun: &'static str,
     /// What it is, in a sentence. What the metric adds about this shop (which question, which answers) follows it in the report.
     pub definition: &'static str,
+    /// How it is written.
+    pub unit: Unit,
+    /// Whether what a window has of it still grows after the window's end: mails are answered later.
+    ripens: bool,
     count: Count,
 }
 
 impl Metric {
-    fn defined(&self, detail: Option<String>) -> String {
-        match detail {
-            Some(detail) => format!("{} {detail}", self.definition),
-            None => self.definition.to_owned(),
-        }
+    /// With what the metric adds about this shop; only those of answers add something.
+    fn defined(&self, detail: Option<String>, one_per_customer: bool) -> String {
+        let Some(detail) = detail else { return self.definition.to_owned() };
+        let latest = if one_per_customer {
+            " Of a customer who gave several in the window, the latest counts."
+        } else {
+            ""
+        };
+        format!("{} {detail}{latest} {SAMPLE}", self.definition)
     }
 }
+
+/// About the intervals of answers.
+const SAMPLE: &str = "The interval takes the answers as a sample of all customers, those to come included: it is not narrowed where many of \
+                      those who were asked have answered.";
 
 type Count = for<'a> fn(&'a mut PgConnection, &'a Scope<'a>) -> BoxFuture<'a, sqlx::Result<Counted>>;
 
@@ -93,6 +107,8 @@ pub const METRICS: &[Metric] = &[
         noun: "answers",
         definition: "The share of answers that recommend the shop, of all answers to that question; of an answer that was changed, \
                      the revision that stood last.",
+        unit: Unit::Share,
+        ripens: false,
         count: |conn, scope| Box::pin(recommendation_rate::count(conn, scope)),
     },
     Metric {
@@ -100,6 +116,8 @@ pub const METRICS: &[Metric] = &[
         name: "Net promoter score",
         noun: "answers",
         definition: "The percentage of promoters (9 and 10) minus the percentage of detractors (0 to 6), in points from −100 to 100.",
+        unit: Unit::Points,
+        ripens: false,
         count: |conn, scope| Box::pin(nps::count(conn, scope)),
     },
     Metric {
@@ -107,6 +125,8 @@ pub const METRICS: &[Metric] = &[
         name: "Customer satisfaction",
         noun: "answers",
         definition: "The share of ratings of 4 or 5, of all ratings from 1 to 5.",
+        unit: Unit::Share,
+        ripens: false,
         count: |conn, scope| Box::pin(csat::count(conn, scope)),
     },
     Metric {
@@ -116,6 +136,8 @@ pub const METRICS: &[Metric] = &[
         definition: "The share of first mails that were answered on the survey page, of those that the mail relay accepted in the \
                      window and that did not come back (AAPOR response rate 5); mails of which it is unknown whether the relay has \
                      them are in neither and stand beside as “unknown”, placed by when they were decided.",
+        unit: Unit::Share,
+        ripens: true,
         count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
     },
     Metric {
@@ -124,6 +146,8 @@ pub const METRICS: &[Metric] = &[
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of all that were handed to the mail relay in the \
                      window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
+        unit: Unit::Share,
+        ripens: true,
         count: |conn, scope| Box::pin(response_rate::count_rr1(conn, scope)),
     },
     Metric {
@@ -132,6 +156,8 @@ pub const METRICS: &[Metric] = &[
         noun: "customers",
         definition: "The share of customers with two or more orders in the window, of those with one or more; cancelled and refunded \
                      orders do not count.",
+        unit: Unit::Share,
+        ripens: false,
         count: |conn, scope| Box::pin(repeat_customer_ratio::count(conn, scope)),
     },
     Metric {
@@ -141,6 +167,8 @@ pub const METRICS: &[Metric] = &[
         definition: "The share of customers for whom at least one of their orders in the window was not their first ever, of those \
                      with an order in the window; cancelled and refunded orders do not count; without a start of the window it \
                      equals “repeat_customer_ratio”.",
+        unit: Unit::Share,
+        ripens: false,
         count: |conn, scope| Box::pin(returning_customer_rate::count(conn, scope)),
     },
 ];
@@ -151,6 +179,8 @@ struct Scope<'a> {
     /// The surveys of the shop, in the order of jobs.toml.
     surveys: Vec<&'a Survey>,
     span: Span,
+    /// Of each customer, the latest answer only.
+    one_per_customer: bool,
 }
 
 /// What a metric found.
@@ -238,6 +268,10 @@ pub struct Asked {
     pub loyalty: bool,
     /// Also how far the orders came.
     pub funnel: bool,
+    /// Which figure of a metric is aimed at: its key and a value in its unit. The first for each metric.
+    pub targets: Vec<(String, f64)>,
+    /// Of each customer only the latest answer, in the window and in each period. Not for segments.
+    pub one_per_customer: bool,
     /// What the last night at or before the moment of the report knew, where a night knows what is asked: the figures of all time or of one
     /// period of the calendar, and those by period. Else, and before the first such night, what the rows say.
     pub frozen: bool,
@@ -276,6 +310,14 @@ impl Figures {
         METRICS.iter().zip(&self.0)
     }
 
+    fn with_certainty(self, of: impl Fn(usize, &Metric, &Figure) -> Certainty) -> Self {
+        let figures = self.0.into_iter().zip(METRICS).enumerate().map(|(n, (figure, metric))| {
+            let certainty = of(n, metric, &figure);
+            figure.with_certainty(certainty)
+        });
+        Self(figures.collect())
+    }
+
     /// The figure of the metric with this key.
     pub fn get(&self, key: &str) -> Option<&Figure> {
         self.iter().find(|(metric, _)| metric.key == key).map(|(_, figure)| figure)
@@ -308,6 +350,7 @@ pub async fn report(
             shop: *id,
             surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
             span: window.span(shop.timezone, as_of)?,
+            one_per_customer: asked.one_per_customer,
         };
         reports.push(report_shop(&mut snapshot, shop, &scope, &asked).await?);
     }
@@ -326,7 +369,7 @@ async fn report_shop(
     scope: &Scope<'_>,
     asked: &Asked,
 ) -> sqlx::Result<ShopReport> {
-    let Scope { shop: id, surveys, span } = scope;
+    let Scope { shop: id, surveys, span, one_per_customer } = scope;
     let mut subject = Subject { shop: *id, zone: shop.timezone, surveys, span: *span };
     let night = match known_at_night(asked, &subject) {
         Some(night) => rollup::last_freeze(conn, *id, span.as_of).await?.map(|at| (at, night)),
@@ -340,12 +383,40 @@ async fn report_shop(
         }
         None => figures(conn, scope).await?,
     };
+    let earlier = Earlier::than(subject.span, shop.timezone);
+    let before = match (earlier, night) {
+        (None, _) => None,
+        (Some(earlier), None) => Some(counts_before(conn, scope, earlier).await?),
+        (Some(earlier), Some((_, night))) => known_before(conn, &subject, night.period, earlier).await?,
+    };
+    let frame =
+        if night.is_none() && !one_per_customer { Some(Frame::count(conn, &subject).await?) } else { None };
+    let metrics = metrics.with_certainty(|n, metric, figure| {
+        let of_frame = match &frame {
+            Some(frame) => frame.certainty(metric, surveys),
+            None => Certainty::without_frame(metric.key, night.is_some()),
+        };
+        let target = asked.targets.iter().find(|(key, _)| key == metric.key);
+        Certainty {
+            before: earlier
+                .zip(before.as_ref())
+                .and_then(|(earlier, before)| Before::of(figure.counts, before[n]?, earlier.span)),
+            target: target.and_then(|(_, target)| Target::of(figure.counts, *target)),
+            ..of_frame
+        }
+    });
     let series = match (asked.by, night) {
         (None, _) => None,
         (Some(period), Some((_, Night { by: Some(frozen), .. }))) => {
             Some(series::known_by_period(conn, &subject, (period, frozen)).await?)
         }
-        (Some(period), _) => Some(series::by_period(conn, &subject, period).await?),
+        (Some(period), _) => {
+            let mut series = series::by_period(conn, &subject, period).await?;
+            if *one_per_customer {
+                count_once(conn, scope, &subject, &mut series).await?;
+            }
+            Some(series)
+        }
     };
     let segments = match &asked.segment {
         Some(segment) => Some(series::by_segment(conn, &subject, segment).await?),
@@ -373,7 +444,8 @@ async fn figures(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Fig
     let mut figures = Vec::with_capacity(METRICS.len());
     for metric in METRICS {
         let counted = (metric.count)(conn, scope).await?;
-        let figure = Figure::new(counted.counts, metric.noun, metric.defined(counted.detail));
+        let definition = metric.defined(counted.detail, scope.one_per_customer);
+        let figure = Figure::new(counted.counts, metric.noun, definition);
         figures.push(figure.with_suspects(counted.with_suspects));
     }
     Ok(Figures(figures))
@@ -387,10 +459,69 @@ fn figures_of(tallied: &Tallied, surveys: &[&Survey]) -> Figures {
         let detail = facts::detail(metric.key, surveys);
         // Only what people say differs from what programs say.
         let with_suspects = detail.is_some().then(|| counts(Fact::AnswerWithSuspects));
-        let figure = Figure::new(counts(Fact::Answer), metric.noun, metric.defined(detail));
+        let figure = Figure::new(counts(Fact::Answer), metric.noun, metric.defined(detail, false));
         figure.with_suspects(with_suspects)
     });
     Figures(figures.collect())
+}
+
+/// What the metrics count in the stretch before, in their order.
+async fn counts_before(
+    conn: &mut PgConnection,
+    scope: &Scope<'_>,
+    earlier: Earlier,
+) -> sqlx::Result<Vec<Option<Counts>>> {
+    let mut before = Vec::with_capacity(METRICS.len());
+    for metric in METRICS {
+        let span = if metric.ripens { earlier.at_that_age } else { earlier.span };
+        let scope = Scope { span, surveys: scope.surveys.clone(), ..*scope };
+        before.push(Some((metric.count)(conn, &scope).await?.counts));
+    }
+    Ok(before)
+}
+
+/// The same, as it was known at a freeze, which is the subject's `as_of`; `None`: the window was not over then. What ripens is there if a
+/// night knew it at that age.
+async fn known_before(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    period: FrozenPeriod,
+    earlier: Earlier,
+) -> sqlx::Result<Option<Vec<Option<Counts>>>> {
+    let Some(stretch) = earlier.stretch else { return Ok(None) };
+    let ripe = rollup::last_freeze(conn, subject.shop, earlier.at_that_age.as_of).await?;
+    let mut known = async |at| {
+        let known = rollup::known(conn, subject, at, period, &[stretch]).await?;
+        Ok::<_, sqlx::Error>(known.into_values().next().unwrap_or_default())
+    };
+    let now = known(subject.span.as_of).await?;
+    let at_that_age = match ripe {
+        Some(at) => Some(known(at).await?),
+        None => None,
+    };
+    let counts = METRICS.iter().map(|metric| {
+        let tallied = if metric.ripens { at_that_age.as_ref()? } else { &now };
+        tallied.counts(metric.key, subject.surveys, Fact::Answer)
+    });
+    Ok(Some(counts.collect()))
+}
+
+/// Counts the answers of a series anew, of each customer and period the latest.
+async fn count_once(
+    conn: &mut PgConnection,
+    scope: &Scope<'_>,
+    subject: &Subject<'_>,
+    series: &mut Series,
+) -> sqlx::Result<()> {
+    for point in &mut series.points {
+        let span = series::span_of(series.period, point, subject);
+        let scope = Scope { span, surveys: scope.surveys.clone(), ..*scope };
+        for metric in METRICS.iter().filter(|metric| certainty::is_of_answers(metric.key)) {
+            let counted = (metric.count)(conn, &scope).await?;
+            point.metrics.set(metric.key, Measure::of(counted.counts));
+        }
+    }
+    Ok(())
 }
 
 /// What of the nights' counting answers what is asked.
@@ -403,7 +534,7 @@ struct Night {
 
 /// `None`: no night knows what is asked.
 fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
-    if !asked.frozen || asked.segment.is_some() || asked.loyalty || asked.funnel {
+    if !asked.frozen || asked.one_per_customer || asked.segment.is_some() || asked.loyalty || asked.funnel {
         return None;
     }
     let (period, stretch) = rollup::frozen_window(subject.span, subject.zone)?;

@@ -19,7 +19,8 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     })
 }
 
-fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
+/// Of each survey that has such a question, the first.
+pub(super) fn questions<'a>(surveys: &[&'a Survey]) -> Vec<(&'a Survey, &'a Question)> {
     answers::first_of(surveys, |question| matches!(question.kind, QuestionKind::Nps))
 }
 

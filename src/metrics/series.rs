@@ -137,6 +137,15 @@ impl<T> PerMetric<T> {
     }
 }
 
+impl Measures {
+    /// Another figure for the metric with this key.
+    pub(super) fn set(&mut self, key: &str, measure: Measure) {
+        if let Some(n) = METRICS.iter().position(|metric| metric.key == key) {
+            self.0[n] = measure;
+        }
+    }
+}
+
 impl<T: Serialize> Serialize for PerMetric<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter().map(|(metric, value)| (metric.key, value)))
@@ -275,12 +284,8 @@ impl Cut {
         let (Some(first), Some(last)) = (self.stretches.first(), self.stretches.last()) else {
             return Ok(ByBucket::new());
         };
-        let bucket = |stretch: &Stretch| {
-            let (starts_at, ends_at) = stretch.moments(*zone);
-            Bucket { starts_at, ends_at }
-        };
         let days = Period::Day.between(first.first_day, last.last_day);
-        let buckets: Vec<_> = days.iter().map(bucket).collect();
+        let buckets: Vec<_> = days.iter().map(|day| bucket(*day, *zone)).collect();
         let by_day = facts::facts(conn, *shop, surveys, &buckets, span.as_of, segment).await?;
         let mut tallied = ByBucket::new();
         for ((day, value), of_day) in &by_day {
@@ -291,7 +296,7 @@ impl Cut {
                 }
             }
         }
-        let buckets: Vec<_> = self.stretches.iter().map(bucket).collect();
+        let buckets: Vec<_> = self.stretches.iter().map(|stretch| bucket(*stretch, *zone)).collect();
         for (of, customers) in facts::customers(conn, *shop, &buckets, span.as_of, segment).await? {
             tallied.entry(of).or_default().customers = customers;
         }
@@ -306,6 +311,21 @@ fn clipped(stretch: Stretch, subject: &Subject<'_>) -> Bucket {
         starts_at: subject.span.from.map_or(starts_at, |from| from.max(starts_at)),
         ends_at: subject.span.to.map_or(ends_at, |to| to.min(ends_at)),
     }
+}
+
+/// What of the subject's time a point of a series counts.
+pub(super) fn span_of(period: Period, point: &Point, subject: &Subject<'_>) -> Span {
+    let stretch = Stretch { first_day: point.days.starts_on, last_day: point.days.ends_on };
+    let Bucket { starts_at, ends_at } = match period {
+        Period::Rolling(_) => bucket(stretch, subject.zone),
+        _ => clipped(stretch, subject),
+    };
+    Span { from: Some(starts_at), to: Some(ends_at), as_of: subject.span.as_of }
+}
+
+fn bucket(stretch: Stretch, zone: Tz) -> Bucket {
+    let (starts_at, ends_at) = stretch.moments(zone);
+    Bucket { starts_at, ends_at }
 }
 
 /// The whole window; one without a start or an end has all there can be.

@@ -29,6 +29,7 @@ mod scheduler;
 mod metrics;
 mod periods;
 mod alerts;
+mod certainty;
 mod naughty;
 mod fuzz;
 mod testimonials;
