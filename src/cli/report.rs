@@ -60,7 +60,8 @@ pub struct Args {
     /// End with 1 when an alert is open now, and say which
     #[arg(long)]
     fail_on_alert: bool,
-    /// Also how a figure stands against a target: a share such as `recommendation_rate=0.85`, or `nps=40`
+    /// Also how a figure stands against a target: a share such as `recommendation_rate=0.85`, or `nps=40`; else against the limit of
+    /// its [[alert]]
     #[arg(long = "target", value_name = "METRIC=VALUE", value_parser = target)]
     targets: Vec<(String, f64)>,
     /// Of each customer only the latest answer, in the window and in each period
@@ -109,6 +110,10 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         loyalty: args.loyalty,
         funnel: args.funnel,
         targets: args.targets.clone(),
+        targets_of_shop: shops
+            .iter()
+            .map(|(_, shop)| (shop.key.clone(), context.config.targets(&shop.key)))
+            .collect(),
         one_per_customer: args.one_per_customer,
         frozen: global.as_of.is_some(),
     };

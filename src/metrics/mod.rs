@@ -41,6 +41,8 @@ pub mod report_html;
 #[cfg(test)]
 mod chance;
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
@@ -270,6 +272,8 @@ pub struct Asked {
     pub funnel: bool,
     /// Which figure of a metric is aimed at: its key and a value in its unit. The first for each metric.
     pub targets: Vec<(String, f64)>,
+    /// The same of each shop, by its key; `targets` goes before.
+    pub targets_of_shop: BTreeMap<String, Vec<(String, f64)>>,
     /// Of each customer only the latest answer, in the window and in each period. Not for segments.
     pub one_per_customer: bool,
     /// What the last night at or before the moment of the report knew, where a night knows what is asked: the figures of all time or of one
@@ -396,7 +400,8 @@ async fn report_shop(
             Some(frame) => frame.certainty(metric, surveys),
             None => Certainty::without_frame(metric.key, night.is_some()),
         };
-        let target = asked.targets.iter().find(|(key, _)| key == metric.key);
+        let of_shop = asked.targets_of_shop.get(&shop.key).into_iter().flatten();
+        let target = asked.targets.iter().chain(of_shop).find(|(key, _)| key == metric.key);
         Certainty {
             before: earlier
                 .zip(before.as_ref())
