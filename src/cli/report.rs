@@ -12,8 +12,9 @@ use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::series::{BySegment, FEW, Series};
 use crate::metrics::window::{Bound, Window};
-use crate::metrics::{self, Asked, Report, report_html};
+use crate::metrics::{self, Asked, Report, report as page};
 use crate::new_file::NewFile;
+use crate::types::Locale;
 
 /// The indicators, with their intervals
 #[derive(Debug, clap::Args)]
@@ -24,7 +25,7 @@ Examples:
   afterword report --as-of 2026-03-31T22:00:00Z --json
   afterword report --by month --from 2026-01-01
   afterword report --segment country
-  afterword report --html report.html
+  afterword report --html report.html --locale fr
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
 count by when they were given, orders by when they were placed. With --as-of, what came later is not known; from the first run
@@ -57,6 +58,9 @@ pub struct Args {
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// The language of that page: en or fr; without it, the first shop's
+    #[arg(long, value_name = "LOCALE", requires = "html", value_parser = Locale::parse)]
+    locale: Option<Locale>,
 }
 
 /// Runs the command.
@@ -86,21 +90,26 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         funnel: args.funnel,
         frozen: global.as_of.is_some(),
     };
-    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
-        write_page(&report, path)?;
+        let contents =
+            page::gather(&context.pool, &shops, &context.config.surveys, window, asked.frozen, as_of).await?;
+        let locale = args.locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
+        write_page(&page::render(&contents, context, locale)?, path)?;
         output::say(&format!("The report is in {}.", path.display()));
+        if !global.json {
+            return Ok(Exit::Done);
+        }
     }
+    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if global.json {
         output::json(&report)?;
-    } else if args.html.is_none() {
+    } else {
         output::data(&in_tables(&report))?;
     }
     Ok(Exit::Done)
 }
 
-fn write_page(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let page = report_html::render(report)?;
+fn write_page(page: &str, path: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(page.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     file.sync()?;
@@ -111,7 +120,7 @@ fn in_tables(report: &Report) -> String {
     let mut text = String::new();
     for shop in &report.shops {
         let as_of = report.as_of.format("%Y-%m-%d %H:%M UTC");
-        let window = report_html::in_words(shop);
+        let window = page::in_words(shop);
         let rows = shop.metrics.iter().map(|(metric, figure)| {
             let mut counted = figure.counted_text();
             if let Some(with_suspects) = figure.with_suspects_text() {

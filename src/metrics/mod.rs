@@ -35,7 +35,7 @@ pub mod loyalty;
 pub mod funnel;
 pub mod rollup;
 pub mod export;
-pub mod report_html;
+pub mod report;
 #[cfg(test)]
 mod chance;
 
