@@ -28,6 +28,7 @@ mod jobs;
 mod scheduler;
 mod metrics;
 mod periods;
+mod report;
 mod naughty;
 mod fuzz;
 mod testimonials;
