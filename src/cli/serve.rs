@@ -74,7 +74,8 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
     tracing::info!("stopping: nothing more is started, what is running may end within {} s", grace.as_secs());
     // A little more than a job gets, because what became of it is still to be recorded.
     let all = async { (pages.await, schedule.await, private.await, keeping_up.await) };
-    let Ok((pages, schedule, private, _)) = tokio::time::timeout(grace + Duration::from_secs(20), all).await else {
+    let Ok((pages, schedule, private, _)) = tokio::time::timeout(grace + Duration::from_secs(20), all).await
+    else {
         anyhow::bail!("the pages or the schedule did not end in time");
     };
     pages.context("the pages have panicked")?.context("the pages cannot be served")?;

@@ -15,9 +15,9 @@ use super::network::Network;
 use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
-    Access, AccessToken, App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
-    RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls,
-    Transport,
+    Access, AccessToken, App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail,
+    OrderMapping, RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials,
+    TextFormat, Tls, Transport,
 };
 use crate::jobs;
 use crate::mail::dkim::Signer;
@@ -363,7 +363,8 @@ fn accesses(
             let problem = format!("a token has {} characters or more", AccessToken::SHORTEST);
             problems.add(place.span(), problem, Some(help.to_owned()));
         }
-        let shops = access.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect());
+        let shops =
+            access.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect());
         valid.push(Access {
             name: name.to_owned(),
             token: AccessToken::new(&token),

@@ -249,12 +249,12 @@ pub fn ends(question: &Question, words: &Words) -> (String, String) {
 
 /// A header that goes out exactly as it is: on one line, because mail programs read the address in it with less patience than the
 /// standard asks for.
-fn verbatim(name: &'static str, value: String) -> HeaderValue {
+pub fn verbatim(name: &'static str, value: String) -> HeaderValue {
     HeaderValue::dangerous_new_pre_encoded(HeaderName::new_from_ascii_str(name), value.clone(), value)
 }
 
 /// A mailbox of the shop as any relay takes it.
-fn in_envelope(mailbox: &Mailbox) -> Result<Mailbox, ComposeError> {
+pub fn in_envelope(mailbox: &Mailbox) -> Result<Mailbox, ComposeError> {
     let name = mailbox.name.as_deref().and_then(SafeName::new);
     let email =
         for_envelope(&mailbox.email).ok_or_else(|| ComposeError::ReturnPath(mailbox.email.to_string()))?;
@@ -286,7 +286,7 @@ impl SafeName {
 /// On one line: control characters and line separators become spaces, characters that turn the direction of the text around are
 /// dropped, spaces are not repeated. What would begin an encoded word (RFC 2047) is taken apart: it is written as it is, and a mail program
 /// would show what it stands for.
-fn clean(text: &str, longest: usize) -> String {
+pub fn clean(text: &str, longest: usize) -> String {
     let mut cleaned = String::with_capacity(text.len().min(4 * longest));
     for c in text.chars() {
         match c {

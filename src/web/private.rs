@@ -84,9 +84,7 @@ impl IntoResponse for Refusal {
             Self::Unknown => {
                 (StatusCode::UNAUTHORIZED, "a name and a token of [[access]] are needed\n").into_response()
             }
-            Self::Forbidden => {
-                (StatusCode::FORBIDDEN, "this access does not allow that\n").into_response()
-            }
+            Self::Forbidden => (StatusCode::FORBIDDEN, "this access does not allow that\n").into_response(),
             Self::Wrong(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "other reports are being made\n").into_response(),
             Self::Failed(error) => {
@@ -138,7 +136,10 @@ async fn page(context: &Context, access: &Access, asked: Asked) -> Result<String
         return Err(Refusal::Forbidden);
     }
     let bound = |name: &str, typed: Option<String>| {
-        typed.map(|typed| typed.parse::<Bound>()).transpose().map_err(|why| Refusal::Wrong(format!("{name}: {why}")))
+        typed
+            .map(|typed| typed.parse::<Bound>())
+            .transpose()
+            .map_err(|why| Refusal::Wrong(format!("{name}: {why}")))
     };
     let window = Window { from: bound("from", asked.from)?, to: bound("to", asked.to)? };
     let as_of = bound("as-of", asked.as_of)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use afterword::cli::init::SHIPPED;
 use afterword::config::Config;
+use afterword::mail::templates::MAILS;
 
 use crate::support::factories::{self, Order};
 use crate::support::program::{Program, command, ran, shipped, shipped_with};
@@ -24,10 +25,10 @@ async fn check_writes_the_mail_of_each_shop_and_survey_in_each_language() {
     // A language that the folder adds, with all of its files.
     let of = |name: &str| std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap();
     program.write("templates/words.he.toml", of("templates/words.en.toml"));
-    for part in ["subject", "body"] {
-        for kind in ["txt", "html"].into_iter().filter(|kind| part == "body" || *kind == "txt") {
-            let text = of(&format!("templates/email/survey_invitation/{part}.en.{kind}.hbs"));
-            program.write(&format!("templates/email/survey_invitation/{part}.he.{kind}.hbs"), text);
+    for mail in MAILS {
+        for (part, kind) in [("subject", "txt"), ("body", "txt"), ("body", "html")] {
+            let text = of(&format!("templates/email/{}/{part}.en.{kind}.hbs", mail.name));
+            program.write(&format!("templates/email/{}/{part}.he.{kind}.hbs", mail.name), text);
         }
     }
     program.configure(&config);

@@ -143,7 +143,10 @@ async fn look() {
     let program = program().await;
     for (name, args) in [
         ("much-fr", &["--shop", "much", "--locale", "fr"][..]),
-        ("much-en-weeks", &["--shop", "much", "--from", "2025-12-01", "--to", "2026-06-01", "--locale", "en"]),
+        (
+            "much-en-weeks",
+            &["--shop", "much", "--from", "2025-12-01", "--to", "2026-06-01", "--locale", "en"],
+        ),
         ("all-en", &["--locale", "en"]),
     ] {
         let file = format!("{name}.html");

@@ -26,7 +26,7 @@ use crate::nearest::did_you_mean;
 use crate::types::Locale;
 
 /// The mails.
-pub const MAILS: &[Kind] = &[Kind::mail::<views::SurveyInvitation>()];
+pub const MAILS: &[Kind] = &[Kind::mail::<views::SurveyInvitation>(), Kind::mail::<views::ReportMail>()];
 
 /// The pages.
 pub const PAGES: &[Kind] = &[
@@ -58,6 +58,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/survey_invitation/body.fr.txt.hbs",
     "email/survey_invitation/body.en.html.hbs",
     "email/survey_invitation/body.fr.html.hbs",
+    "email/report/subject.en.txt.hbs",
+    "email/report/subject.fr.txt.hbs",
+    "email/report/body.en.txt.hbs",
+    "email/report/body.fr.txt.hbs",
+    "email/report/body.en.html.hbs",
+    "email/report/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",
@@ -692,30 +698,34 @@ mod tests {
         assert!(error.unwrap_err().problem.contains("{dat}"));
     }
 
+    /// All files of a language, as they are in English.
+    fn language(locale: &str) -> Vec<(String, &'static str)> {
+        let of = |name: &str| BUILT_IN.iter().find(|(n, _)| *n == name).unwrap().1;
+        let parts = MAILS.iter().flat_map(|mail| {
+            PARTS.map(|(part, kind)| {
+                let name = |locale: &str| part_name(mail.name, part, &self::locale(locale), kind);
+                (name(locale), of(&name("en")))
+            })
+        });
+        std::iter::once((format!("words.{locale}.toml"), of("words.en.toml"))).chain(parts).collect()
+    }
+
+    fn with_language(files: &[(String, &str)]) -> Result<Templates, TemplateError> {
+        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), *text)).collect();
+        overridden(&files)
+    }
+
     #[test]
     fn a_language_is_added_with_all_of_its_files_or_not_at_all() {
-        let of = |name: &str| BUILT_IN.iter().find(|(n, _)| *n == name).unwrap().1;
-        let mut files = vec![
-            ("words.de.toml", of("words.en.toml")),
-            ("email/survey_invitation/subject.de.txt.hbs", of("email/survey_invitation/subject.en.txt.hbs")),
-            ("email/survey_invitation/body.de.txt.hbs", of("email/survey_invitation/body.en.txt.hbs")),
-            ("email/survey_invitation/body.de.html.hbs", of("email/survey_invitation/body.en.html.hbs")),
-        ];
-        assert_eq!(overridden(&files).unwrap().locales().count(), 3);
-        files.pop();
-        assert!(overridden(&files).unwrap_err().file.ends_with("body.de.html.hbs"));
+        let mut files = language("de");
+        assert_eq!(with_language(&files).unwrap().locales().count(), 3);
+        let (missing, _) = files.pop().unwrap();
+        assert!(with_language(&files).unwrap_err().file.ends_with(&missing));
     }
 
     #[test]
     fn a_language_from_the_right_turns_mails_and_pages_around() {
-        let of = |name: &str| BUILT_IN.iter().find(|(n, _)| *n == name).unwrap().1;
-        let templates = overridden(&[
-            ("words.ar.toml", of("words.en.toml")),
-            ("email/survey_invitation/subject.ar.txt.hbs", "س"),
-            ("email/survey_invitation/body.ar.txt.hbs", of("email/survey_invitation/body.en.txt.hbs")),
-            ("email/survey_invitation/body.ar.html.hbs", of("email/survey_invitation/body.en.html.hbs")),
-        ])
-        .unwrap();
+        let templates = with_language(&language("ar")).unwrap();
         let rendered = templates.check();
         let html =
             |name: &str| rendered.iter().find(|r| r.name == name).unwrap().result.as_ref().unwrap().clone();

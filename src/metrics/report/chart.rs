@@ -295,11 +295,8 @@ pub(super) fn bars(told: Told<'_>, bars: &[Bar], number: &dyn Fn(f64) -> String)
         let top = y.at(bar.n as f64);
         // However few, there is something to see.
         let (top, height) = (top.min(BOTTOM - 1.0), (BOTTOM - top).max(1.0));
-        let fill = if bar.is_whole {
-            String::new()
-        } else {
-            format!(r#" fill="url(#{}-hatch)""#, escaped(told.id))
-        };
+        let fill =
+            if bar.is_whole { String::new() } else { format!(r#" fill="url(#{}-hatch)""#, escaped(told.id)) };
         let class = if bar.is_whole { "bar" } else { "bar-part" };
         let (x, width) = (LEFT + i as f64 * width + gap / 2.0, (width - gap).clamp(0.5, 36.0));
         let x = x.max(middle(i, bars.len()) - 18.0);

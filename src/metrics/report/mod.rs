@@ -11,6 +11,7 @@
 pub mod words;
 mod chart;
 mod view;
+pub mod deliver;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -30,8 +31,12 @@ use super::window::{Bound, Span, Window, day_of};
 use super::{Asked, Report, ShopReport};
 use crate::config::Shop;
 use crate::context::Context;
+use crate::invitations::compose::clean;
+use crate::mail::templates::palette::Palette;
+use crate::mail::templates::views::{Direction, ReportMail, ShopView};
 use crate::survey::Survey;
 use crate::types::{Locale, ShopId};
+use deliver::Letter;
 use words::Words;
 
 const PAGE: &str = include_str!("../../../templates/report/page.hbs");
@@ -262,7 +267,8 @@ async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<
     let tallied = series::tally(conn, subject, &[series::whole(subject.span)], None).await?;
     let Some(tallied) = tallied.get(&(0, String::new())) else { return Ok(Vec::new()) };
     let of = |fact: Fact| tallied.facts.iter().filter(move |(key, _)| key.fact == fact);
-    let unhappy = |survey: &str| of(Fact::Unhappy).filter(|(key, _)| key.survey == survey).map(|(_, n)| n).sum();
+    let unhappy =
+        |survey: &str| of(Fact::Unhappy).filter(|(key, _)| key.survey == survey).map(|(_, n)| n).sum();
     let mut topics: Vec<_> = of(Fact::Topic)
         .map(|(key, n)| Topic {
             survey: key.survey.clone(),
@@ -290,16 +296,48 @@ struct Reader<'a> {
 /// # Errors
 /// When the template and the contents do not fit; a test renders every case there is.
 pub fn render(contents: &Contents, context: &Context, locale: Option<&Locale>) -> anyhow::Result<String> {
+    written(&view::Page::of(contents, reader(context, locale)?))
+}
+
+fn reader<'a>(context: &'a Context, locale: Option<&Locale>) -> anyhow::Result<Reader<'a>> {
     let words = words::words(locale)?;
     let language = Locale::parse(&words.language).map_err(anyhow::Error::msg)?;
     let (_, interface) = context.templates.language(Some(&language), &language);
-    let reader = Reader { words, choices: &interface.choices, surveys: &context.config.surveys };
-    write(contents, reader)
+    Ok(Reader { words, choices: &interface.choices, surveys: &context.config.surveys })
 }
 
-fn write(contents: &Contents, reader: Reader<'_>) -> anyhow::Result<String> {
+/// The mail with the page attached, in the language of this locale if the report has it, else in English.
+///
+/// # Errors
+/// As [`render`].
+pub fn letter(
+    contents: &Contents,
+    context: &Context,
+    letterhead: &Shop,
+    locale: &Locale,
+    job: &str,
+) -> anyhow::Result<Letter> {
+    let reader = reader(context, Some(locale))?;
     let page = view::Page::of(contents, reader);
-    templates()?.render("page", &page).context("writing the report as HTML")
+    let day = contents.report.as_of.with_timezone(&letterhead.timezone).format("%F");
+    let language = Locale::parse(&reader.words.language).map_err(anyhow::Error::msg)?;
+    let view = ReportMail {
+        locale: language.to_string(),
+        direction: Direction::of(&language),
+        shop: ShopView { name: clean(&letterhead.name, 100), ..ShopView::of(letterhead) },
+        palette: Palette::of(&letterhead.color),
+        title: clean(&page.names(), 100),
+        as_of: page.as_of().to_owned(),
+        shops: page.in_short(),
+        attached: format!("afterword-{day}.html"),
+        job: job.to_owned(),
+    };
+    let texts = context.templates.mail(&language, &view)?;
+    Ok(Letter { texts, file: view.attached, page: written(&page)? })
+}
+
+fn written(page: &view::Page<'_>) -> anyhow::Result<String> {
+    templates()?.render("page", page).context("writing the report as HTML")
 }
 
 fn templates() -> anyhow::Result<Handlebars<'static>> {

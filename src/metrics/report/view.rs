@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::chart::{self, Bar, Dot, Gauge, HeatRow, Line, Row, Told};
 use super::words::Words;
 use super::{Alarm, Alert, Before, Contents, More, Reader, STYLE, SecondOrder};
+use crate::mail::templates::views::{ReportRow, ReportShop};
 use crate::metrics::comparison::Share;
 use crate::metrics::control_chart::{self, Baseline, Observation, Side, Signal};
 use crate::metrics::figure::{Figure, Measure, TELLING, Unit};
@@ -77,6 +78,8 @@ struct Headline {
     name: String,
     value: String,
     interval: Option<String>,
+    /// The same without its name.
+    range: Option<String>,
     gauge: Option<String>,
     verdict: String,
     /// Against the period before, against the target, weighted, with suspects.
@@ -172,8 +175,15 @@ impl<'a> Page<'a> {
             .map(|(n, (shop, more))| {
                 let surveys: Vec<_> =
                     reader.surveys.iter().filter(|survey| survey.is_for(&shop.shop)).collect();
-                let about =
-                    About { words, reader, shop, more, surveys: &surveys, contents, id: format!("s{}", n + 1) };
+                let about = About {
+                    words,
+                    reader,
+                    shop,
+                    more,
+                    surveys: &surveys,
+                    contents,
+                    id: format!("s{}", n + 1),
+                };
                 about.view()
             })
             .collect();
@@ -185,6 +195,47 @@ impl<'a> Page<'a> {
             as_of: words.say(&words.as_of, &[("moment", &zoned(words, report.as_of, zone))]),
             is_several: shops.len() > 1,
             shops,
+        }
+    }
+}
+
+impl Page<'_> {
+    /// The names of the shops.
+    pub(super) fn names(&self) -> String {
+        self.shops.iter().map(|shop| shop.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Of which moment it is, in words.
+    pub(super) fn as_of(&self) -> &str {
+        &self.as_of
+    }
+
+    /// The first screen, for a mail.
+    pub(super) fn in_short(&self) -> Vec<ReportShop> {
+        let in_short = |shop: &ShopView| ReportShop {
+            name: shop.name.clone(),
+            window: shop.window.clone(),
+            alerts: shop
+                .alerts
+                .iter()
+                .map(|alert| format!("{} {}", alert.text, alert.since))
+                .chain(shop.outbox.clone())
+                .collect(),
+            rows: shop.headlines.iter().map(Headline::in_short).collect(),
+            changed_since: shop.changed_since.clone(),
+            changes: shop.changes.clone(),
+        };
+        self.shops.iter().map(in_short).collect()
+    }
+}
+
+impl Headline {
+    fn in_short(&self) -> ReportRow {
+        ReportRow {
+            name: self.name.clone(),
+            value: self.value.clone(),
+            interval: self.range.clone(),
+            verdict: self.verdict.clone(),
         }
     }
 }
@@ -246,7 +297,9 @@ struct Bounds {
 impl Certainty {
     /// Read from what the figure tells machines, so that a figure without it is shown without it.
     fn of(figure: &Figure) -> Self {
-        let told = serde_json::to_value(figure).ok().and_then(|mut told| told.get_mut("certainty").map(serde_json::Value::take));
+        let told = serde_json::to_value(figure)
+            .ok()
+            .and_then(|mut told| told.get_mut("certainty").map(serde_json::Value::take));
         told.and_then(|told| serde_json::from_value(told).ok()).unwrap_or_default()
     }
 }
@@ -263,9 +316,16 @@ impl About<'_> {
             id: self.id.clone(),
             name: shop.name.clone(),
             window: self.window(),
-            alerts: self.contents.alerts.iter().filter(|alert| alert.shop == shop.shop).map(|alert| self.alert(alert)).collect(),
+            alerts: self
+                .contents
+                .alerts
+                .iter()
+                .filter(|alert| alert.shop == shop.shop)
+                .map(|alert| self.alert(alert))
+                .collect(),
             outbox: (shop.outbox.unknown > 0).then(|| {
-                let wording = if shop.outbox.unknown == 1 { &words.outbox_unknown_one } else { &words.outbox_unknown };
+                let wording =
+                    if shop.outbox.unknown == 1 { &words.outbox_unknown_one } else { &words.outbox_unknown };
                 words.say(wording, &[("n", &words.count(shop.outbox.unknown))])
             }),
             headlines: shop.metrics.iter().map(|(metric, figure)| self.headline(metric, figure)).collect(),
@@ -360,6 +420,7 @@ impl About<'_> {
             interval: interval.map(|interval| {
                 words.say(&words.interval, &[("interval", &words.range(figure.unit, interval))])
             }),
+            range: interval.map(|interval| words.range(figure.unit, interval)),
             gauge,
             verdict: self.verdict(noun, figure),
             notes: self.notes(figure, &certainty),
@@ -429,7 +490,11 @@ impl About<'_> {
     }
 
     fn cell(&self, unit: Unit, value: Option<f64>) -> Cell {
-        Cell { text: self.value_text(unit, value), value: value.map(|value| value.to_string()), is_head: false }
+        Cell {
+            text: self.value_text(unit, value),
+            value: value.map(|value| value.to_string()),
+            is_head: false,
+        }
     }
 
     fn count_cell(&self, n: i64) -> Cell {
@@ -442,13 +507,27 @@ impl About<'_> {
             let name = Cell::head(self.named(metric).0);
             let [value, low, high] =
                 [figure.value, figure.ci_low, figure.ci_high].map(|number| self.cell(figure.unit, number));
-            vec![name, value, low, high, self.count_cell(figure.numerator), self.count_cell(figure.denominator)]
+            vec![
+                name,
+                value,
+                low,
+                high,
+                self.count_cell(figure.numerator),
+                self.count_cell(figure.denominator),
+            ]
         });
         Table {
             caption: words.headlines.clone(),
-            head: [&words.col_figure, &words.col_value, &words.col_low, &words.col_high, &words.col_n, &words.col_of]
-                .map(Clone::clone)
-                .to_vec(),
+            head: [
+                &words.col_figure,
+                &words.col_value,
+                &words.col_low,
+                &words.col_high,
+                &words.col_n,
+                &words.col_of,
+            ]
+            .map(Clone::clone)
+            .to_vec(),
             rows: rows.collect(),
         }
     }
@@ -487,7 +566,10 @@ impl About<'_> {
                 let values = [words.count(figure.denominator), words.count(earlier)];
                 is_new.then(|| {
                     let [now, then] = values;
-                    words.say(&words.changed_volumes, &[("now", &now), ("then", &then), ("noun", self.named(metric).1)])
+                    words.say(
+                        &words.changed_volumes,
+                        &[("now", &now), ("then", &then), ("noun", self.named(metric).1)],
+                    )
                 })
             })
             .collect();
@@ -516,7 +598,8 @@ impl About<'_> {
                 let [now, then] = [now, then].map(|value| words.value(figure.unit, value));
                 (now != then).then(|| {
                     let name = self.named(metric).0;
-                    let text = words.say(&words.changed_figure, &[("name", name), ("then", &then), ("now", &now)]);
+                    let text =
+                        words.say(&words.changed_figure, &[("name", name), ("then", &then), ("now", &now)]);
                     (share, text)
                 })
             })
@@ -552,8 +635,11 @@ impl About<'_> {
     fn course(&self, metric: &Metric, series: &Series) -> Option<(Drawn, usize)> {
         let words = self.words;
         let (name, _) = self.named(metric);
-        let measures: Vec<Measure> =
-            series.points.iter().map(|point| point.metrics.get(metric.key).copied()).collect::<Option<_>>()?;
+        let measures: Vec<Measure> = series
+            .points
+            .iter()
+            .map(|point| point.metrics.get(metric.key).copied())
+            .collect::<Option<_>>()?;
         let unit = measures.first()?.unit;
         if measures.iter().all(|measure| measure.value.is_none()) {
             return None;
@@ -577,7 +663,8 @@ impl About<'_> {
                 mark: marks.get(&i).copied(),
             })
             .collect();
-        let title = words.say(&words.course_title, &[("name", name), ("period", self.period_word(series.period))]);
+        let title =
+            words.say(&words.course_title, &[("name", name), ("period", self.period_word(series.period))]);
         let text = self.course_text(&series.points, &measures, series.period, unit);
         let figure = self.shop.metrics.get(metric.key)?;
         let target = Certainty::of(figure).target.map(|target| target.target);
@@ -617,8 +704,11 @@ impl About<'_> {
 
     fn course_text(&self, points: &[Point], measures: &[Measure], period: Period, unit: Unit) -> String {
         let words = self.words;
-        let known: Vec<_> =
-            points.iter().zip(measures).filter_map(|(point, measure)| Some((point, measure.value?))).collect();
+        let known: Vec<_> = points
+            .iter()
+            .zip(measures)
+            .filter_map(|(point, measure)| Some((point, measure.value?)))
+            .collect();
         let (Some((first, from)), Some((last, to))) = (known.first(), known.last()) else {
             return words.course_text_empty.clone();
         };
@@ -628,8 +718,14 @@ impl About<'_> {
         };
         let [from, to, low, high] = [from, to, low, high].map(|value| words.value(unit, *value));
         let [first, last] = [first, last].map(|point| words.period_long(period, stretch(point)));
-        let values =
-            [("first", &first), ("from", &from), ("last", &last), ("to", &to), ("low", &low), ("high", &high)];
+        let values = [
+            ("first", &first),
+            ("from", &from),
+            ("last", &last),
+            ("to", &to),
+            ("low", &low),
+            ("high", &high),
+        ];
         words.say(&words.course_text, &values.map(|(name, value)| (name, value.as_str())))
     }
 
@@ -644,10 +740,11 @@ impl About<'_> {
         let words = self.words;
         let rows = series.points.iter().zip(measures).enumerate().map(|(i, (point, measure))| {
             let limits = control.limits.get(&i);
-            let limits = limits.map_or_else(|| words.none.clone(), |limits| words.range(measure.unit, *limits));
+            let limits =
+                limits.map_or_else(|| words.none.clone(), |limits| words.range(measure.unit, *limits));
             let mark = marks.get(&i).map_or_else(String::new, ToString::to_string);
-            let [value, low, high] =
-                [measure.value, measure.ci_low, measure.ci_high].map(|number| self.cell(measure.unit, number));
+            let [value, low, high] = [measure.value, measure.ci_low, measure.ci_high]
+                .map(|number| self.cell(measure.unit, number));
             vec![
                 Cell::head(self.period_name(series.period, point)),
                 value,
@@ -697,10 +794,9 @@ impl About<'_> {
             let title = words.say(&words.volume_title, &[("name", name), ("period", period)]);
             let text = words.say(&words.volume_text, &[("all", &all), ("most", &most)]);
             let told = Told { id: &self.id(&format!("volume-{key}")), title: &title, text: &text };
-            let rows = series
-                .points
-                .iter()
-                .map(|point| vec![Cell::head(self.period_name(series.period, point)), self.count_cell(of(point))]);
+            let rows = series.points.iter().map(|point| {
+                vec![Cell::head(self.period_name(series.period, point)), self.count_cell(of(point))]
+            });
             Drawn {
                 title: name.to_owned(),
                 svg: chart::bars(told, &bars, &|n| words.decimal(n, 0)),
@@ -775,7 +871,8 @@ impl About<'_> {
             number: &|value| words.tick(Unit::Share, value),
         });
         let rows = known.iter().map(|(point, score)| {
-            let ratings = score.ratings.map_or_else(|| Cell::text(words.none.clone()), |n| self.count_cell(n));
+            let ratings =
+                score.ratings.map_or_else(|| Cell::text(words.none.clone()), |n| self.count_cell(n));
             vec![
                 Cell::head(self.words.period_long(series.period, stretch(point))),
                 self.cell(Unit::Share, Some(score.score)),
@@ -957,14 +1054,22 @@ impl About<'_> {
                 let days = words.say(&words.days, &[("n", &repeat.days.to_string())]);
                 let value = self.value_text(measure.unit, measure.value);
                 let gauge = measure.value.zip(interval).map(|(number, interval)| {
-                    let title = words.say(&words.gauge_title, &[("name", &format!("{said}, {days}")), ("value", &value)]);
-                    let text = words.say(&words.gauge_text, &[("interval", range.as_deref().unwrap_or_default())]);
+                    let title = words
+                        .say(&words.gauge_title, &[("name", &format!("{said}, {days}")), ("value", &value)]);
+                    let text =
+                        words.say(&words.gauge_text, &[("interval", range.as_deref().unwrap_or_default())]);
                     let id = self.id(&format!("repeat-{by}-{}-{}", repeat.answer, repeat.days));
                     let told = Told { id: &id, title: &title, text: &text };
-                    chart::gauge(told, &Gauge { value: number, interval, range: measure.unit.range(), target: None })
+                    chart::gauge(
+                        told,
+                        &Gauge { value: number, interval, range: measure.unit.range(), target: None },
+                    )
                 });
                 let (n, of) = (words.count(measure.numerator), words.count(measure.denominator));
-                let mut counted = words.say(&words.counted_share, &[("n", &n), ("of", &of), ("noun", "")]).trim().to_owned();
+                let mut counted = words
+                    .say(&words.counted_share, &[("n", &n), ("of", &of), ("noun", "")])
+                    .trim()
+                    .to_owned();
                 if measure.denominator < FEW {
                     counted = format!("{counted} {}", words.repeat_few);
                 }
@@ -1001,8 +1106,10 @@ impl About<'_> {
             })
             .collect();
         let (_, first) = self.wording(&topics[0]);
-        let values = [("topic", first), ("n", words.count(topics[0].n)), ("of", words.count(topics[0].unhappy))];
-        let text = words.say(&words.topics_text, &values.each_ref().map(|(name, value)| (*name, value.as_str())));
+        let values =
+            [("topic", first), ("n", words.count(topics[0].n)), ("of", words.count(topics[0].unhappy))];
+        let text =
+            words.say(&words.topics_text, &values.each_ref().map(|(name, value)| (*name, value.as_str())));
         let id = self.id("topics");
         let told = Told { id: &id, title: &words.topics_title, text: &text };
         let table = topics.iter().map(|topic| {
@@ -1015,7 +1122,8 @@ impl About<'_> {
                 self.cell(Unit::Share, Some(share(topic))),
             ]
         });
-        let head = [&words.col_answer, &words.col_question, &words.col_n, &words.col_unhappy, &words.col_value];
+        let head =
+            [&words.col_answer, &words.col_question, &words.col_n, &words.col_unhappy, &words.col_value];
         Some(Drawn {
             title: words.topics.clone(),
             svg: chart::rows(told, &rows),
@@ -1040,7 +1148,8 @@ impl About<'_> {
         };
         let asked = question.text.get(&locale, &locale).replace("{{shop.name}}", &self.shop.name);
         let QuestionKind::Choice { choices } = &question.kind else { return (asked, topic.option.clone()) };
-        let chosen = choices.iter().find(|choice| choice.key == topic.option).and_then(|choice| choice.text.as_ref());
+        let chosen =
+            choices.iter().find(|choice| choice.key == topic.option).and_then(|choice| choice.text.as_ref());
         let answer = match chosen {
             Some(texts) => texts.get(&locale, &locale).to_owned(),
             None => self.reader.choices.get(&topic.option).unwrap_or(&topic.option).clone(),
@@ -1145,10 +1254,14 @@ impl About<'_> {
                             }
                             Yes::Scores { low, high } => {
                                 let values = [("low", low.to_string()), ("high", high.to_string())];
-                                words.say(&words.detail_scores, &values.each_ref().map(|(n, v)| (*n, v.as_str())))
+                                words.say(
+                                    &words.detail_scores,
+                                    &values.each_ref().map(|(n, v)| (*n, v.as_str())),
+                                )
                             }
                         };
-                        let values = [("yes", yes.as_str()), ("question", &rule.question), ("survey", survey)];
+                        let values =
+                            [("yes", yes.as_str()), ("question", &rule.question), ("survey", survey)];
                         words.say(&words.detail_rule, &values)
                     })
                     .collect();
@@ -1215,8 +1328,10 @@ impl Control {
             (0..points.len()).filter(|i| points[*i].complete && measures[*i].denominator > 0).collect();
         let chart = match unit {
             Unit::Share => {
-                let shares: Option<Vec<_>> =
-                    told.iter().map(|i| Share::counted(measures[*i].numerator, measures[*i].denominator)).collect();
+                let shares: Option<Vec<_>> = told
+                    .iter()
+                    .map(|i| Share::counted(measures[*i].numerator, measures[*i].denominator))
+                    .collect();
                 shares.and_then(|shares| control_chart::shares(&shares, Baseline::Whole))
             }
             Unit::Points => {
@@ -1251,7 +1366,8 @@ impl Control {
         let mut open: Vec<(Signal, usize, usize)> = Vec::new();
         let mut ended: Vec<(Signal, usize, usize)> = Vec::new();
         for (i, signals) in &self.signals {
-            let (going_on, over): (Vec<_>, Vec<_>) = open.drain(..).partition(|(signal, ..)| signals.contains(signal));
+            let (going_on, over): (Vec<_>, Vec<_>) =
+                open.drain(..).partition(|(signal, ..)| signals.contains(signal));
             ended.extend(over);
             open = going_on.into_iter().map(|(signal, first, _)| (signal, first, *i)).collect();
             for signal in signals {
@@ -1264,7 +1380,10 @@ impl Control {
         ended.sort_by_key(|(_, first, _)| *first);
         for (signal, first, last) in ended {
             let name = |i: usize| {
-                series.points.get(i).map_or_else(String::new, |point| words.period_long(series.period, stretch(point)))
+                series
+                    .points
+                    .get(i)
+                    .map_or_else(String::new, |point| words.period_long(series.period, stretch(point)))
             };
             let when = if first == last {
                 name(first)

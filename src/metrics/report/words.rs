@@ -381,7 +381,11 @@ mod tests {
             for key in &keys {
                 assert!(words.metrics.contains_key(*key), "{language} has no words for {key}");
             }
-            assert_eq!(words.metrics.len(), keys.len(), "{language} has words for metrics that there are not");
+            assert_eq!(
+                words.metrics.len(),
+                keys.len(),
+                "{language} has words for metrics that there are not"
+            );
             let english = &of("en").said;
             assert_eq!(words.said.keys().collect::<Vec<_>>(), english.keys().collect::<Vec<_>>());
         }
@@ -431,6 +435,9 @@ mod tests {
         assert_eq!(en.period_short(Period::Quarter, day), "Q3 2026");
         let late = "2026-07-31T22:30:00Z".parse().unwrap();
         assert_eq!(fr.moment(late, Tz::Europe__Paris), "1er\u{a0}août 2026 à 00:30");
-        assert_eq!(fr.moment("2026-07-31T22:00:00Z".parse().unwrap(), Tz::Europe__Paris), "1er\u{a0}août 2026");
+        assert_eq!(
+            fr.moment("2026-07-31T22:00:00Z".parse().unwrap(), Tz::Europe__Paris),
+            "1er\u{a0}août 2026"
+        );
     }
 }
