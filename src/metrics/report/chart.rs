@@ -486,3 +486,191 @@ pub(super) fn escaped(text: &str) -> String {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOLD: Told<'_> = Told { id: "x", title: "A <title>", text: "What & how" };
+
+    /// The numbers of an attribute of all elements of a class, in order.
+    fn numbers(svg: &str, class: &str, attribute: &str) -> Vec<f64> {
+        let elements = svg.split('<').filter(|element| element.contains(&format!("class=\"{class}\"")));
+        elements
+            .map(|element| {
+                let value = element.split_once(&format!(" {attribute}=\"")).unwrap().1;
+                value.split('"').next().unwrap().parse().unwrap()
+            })
+            .collect()
+    }
+
+    fn dot(value: f64, low: f64, high: f64) -> Dot {
+        Dot { value: Some(value), interval: Some((low, high)), is_whole: true, ..Dot::default() }
+    }
+
+    fn drawn(dots: &[Dot], center: Option<f64>, level: Option<(f64, &str)>) -> String {
+        let number = |value: f64| format!("{value}");
+        line(&Line { told: TOLD, dots, center, level, range: (0.0, 1.0), number: &number })
+    }
+
+    #[test]
+    fn ticks_are_round_and_within() {
+        assert_eq!(ticks(0.0, 1.0, 4), [0.0, 0.5, 1.0]);
+        assert_eq!(ticks(0.0, 1.0, 5), [0.0, 0.2, 0.4, 0.600_000_000_000_000_1, 0.8, 1.0]);
+        assert_eq!(ticks(-100.0, 100.0, 4), [-100.0, -50.0, 0.0, 50.0, 100.0]);
+        assert_eq!(ticks(0.0, 3.0, 4), [0.0, 1.0, 2.0, 3.0]);
+        assert_eq!(ticks(0.0, 1_000_000.0, 4), [0.0, 500_000.0, 1_000_000.0]);
+        for (low, high) in [(0.0, 0.0), (1.0, 1.0), (f64::NAN, 1.0), (0.0, f64::INFINITY), (0.81, 0.93)] {
+            assert!(ticks(low, high, 4).len() <= 5, "{low} {high}");
+        }
+    }
+
+    #[test]
+    fn a_stretch_is_widened_to_round_numbers_and_stays_possible() {
+        let check = |low, high, range, expected: (f64, f64)| {
+            let (l, h) = rounded(low, high, range);
+            assert!((l - expected.0).abs() < 1e-9 && (h - expected.1).abs() < 1e-9, "{l} {h}");
+        };
+        check(0.81, 0.93, (0.0, 1.0), (0.8, 0.95));
+        check(0.97, 0.995, (0.0, 1.0), (0.97, 1.0));
+        check(0.5, 0.5, (0.0, 1.0), (0.45, 0.55));
+        check(1.0, 1.0, (0.0, 1.0), (0.94, 1.0));
+        check(-3.0, 41.0, (-100.0, 100.0), (-20.0, 60.0));
+        check(0.0, 7.0, (0.0, f64::INFINITY), (0.0, 8.0));
+    }
+
+    #[test]
+    fn a_scale_turns_numbers_into_places() {
+        let scale = Scale { low: 0.8, high: 0.9, start: 156.0, end: 16.0 };
+        assert!((scale.at(0.8) - 156.0).abs() < 1e-9 && (scale.at(0.9) - 16.0).abs() < 1e-9);
+        assert!((scale.at(0.85) - 86.0).abs() < 1e-9);
+        assert!((scale.at(0.2) - 156.0).abs() < 1e-9, "what is beyond an end lies on it");
+        assert!((Scale { low: 1.0, high: 1.0, start: 0.0, end: 10.0 }.at(1.0) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn few_labels_evenly() {
+        assert_eq!(labelled(3, 4).collect::<Vec<_>>(), [0, 1, 2]);
+        assert_eq!(labelled(24, 4).collect::<Vec<_>>(), [0, 6, 12, 18]);
+        assert_eq!(labelled(25, 4).collect::<Vec<_>>(), [0, 7, 14, 21]);
+        assert_eq!(labelled(0, 4).count(), 0);
+    }
+
+    #[test]
+    fn a_series_has_its_dots_where_they_belong() {
+        let dots = [dot(0.8, 0.7, 0.9), dot(0.9, 0.8, 1.0)];
+        let svg = drawn(&dots, Some(0.85), None);
+        let [x, y] = ["cx", "cy"].map(|at| numbers(&svg, "dot", at));
+        assert_eq!(
+            x,
+            [LEFT + (RIGHT - LEFT) / 4.0, LEFT + 3.0 * (RIGHT - LEFT) / 4.0]
+                .map(|x| (10.0 * x).round() / 10.0)
+        );
+        // From 0.7 to 1.0, on 16 to 156.
+        assert_eq!(y, [109.3, 62.7]);
+        assert_eq!(svg.matches("class=\"band\"").count(), 1);
+        assert!(svg.contains("class=\"center\""));
+        assert!(
+            svg.contains("<title id=\"x-t\">A &lt;title&gt;</title><desc id=\"x-d\">What &amp; how</desc>")
+        );
+        assert_eq!(svg.matches("<title").count(), 1);
+    }
+
+    #[test]
+    fn gaps_stay_gaps_and_marks_are_numbered() {
+        let mut dots = vec![dot(0.8, 0.7, 0.9), Dot::default(), dot(0.9, 0.8, 1.0), dot(0.7, 0.6, 0.8)];
+        dots[3].mark = Some(1);
+        dots[2].is_whole = false;
+        dots[2].limits = Some((0.7, 0.95));
+        let svg = drawn(&dots, None, Some((0.75, "level <1>")));
+        // The first stands alone and has a bar; the other two are a band.
+        assert_eq!(numbers(&svg, "band", "width"), [8.0].repeat(svg.matches("<rect class=\"band\"").count()));
+        assert_eq!(
+            (svg.matches("<rect class=\"band\"").count(), svg.matches("<path class=\"band\"").count()),
+            (1, 1)
+        );
+        assert_eq!(svg.matches("class=\"line\"").count(), 2);
+        assert_eq!(svg.matches("class=\"limit\"").count(), 2);
+        assert_eq!(svg.matches("class=\"dot part\"").count(), 1);
+        assert!(svg.contains(">1</text>") && svg.contains("class=\"mark\""));
+        assert!(svg.contains("level &lt;1&gt;"));
+    }
+
+    #[test]
+    fn an_interval_that_says_nothing_does_not_press_the_others_flat() {
+        let mut dots: Vec<_> = (0..20).map(|i| dot(0.9 + 0.001 * f64::from(i), 0.88, 0.94)).collect();
+        dots.push(dot(0.5, 0.1, 0.9));
+        let number = |value: f64| format!("{value}");
+        let line =
+            Line { told: TOLD, dots: &dots, center: None, level: None, range: (0.0, 1.0), number: &number };
+        let (low, high) = domain(&line);
+        assert!(low >= 0.8 && high <= 1.0, "{low} to {high}");
+    }
+
+    #[test]
+    fn nothing_and_very_much_can_be_drawn() {
+        let huge: Vec<_> = (0..1_000).map(|i| dot(f64::from(i % 2), 0.0, 1.0)).collect();
+        for dots in [&[][..], &[Dot::default()], &[dot(1.0, 1.0, 1.0)], &huge] {
+            let svg = drawn(dots, None, None);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+            assert_eq!(svg.matches('<').count(), svg.matches('>').count());
+        }
+        assert_eq!(drawn(&huge, None, None).matches("<circle").count(), 0);
+        let number = |value: f64| format!("{value}");
+        for n in [0, 1, i64::MAX] {
+            let bar = Bar { label: "a".to_owned(), n, is_whole: n != 1 };
+            let svg = bars(TOLD, &[bar], &number);
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+        assert!(bars(TOLD, &[], &number).contains("</svg>"));
+        assert!(rows(TOLD, &[]).contains("</svg>"));
+        assert!(heat(TOLD, &[], &[], &number).contains("</svg>"));
+    }
+
+    #[test]
+    fn bars_stand_on_the_ground() {
+        let bar = |n, is_whole| Bar { label: String::new(), n, is_whole };
+        let svg = bars(TOLD, &[bar(4, true), bar(0, true), bar(2, false)], &|n| format!("{n}"));
+        let of = |class: &str| ["y", "height"].map(|at| numbers(&svg, class, at)[0]);
+        let ([top, height], [half, half_height]) = (of("bar"), of("bar-part"));
+        assert!((top + height - 110.0).abs() < 0.11 && (half + half_height - 110.0).abs() < 0.11);
+        assert!((height - 2.0 * half_height).abs() < 0.11);
+        assert!(svg.contains("url(#x-hatch)") && svg.contains("id=\"x-hatch\""));
+    }
+
+    #[test]
+    fn a_heat_map_leaves_empty_what_is_not_known() {
+        let row = |name: &str, cells| HeatRow { name: name.to_owned(), size: "9".to_owned(), cells };
+        let rows = [row("a", vec![Some(0.0), Some(0.5), Some(1.0)]), row("b", vec![Some(0.25), None, None])];
+        let columns = ["0", "1", "2"].map(str::to_owned);
+        let svg = heat(TOLD, &columns, &rows, &|value| format!("{value}"));
+        assert_eq!(svg.matches("class=\"unknown\"").count(), 2);
+        assert_eq!(svg.matches("class=\"heat ").count(), 4);
+        assert!(svg.contains("heat q0") && svg.contains("heat q3") && svg.contains("heat q6"));
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|value| shade(value, 0.5)), [0, 3, 6, 6]);
+        assert_eq!(shade(0.0, 0.0), 0);
+    }
+
+    #[test]
+    fn a_gauge_shows_something_however_sure_we_are() {
+        let of =
+            |value, interval| gauge(TOLD, &Gauge { value, interval, range: (0.0, 1.0), target: Some(0.9) });
+        let svg = of(1.0, (1.0, 1.0));
+        assert_eq!(numbers(&svg, "interval", "width"), [2.0]);
+        assert!(numbers(&svg, "interval", "x")[0] + 2.0 <= 240.0);
+        assert!(svg.contains("class=\"target\""));
+        let svg = of(0.5, (0.25, 0.75));
+        assert_eq!(numbers(&svg, "interval", "x"), [60.5]);
+        assert_eq!(numbers(&svg, "interval", "width"), [119.0]);
+    }
+
+    #[test]
+    fn a_long_name_is_shortened_and_a_hostile_one_is_a_name() {
+        let row = |name: &str| Row { name: name.to_owned(), share: 0.5, number: "5".to_owned() };
+        let svg = rows(TOLD, &[row("</svg><script>"), row(&"é".repeat(100))]);
+        assert!(!svg.contains("<script") && svg.contains("&lt;/svg&gt;&lt;script&gt;"));
+        assert!(svg.contains(&format!("{}…", "é".repeat(41))));
+        assert_eq!(numbers(&svg, "bar", "width"), [180.0, 180.0]);
+        assert_eq!(escaped("a\u{0}b\u{1b}'\"&"), "ab&#39;&quot;&amp;");
+    }
+}

@@ -372,3 +372,110 @@ pub fn in_words(shop: &ShopReport) -> String {
         (Some(from), Some(to)) => format!("from {from} to before {to}, {}", shop.timezone),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::mail::templates::palette::contrast_of;
+
+    #[test]
+    fn the_window_before_is_as_long_and_ends_where_this_one_begins() {
+        let check = |from: &str, to: &str, expected: Option<(&str, &str)>| {
+            let window = Window { from: from.parse().ok(), to: to.parse().ok() };
+            let before =
+                predecessor(window).map(|window| [window.from, window.to].map(|b| b.unwrap().to_string()));
+            assert_eq!(before, expected.map(|(from, to)| [from.to_owned(), to.to_owned()]));
+        };
+        check("2026-03-01", "2026-04-01", Some(("2026-01-29", "2026-03-01")));
+        check(
+            "2026-03-02T00:00:00Z",
+            "2026-03-03T12:00:00Z",
+            Some(("2026-02-28T12:00:00Z", "2026-03-02T00:00:00Z")),
+        );
+        check("2026-03-01", "", None);
+        check("", "2026-03-01", None);
+        // A day and a moment are not the same in every zone.
+        check("2026-03-01", "2026-04-01T00:00:00Z", None);
+    }
+
+    #[test]
+    fn a_course_has_a_number_of_points_that_can_be_seen() {
+        let check = |days, period, most: i64| {
+            assert_eq!(period_for(days), period, "{days} days");
+            let each = match period {
+                Period::Day => 1,
+                Period::Week => 7,
+                Period::Month => 30,
+                _ => 91,
+            };
+            assert!(days / each <= most, "{days} days");
+        };
+        check(0, Period::Day, 20);
+        check(20, Period::Day, 20);
+        check(28, Period::Week, 43);
+        check(300, Period::Week, 43);
+        check(365, Period::Month, 100);
+        check(3_000, Period::Month, 100);
+        check(7_300, Period::Quarter, 100);
+    }
+
+    /// The variables of the stylesheet, by name.
+    fn colours(css: &str) -> BTreeMap<&str, &str> {
+        let values = css.split("--").filter_map(|rest| rest.split_once(": "));
+        values
+            .filter_map(|(name, value)| Some((name, value.get(..7)?)))
+            .filter(|(_, v)| v.starts_with('#'))
+            .collect()
+    }
+
+    #[test]
+    fn everything_on_the_page_can_be_read_in_light_and_dark() {
+        let (light, rest) = STYLE.split_once("@media screen and (prefers-color-scheme: dark)").unwrap();
+        let dark = rest.split_once("\n}\n").unwrap().0;
+        for (scheme, css) in [("light", light), ("dark", dark)] {
+            let colours = colours(css);
+            let check = |ink: &str, paper: &str, wanted: f64| {
+                let contrast = contrast_of(colours[ink], colours[paper]).unwrap();
+                assert!(contrast >= wanted, "{scheme}: {ink} on {paper}: {contrast:.2}");
+            };
+            for paper in ["paper", "card"] {
+                for ink in ["ink", "text", "quiet", "accent", "mark", "good", "bad"] {
+                    check(ink, paper, 4.5);
+                }
+            }
+            for ink in ["ink", "text", "quiet"] {
+                check(ink, "alarm-paper", 4.5);
+            }
+            for shade in 0..chart::SHADES {
+                let ink = if shade < 4 { "on-light" } else { "on-dark" };
+                check(ink, &format!("q{shade}"), 4.5);
+            }
+            // What is drawn and not written: WCAG 1.4.11 wants 3.
+            for line in ["center", "limit"] {
+                check(line, "card", 3.0);
+            }
+            check("accent", "band", 3.0);
+        }
+    }
+
+    #[test]
+    fn the_stylesheet_is_known_by_its_digest() {
+        assert!(style_hash().starts_with("'sha256-") && style_hash().len() == 53);
+        // What stands between the tags is what was digested.
+        assert!(PAGE.contains("<style>{{{style}}}</style>"));
+        assert!(!STYLE.contains("</"));
+    }
+
+    #[test]
+    fn only_drawings_and_the_stylesheet_are_put_in_as_they_are() {
+        let parts = PARTS.iter().map(|(_, text)| *text).chain([PAGE]);
+        for text in parts {
+            for raw in text.split("{{{").skip(1) {
+                let name = raw.split("}}}").next().unwrap();
+                assert!(["style", "gauge", "svg"].contains(&name), "{name}");
+            }
+        }
+    }
+}

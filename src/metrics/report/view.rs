@@ -297,10 +297,12 @@ struct Bounds {
 impl Certainty {
     /// Read from what the figure tells machines, so that a figure without it is shown without it.
     fn of(figure: &Figure) -> Self {
-        let told = serde_json::to_value(figure)
-            .ok()
-            .and_then(|mut told| told.get_mut("certainty").map(serde_json::Value::take));
-        told.and_then(|told| serde_json::from_value(told).ok()).unwrap_or_default()
+        let told = serde_json::to_value(figure).ok();
+        Self::read(told.and_then(|mut told| Some(told.get_mut("certainty")?.take())).unwrap_or_default())
+    }
+
+    fn read(told: serde_json::Value) -> Self {
+        serde_json::from_value(told).unwrap_or_default()
     }
 }
 
@@ -1406,5 +1408,40 @@ impl Control {
             }
         }
         remarks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certainty_is_read_as_figures_tell_it() {
+        let told = serde_json::json!({
+            "before": { "value": 0.8, "numerator": 8, "denominator": 10, "difference": 0.1, "ci_low": 0.01, "ci_high": 0.19,
+                        "change": "rose" },
+            "target": { "target": 0.9, "verdict": "undecided", "more": 120 },
+            "weighted": { "value": 0.81, "ci_low": 0.7, "ci_high": 0.9, "effective": 88.5, "design_effect": 1.1,
+                          "facts": ["country"], "collapsed": [] },
+            "bounds": { "worst": 0.3, "best": 0.95 },
+        });
+        let certainty = Certainty::read(told);
+        assert_eq!(certainty.before.unwrap().change, "rose");
+        assert_eq!(certainty.target.unwrap().more, Some(120));
+        assert_eq!(certainty.weighted.unwrap().effective, Some(88.5));
+        assert_eq!(certainty.bounds.unwrap().best, Some(0.95));
+        // A figure without it is shown without it.
+        assert!(Certainty::read(serde_json::Value::Null).before.is_none());
+        assert!(Certainty::read(serde_json::json!({ "target": null })).target.is_none());
+    }
+
+    #[test]
+    fn lists_are_written_as_people_write_them() {
+        let words = super::super::words::words(None).unwrap();
+        let items = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!(listed(words, &items), "a, b and c");
+        assert_eq!(listed(words, &items[..1]), "a");
+        assert_eq!(listed(words, &[]), "");
+        assert_eq!(capitalised("état"), "État");
     }
 }
