@@ -215,8 +215,8 @@ async fn days(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<i6
 fn period_for(days: i64) -> Period {
     match days {
         ..=20 => Period::Day,
-        ..=300 => Period::Week,
-        ..=3_000 => Period::Month,
+        21..=300 => Period::Week,
+        301..=3_000 => Period::Month,
         _ => Period::Quarter,
     }
 }

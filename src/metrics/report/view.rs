@@ -773,7 +773,7 @@ impl About<'_> {
 
     fn volumes(&self, series: &Series) -> Vec<Drawn> {
         let words = self.words;
-        let kinds: [(&str, &str, fn(&Point) -> i64); 4] = [
+        let kinds: [(&str, &str, CountOf); 4] = [
             ("orders", &words.volume_orders, |point| point.volumes.orders),
             ("mails", &words.volume_mails, |point| point.volumes.mails_sent),
             ("answers", &words.volume_answers, |point| point.volumes.answers),
@@ -1295,6 +1295,9 @@ impl About<'_> {
         unknowns
     }
 }
+
+/// How many there were in a period.
+type CountOf = fn(&Point) -> i64;
 
 fn stretch(point: &Point) -> Stretch {
     Stretch { first_day: point.days.starts_on, last_day: point.days.ends_on }
