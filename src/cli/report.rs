@@ -12,8 +12,9 @@ use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::series::{BySegment, FEW, Series};
 use crate::metrics::window::{Bound, Window};
-use crate::metrics::{self, Asked, Figures, METRICS, Report, report_html};
+use crate::metrics::{self, Asked, Figures, METRICS, Report, report as page};
 use crate::new_file::NewFile;
+use crate::types::Locale;
 
 /// The indicators, with their intervals
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ Examples:
   afterword report --by month --from 2026-01-01
   afterword report --segment country
   afterword report --from 2026-03-01 --to 2026-04-01 --target recommendation_rate=0.85
-  afterword report --html report.html
+  afterword report --html report.html --locale fr
 
 The window goes from --from up to but without --to; a date is the first moment of that day in the zone of each shop. Answers
 count by when they were given, orders by when they were placed. With --as-of, what came later is not known; from the first run
@@ -70,6 +71,9 @@ pub struct Args {
     /// Write a page that stands by itself
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// The language of that page: en or fr; without it, the first shop's
+    #[arg(long, value_name = "LOCALE", requires = "html", value_parser = Locale::parse)]
+    locale: Option<Locale>,
 }
 
 fn target(text: &str) -> Result<(String, f64), String> {
@@ -117,14 +121,20 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         one_per_customer: args.one_per_customer,
         frozen: global.as_of.is_some(),
     };
-    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if let Some(path) = &args.html {
-        write_page(&report, path)?;
+        let contents =
+            page::gather(&context.pool, &shops, &context.config.surveys, window, asked.frozen, as_of).await?;
+        let locale = args.locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
+        write_page(&page::render(&contents, context, locale)?, path)?;
         output::say(&format!("The report is in {}.", path.display()));
+        if !global.json {
+            return Ok(Exit::Done);
+        }
     }
+    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
     if global.json {
         output::json(&report)?;
-    } else if args.html.is_none() {
+    } else {
         output::data(&in_tables(&report))?;
     }
     if args.fail_on_alert && super::alerts::say_open(context, &shops).await? > 0 {
@@ -133,8 +143,7 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
     Ok(Exit::Done)
 }
 
-fn write_page(report: &Report, path: &Path) -> anyhow::Result<()> {
-    let page = report_html::render(report)?;
+fn write_page(page: &str, path: &Path) -> anyhow::Result<()> {
     let mut file = NewFile::create(path)?;
     file.write_all(page.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
     file.sync()?;
@@ -145,7 +154,7 @@ fn in_tables(report: &Report) -> String {
     let mut text = String::new();
     for shop in &report.shops {
         let as_of = report.as_of.format("%Y-%m-%d %H:%M UTC");
-        let window = report_html::in_words(shop);
+        let window = page::in_words(shop);
         let rows = shop.metrics.iter().map(|(metric, figure)| {
             [metric.name.to_owned(), figure.value_text(), figure.interval_text(), figure.counted_text()]
         });

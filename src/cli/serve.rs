@@ -67,18 +67,39 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
     let schedule = tokio::spawn(until_end(scheduler::run(context.clone(), stop.clone()), stop.clone()));
     tracing::info!(%address, n_scheduled, "ready: pages on http://{address}, {n_scheduled} jobs on schedule");
 
+    let private = tokio::spawn(until_end(private(context.clone(), stop.clone()), stop.clone()));
     let keeping_up = tokio::spawn(keep_up(context.clone(), stop.clone()));
 
     stop.cancelled().await;
     tracing::info!("stopping: nothing more is started, what is running may end within {} s", grace.as_secs());
     // A little more than a job gets, because what became of it is still to be recorded.
-    let all = async { (pages.await, schedule.await, keeping_up.await) };
-    let Ok((pages, schedule, _)) = tokio::time::timeout(grace + Duration::from_secs(20), all).await else {
+    let all = async { (pages.await, schedule.await, private.await, keeping_up.await) };
+    let Ok((pages, schedule, private, _)) = tokio::time::timeout(grace + Duration::from_secs(20), all).await
+    else {
         anyhow::bail!("the pages or the schedule did not end in time");
     };
     pages.context("the pages have panicked")?.context("the pages cannot be served")?;
     schedule.context("the schedule has panicked")?.context("the schedule cannot be followed")?;
+    private.context("the private pages have panicked")??;
     tracing::info!("stopped");
+    Ok(())
+}
+
+/// Serves the private pages, if `[app] private_listen` says where; else only waits for the end.
+async fn private(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
+    let Some(address) = context.config.app.private_listen else {
+        stop.cancelled().await;
+        return Ok(());
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} ([app] private_listen in jobs.toml)"))?;
+    let address = listener.local_addr()?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "the private pages can be reached from other machines at {address}; tokens must not cross a network without TLS");
+    }
+    tracing::info!(%address, "private pages on http://{address}");
+    web::private::serve(listener, context, stop).await;
     Ok(())
 }
 

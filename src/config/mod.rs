@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use chrono_tz::Tz;
+use sha2::{Digest as _, Sha256};
 
 use self::network::Network;
 use self::problem::{ConfigError, Problems};
@@ -57,6 +58,8 @@ pub struct Config {
     pub notify: Notify,
     /// `[jobs.<name>]`
     pub jobs: Vec<ScheduledJob>,
+    /// `[[access]]`; names are unique.
+    pub access: Vec<Access>,
 }
 
 /// `[app]`
@@ -66,6 +69,8 @@ pub struct App {
     pub base_url: String,
     /// Where the pages listen.
     pub listen: SocketAddr,
+    /// Where the shop's own people are served; `None`: nowhere.
+    pub private_listen: Option<SocketAddr>,
     /// The proxies whose word is taken for who the visitor is.
     pub trusted_proxies: Vec<Network>,
     /// Embedded Postgres, outbox, exports.
@@ -335,6 +340,57 @@ pub struct ScheduledJob {
     pub catch_up_window: Duration,
     /// Longer than this, and the job is told to stop.
     pub timeout: Duration,
+}
+
+/// `[[access]]`: who may use the private pages.
+#[derive(Debug, Clone)]
+pub struct Access {
+    pub name: String,
+    pub token: AccessToken,
+    /// What they may do.
+    pub allow: Vec<Right>,
+    /// With which shops; `None`: all.
+    pub shops: Option<Vec<String>>,
+}
+
+impl Access {
+    /// Whether they may do this with a shop.
+    pub fn may(&self, right: Right, shop: &str) -> bool {
+        self.allow.contains(&right) && self.shops.as_ref().is_none_or(|shops| shops.iter().any(|s| s == shop))
+    }
+}
+
+/// What an access allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Right {
+    /// To read the report.
+    Report,
+}
+
+/// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AccessToken([u8; 32]);
+
+impl AccessToken {
+    /// The shortest that is taken, in characters.
+    pub const SHORTEST: usize = 32;
+
+    pub fn new(token: &str) -> Self {
+        Self(Sha256::digest(token).into())
+    }
+
+    /// Whether this is the token. All of the digests is looked at, whatever differs.
+    pub fn is(&self, token: &str) -> bool {
+        let other = Self::new(token);
+        self.0.iter().zip(other.0).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccessToken(…)")
+    }
 }
 
 /// What happens to occurrences that nobody was there to run.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{CatchUp, DisplayName, LogFormat, Tls};
+use super::{CatchUp, DisplayName, LogFormat, Right, Tls};
 use crate::orders::OrderStatus;
 use crate::survey::Demand;
 use crate::types::Locale;
@@ -66,6 +66,8 @@ pub struct File {
     pub notify: Notify,
     #[serde(default)]
     pub jobs: BTreeMap<String, Spanned<Job>>,
+    #[serde(default)]
+    pub access: Vec<Access>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -73,6 +75,7 @@ pub struct File {
 pub struct App {
     pub base_url: Word,
     pub listen: Option<Word>,
+    pub private_listen: Option<Word>,
     pub trusted_proxies: Option<Vec<Word>>,
     pub data_dir: Option<Text>,
     pub secret_file: Option<Text>,
@@ -351,4 +354,14 @@ pub struct Job {
     pub catch_up_window: Option<Word>,
     pub timeout: Option<Word>,
     pub params: Option<Spanned<toml::Table>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    pub name: Word,
+    pub token: Option<Word>,
+    pub token_file: Option<Word>,
+    pub allow: Vec<Right>,
+    pub shops: Option<Vec<Word>>,
 }

@@ -17,9 +17,9 @@ use super::network::Network;
 use super::problem::Problems;
 use super::raw::{self, Word};
 use super::{
-    App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail, OrderMapping,
-    RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials, TextFormat, Tls,
-    Transport,
+    Access, AccessToken, App, Brakes, CatchUp, Config, Credentials, Database, DisplayName, LogFormat, Mail,
+    OrderMapping, RatingMapping, ResponseMapping, ReviewPlace, ScheduledJob, Shop, Smtp, Testimonials,
+    TextFormat, Tls, Transport,
 };
 use crate::jobs;
 use crate::mail::dkim::Signer;
@@ -78,6 +78,14 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
     };
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
+    let access = accesses(&base, &file.access, &shop_keys, problems);
+    if let Some(word) = file.app.private_listen.as_ref().filter(|_| file.access.is_empty()) {
+        problems.add(
+            word.span(),
+            "nobody may use the private pages",
+            Some("add an [[access]] with name, token_file and allow".to_owned()),
+        );
+    }
     let mut config = Config {
         path: path.to_owned(),
         app: app?,
@@ -92,6 +100,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         alerts,
         notify: notify?,
         jobs: Vec::new(),
+        access,
     };
     // The jobs come last, because their parameters name shops, surveys and formats; those that were themselves wrong are not there, and
     // whoever names one would only be told the same mistake again.
@@ -121,13 +130,15 @@ fn app(base: &Path, app: &raw::App, problems: &mut Problems<'_>) -> Option<App> 
             Some("write it as https://feedback.shop.example".to_owned()),
         );
     }
+    let address = |text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| "expected an address and a port such as 127.0.0.1:8080".to_owned())
+    };
     let listen = match &app.listen {
         None => Some(SocketAddr::from(([127, 0, 0, 1], 8080))),
-        Some(word) => parsed(word, problems, |text| {
-            text.parse::<SocketAddr>()
-                .map_err(|_| "expected an address and a port such as 127.0.0.1:8080".to_owned())
-        }),
+        Some(word) => parsed(word, problems, address),
     };
+    let private_listen = app.private_listen.as_ref().and_then(|word| parsed(word, problems, address));
     let trusted_proxies = match &app.trusted_proxies {
         None => vec![Network::of(Ipv4Addr::LOCALHOST.into()), Network::of(Ipv6Addr::LOCALHOST.into())],
         Some(words) => {
@@ -149,6 +160,7 @@ fn app(base: &Path, app: &raw::App, problems: &mut Problems<'_>) -> Option<App> 
     Some(App {
         base_url,
         listen: listen?,
+        private_listen,
         trusted_proxies,
         data_dir,
         secret_file,
@@ -325,6 +337,48 @@ fn return_path(text: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// Who may use the private pages. The token is not repeated in what is wrong with it.
+fn accesses(
+    base: &Path,
+    typed: &[raw::Access],
+    shop_keys: &[&str],
+    problems: &mut Problems<'_>,
+) -> Vec<Access> {
+    let mut valid: Vec<Access> = Vec::new();
+    for access in typed {
+        let name = text(&access.name);
+        check_key("access", name, access.name.span(), problems);
+        if valid.iter().any(|other| other.name == name) {
+            problems.add(access.name.span(), format!("the access {name:?} stands here twice"), None);
+        }
+        for shop in access.shops.iter().flatten() {
+            if let Some(problem) = nearest::unknown("shop", text(shop), shop_keys.iter().copied()) {
+                problems.add(shop.span(), problem, None);
+            }
+        }
+        let Some(place) = access.token.as_ref().or(access.token_file.as_ref()) else {
+            problems.add(access.name.span(), "an access needs a `token_file`", None);
+            continue;
+        };
+        let token = secret("token", base, access.token.as_ref(), access.token_file.as_ref(), problems);
+        let Some(token) = token else { continue };
+        if token.chars().count() < AccessToken::SHORTEST {
+            let help = "`openssl rand -hex 32` makes one";
+            let problem = format!("a token has {} characters or more", AccessToken::SHORTEST);
+            problems.add(place.span(), problem, Some(help.to_owned()));
+        }
+        let shops =
+            access.shops.as_ref().map(|shops| shops.iter().map(|shop| text(shop).to_owned()).collect());
+        valid.push(Access {
+            name: name.to_owned(),
+            token: AccessToken::new(&token),
+            allow: access.allow.clone(),
+            shops,
+        });
+    }
+    valid
 }
 
 /// A secret is written in the file, or in a file of its own; not in both.

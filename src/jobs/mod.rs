@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::types::JobRunId;
 
 pub mod runner;
 pub mod ledger;
@@ -32,6 +33,7 @@ mod collect_bounces;
 mod import_responses;
 mod import_ratings;
 mod compute_metrics;
+mod send_report;
 mod export_testimonials;
 
 /// Every kind of job.
@@ -43,6 +45,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<import_responses::ImportResponses>(),
     JobKind::of::<import_ratings::ImportRatings>(),
     JobKind::of::<compute_metrics::ComputeMetrics>(),
+    JobKind::of::<send_report::SendReport>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 
@@ -76,6 +79,10 @@ pub struct Run<'a> {
     pub dry_run: bool,
     /// Whether a person asked for this run.
     pub by_hand: bool,
+    /// The name of the job in jobs.toml.
+    pub job: &'a str,
+    /// The row of this run in the ledger; a dry run has none.
+    pub job_run: Option<JobRunId>,
     /// When the job was last resumed after a pause.
     pub resumed_at: Option<DateTime<Utc>>,
 }

@@ -93,8 +93,9 @@ pub async fn run_at_pace(
     stop: &CancellationToken,
     pace: Pace,
 ) -> sqlx::Result<Outcome> {
-    let how = How {
+    let mut how = How {
         dry_run,
+        job_run: None,
         by_hand: occurrence == Occurrence::ByHand,
         resumed_at: ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at),
     };
@@ -108,6 +109,7 @@ pub async fn run_at_pace(
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
     tracing::debug!(job = name, job_run.id = %id, "job {name}: run {id} begins");
+    how.job_run = Some(id);
     let heart = Heart::start(context.pool.clone(), id, pace);
     let outcome = supervise(context, job, how, stop, pace, heart.lease()).await;
     let outcome = settle(context, name, id, outcome).await;
@@ -140,6 +142,7 @@ async fn pause(context: &Context, job: &str, reason: &str) {
 #[derive(Debug, Clone, Copy)]
 struct How {
     dry_run: bool,
+    job_run: Option<JobRunId>,
     by_hand: bool,
     resumed_at: Option<DateTime<Utc>>,
 }
@@ -233,10 +236,11 @@ impl Body {
     fn spawn(context: &Context, job: &ScheduledJob, how: How, stop: CancellationToken) -> Self {
         keep_panics_quiet();
         let panicked_at = Arc::new(Mutex::new(None));
-        let (context, job) = (context.clone(), job.job.clone());
+        let (context, name, job) = (context.clone(), job.name.clone(), job.job.clone());
         let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
-            let How { dry_run, by_hand, resumed_at } = how;
-            job.run(&Run { context: &context, stop, dry_run, by_hand, resumed_at }).await
+            let How { dry_run, job_run, by_hand, resumed_at } = how;
+            let context = &context;
+            job.run(&Run { context, stop, dry_run, by_hand, job: &name, job_run, resumed_at }).await
         }));
         Self { task, panicked_at }
     }

@@ -144,7 +144,7 @@ pub enum Unit {
 }
 
 /// Wider than this share of its scale, an interval says hardly anything: ±10 percentage points, ±20 points of a net promoter score.
-const TELLING: f64 = 0.2;
+pub(super) const TELLING: f64 = 0.2;
 
 impl Figure {
     /// The figure that these counts give.

@@ -37,7 +37,7 @@ pub mod funnel;
 pub mod rollup;
 pub mod export;
 pub mod alerts;
-pub mod report_html;
+pub mod report;
 #[cfg(test)]
 mod chance;
 

@@ -11,6 +11,7 @@
 //! How long a visitor may take, and how many there may be, is in `server.rs`.
 
 pub mod outbox;
+pub mod private;
 mod assets;
 mod form;
 mod pages;

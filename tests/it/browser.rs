@@ -177,6 +177,18 @@ fn pseudo_arabic() -> Vec<(&'static str, String)> {
             "email/alert/body.ar.html.hbs",
             include_str!("../../templates/email/alert/body.en.html.hbs").to_owned(),
         ),
+        (
+            "email/report/subject.ar.txt.hbs",
+            include_str!("../../templates/email/report/subject.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/report/body.ar.txt.hbs",
+            include_str!("../../templates/email/report/body.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/report/body.ar.html.hbs",
+            include_str!("../../templates/email/report/body.en.html.hbs").to_owned(),
+        ),
     ]
 }
 

@@ -114,7 +114,7 @@ fn mistakes_are_shown_at_their_line_with_the_nearest_word() {
         "log_format",
         "log_fromat",
         &[&format!(
-            "jobs.toml:{}:1: unknown field `log_fromat`, expected one of `base_url`, `listen`, `trusted_proxies`, `data_dir`, `secret_file`, \
+            "jobs.toml:{}:1: unknown field `log_fromat`, expected one of `base_url`, `listen`, `private_listen`, `trusted_proxies`, `data_dir`, `secret_file`, \
              `templates_dir`, `log_format`, `shutdown_grace` (did you mean `log_format`?)",
             line("log_format = ")
         )],

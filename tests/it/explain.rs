@@ -182,7 +182,9 @@ async fn every_report_counts_what_nobody_knows_and_says_what_to_do() {
         serde_json::json!({ "unknown": 0, "waiting": 0 }),
         "before it was tried"
     );
-    let told = program.run(&["report", "--as-of", "2026-03-13", "--html", "report.html"]).expect(0);
+    let told = program
+        .run(&["report", "--as-of", "2026-03-13", "--html", "report.html", "--locale", "en"])
+        .expect(0);
     assert_eq!(told.stdout, "");
     let page = std::fs::read_to_string(program.path("report.html")).unwrap();
     let table = program.run(&["report", "--as-of", "2026-03-13"]).expect(0).stdout;

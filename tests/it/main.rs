@@ -30,6 +30,7 @@ mod metrics;
 mod periods;
 mod alerts;
 mod certainty;
+mod report;
 mod naughty;
 mod fuzz;
 mod testimonials;

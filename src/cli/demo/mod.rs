@@ -30,10 +30,10 @@ use crate::context::Context;
 use crate::jobs::RunOutcome;
 use crate::jobs::ledger::Occurrence;
 use crate::jobs::runner::{self, Outcome};
-use crate::metrics::{self, report_html};
+use crate::metrics::{self, report as page};
 use crate::testimonials::{RejectReason, TestimonialState, moderation};
 use crate::token::Purpose;
-use crate::types::{Clock, InvitationId, ShopId};
+use crate::types::{Clock, InvitationId, Locale, ShopId};
 use crate::web::outbox;
 use crate::{db, web};
 
@@ -164,7 +164,18 @@ async fn show(
         now,
     )
     .await?;
-    fs::write(folder.join("report.html"), report_html::render(&report)?)?;
+    let shops = [(shop_id, shop)];
+    let contents = page::gather(
+        &context.pool,
+        &shops,
+        &context.config.surveys,
+        metrics::window::Window::default(),
+        false,
+        now,
+    )
+    .await?;
+    let english = page::render(&contents, context, Locale::parse("en").ok().as_ref())?;
+    fs::write(folder.join("report.html"), english)?;
     fs::write(folder.join("report.json"), serde_json::to_string_pretty(&report)?)?;
     for (metric, figure) in report.shops.iter().flat_map(|shop| shop.metrics.iter()) {
         output::say(&format!("   {:<24} {}", metric.key, figure.verdict));

@@ -26,7 +26,11 @@ use crate::nearest::did_you_mean;
 use crate::types::Locale;
 
 /// The mails.
-pub const MAILS: &[Kind] = &[Kind::mail::<views::SurveyInvitation>(), Kind::mail::<views::Alert>()];
+pub const MAILS: &[Kind] = &[
+    Kind::mail::<views::SurveyInvitation>(),
+    Kind::mail::<views::Alert>(),
+    Kind::mail::<views::ReportMail>(),
+];
 
 /// The pages.
 pub const PAGES: &[Kind] = &[
@@ -64,6 +68,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/alert/body.fr.txt.hbs",
     "email/alert/body.en.html.hbs",
     "email/alert/body.fr.html.hbs",
+    "email/report/subject.en.txt.hbs",
+    "email/report/subject.fr.txt.hbs",
+    "email/report/body.en.txt.hbs",
+    "email/report/body.fr.txt.hbs",
+    "email/report/body.en.html.hbs",
+    "email/report/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",

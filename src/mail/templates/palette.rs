@@ -74,6 +74,12 @@ fn contrast(a: Rgb, b: Rgb) -> f64 {
     if a > b { a / b } else { b / a }
 }
 
+/// The contrast of two colours, each as `#rrggbb`, from 1 to 21.
+#[cfg(test)]
+pub(crate) fn contrast_of(a: &str, b: &str) -> Option<f64> {
+    Some(contrast(Rgb::parse(a)?, Rgb::parse(b)?))
+}
+
 /// The colour, moved towards `end` in steps of a twentieth until it can be read on `paper`.
 fn towards(color: Rgb, end: Rgb, paper: Rgb) -> Rgb {
     (0..=20_u16)

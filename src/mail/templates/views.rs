@@ -221,6 +221,92 @@ impl View for Alert {
     }
 }
 
+/// `email/report`: the figures at a glance, for the shop's own people; the whole report is attached.
+#[derive(Debug, Serialize)]
+pub struct ReportMail {
+    pub locale: String,
+    #[serde(flatten)]
+    pub direction: Direction,
+    /// Whose letterhead it has.
+    pub shop: ShopView,
+    pub palette: Palette,
+    /// What the report is about, on one line.
+    pub title: String,
+    /// Of which moment it is.
+    pub as_of: String,
+    pub shops: Vec<ReportShop>,
+    /// The name of the attached file.
+    pub attached: String,
+    /// Which job of jobs.toml sends it.
+    pub job: String,
+}
+
+/// A shop's part of [`ReportMail`].
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportShop {
+    pub name: String,
+    pub window: String,
+    /// What is open, a sentence each.
+    pub alerts: Vec<String>,
+    pub rows: Vec<ReportRow>,
+    /// What it is compared with.
+    pub changed_since: String,
+    /// What changed, a sentence each.
+    pub changes: Vec<String>,
+}
+
+/// A figure in [`ReportMail`].
+#[derive(Debug, Clone, Serialize)]
+pub struct ReportRow {
+    pub name: String,
+    pub value: String,
+    /// Absent where there is nothing to say yet.
+    pub interval: Option<String>,
+    pub verdict: String,
+}
+
+impl View for ReportMail {
+    const NAME: &'static str = "report";
+
+    fn sample(locale: &Locale, words: &Words) -> Self {
+        let (name, verdict) = match locale.language() {
+            "fr" => ("Taux de recommandation", "Entre 80,1 % et 86,2 % avec 95 % de confiance."),
+            _ => ("Recommendation rate", "Between 80.1 % and 86.2 % with 95 % confidence."),
+        };
+        let row = |value: &str, interval: Option<&str>| ReportRow {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            interval: interval.map(str::to_owned),
+            verdict: verdict.to_owned(),
+        };
+        Self {
+            locale: locale.to_string(),
+            direction: Direction::of(locale),
+            shop: ShopView::sample(),
+            palette: Palette::of("#0b6b5c"),
+            title: "Maison Exemple".to_owned(),
+            as_of: sample_date(words),
+            shops: vec![ReportShop {
+                name: "Maison Exemple".to_owned(),
+                window: sample_date(words),
+                alerts: vec![verdict.to_owned()],
+                rows: vec![row("83.4 %", Some("80.1 % – 86.2 %")), row("–", None)],
+                changed_since: sample_date(words),
+                changes: vec![verdict.to_owned()],
+            }],
+            attached: "report.html".to_owned(),
+            job: "monday-report".to_owned(),
+        }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let sample = Self::sample(locale, words);
+        let quiet = |shop: ReportShop| ReportShop { alerts: Vec::new(), changes: Vec::new(), ..shop };
+        let shops = sample.shops.iter().cloned().map(quiet).collect();
+        vec![Self { shops, ..sample }]
+    }
+}
+
 /// What every page has around its own content.
 #[derive(Debug, Serialize)]
 pub struct Page<'a, V> {

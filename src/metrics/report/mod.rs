@@ -1,0 +1,481 @@
+//! The report that people look at: one HTML page that stands by itself. No script, no request to anywhere; it prints well.
+//!
+//! Comes in: what [`gather`] reads for each shop (the figures of [`super::report`] with their series, who comes back, how far the orders
+//! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or open (alerts). Goes out:
+//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where; the templates and the stylesheet are in
+//! `templates/report/`. Nothing is written; a report that dies is asked for again.
+//!
+//! Where the figures are what a night knew, who comes back, the funnel and the topics are still counted from the rows as they are,
+//! because no night keeps them; the page says so.
+
+pub mod words;
+mod chart;
+mod view;
+pub mod deliver;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use anyhow::Context as _;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
+use handlebars::Handlebars;
+use sha2::{Digest as _, Sha256};
+use sqlx::{PgConnection, PgPool};
+
+use super::facts::Fact;
+use super::period::Period;
+use super::series::{self, Subject, Topic};
+use super::survival::{self, Median, Returned, Spell};
+use super::window::{Bound, Span, Window, day_of};
+use super::{Asked, Report, ShopReport};
+use crate::config::Shop;
+use crate::context::Context;
+use crate::invitations::compose::clean;
+use crate::mail::templates::palette::Palette;
+use crate::mail::templates::views::{Direction, ReportMail, ShopView};
+use crate::survey::Survey;
+use crate::types::{Locale, ShopId};
+use deliver::Letter;
+use words::Words;
+
+const PAGE: &str = include_str!("../../../templates/report/page.hbs");
+const PARTS: [(&str, &str); 2] = [
+    ("drawn", include_str!("../../../templates/report/drawn.hbs")),
+    ("table", include_str!("../../../templates/report/table.hbs")),
+];
+
+/// The stylesheet, which stands in the page.
+pub const STYLE: &str = include_str!("../../../templates/report/report.css");
+
+/// So long before, a report without both ends is compared with itself.
+const WEEK: TimeDelta = TimeDelta::days(7);
+
+/// Within so many days a customer is said to have come back or not.
+const HORIZONS: [u32; 2] = [90, 365];
+
+/// What a page is about.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// With its series, loyalty and funnel.
+    pub report: Report,
+    /// The same figures for the window before, or as they were a week before; the shops are in the same order.
+    pub before: Before,
+    /// What stands in no [`Report`]; the shops are in the same order.
+    pub more: Vec<More>,
+    /// From when on a figure is alarming.
+    pub alarms: Vec<Alarm>,
+    /// What is open.
+    pub alerts: Vec<Alert>,
+}
+
+/// What a report is compared with.
+#[derive(Debug, Clone)]
+pub enum Before {
+    /// The window of the same length that ended where this one begins.
+    Window(Report),
+    /// The same window as it was known a week before.
+    Week(Report),
+}
+
+impl Before {
+    fn report(&self) -> &Report {
+        match self {
+            Self::Window(report) | Self::Week(report) => report,
+        }
+    }
+}
+
+/// What the page shows of a shop besides its figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct More {
+    /// The time to the second order, of first orders of the window.
+    pub second_order: Option<SecondOrder>,
+    /// What the unhappy named in the whole window, what was named most first.
+    pub topics: Vec<Topic>,
+}
+
+/// When customers come back for the first time (Kaplan and Meier).
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecondOrder {
+    /// First orders it rests on.
+    pub customers: u64,
+    /// Of these, how many were followed by another one.
+    pub returned: u64,
+    pub median: Median,
+    /// After so many days, how many have come back; `None`: nobody was watched for so long.
+    pub by: [(u32, Option<Returned>); 2],
+}
+
+/// From when on a figure is alarming.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alarm {
+    /// Of this shop; `None`: of all.
+    pub shop: Option<String>,
+    /// The key of the metric, or `third_party_score`.
+    pub metric: String,
+    /// Of this source; `None`: of all.
+    pub source: Option<String>,
+    /// In the unit of the figure.
+    pub below: f64,
+}
+
+/// An alert that is open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// The key of the shop.
+    pub shop: String,
+    /// What is wrong, in a sentence.
+    pub text: String,
+    pub since: DateTime<Utc>,
+}
+
+/// Reads everything that a page shows, as of a moment. `frozen`: as [`Asked::frozen`].
+///
+/// # Errors
+/// When the window is empty, or the database does not answer.
+pub async fn gather(
+    pool: &PgPool,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    window: Window,
+    frozen: bool,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Contents> {
+    let mut more = Vec::with_capacity(shops.len());
+    let mut longest = 0;
+    let mut snapshot = super::begin(pool).await?;
+    for (id, shop) in shops {
+        let surveys: Vec<_> = surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect();
+        let span = window.span(shop.timezone, as_of)?;
+        let subject = Subject { shop: *id, zone: shop.timezone, surveys: &surveys, span };
+        longest = longest.max(days(&mut snapshot, &subject).await?);
+        more.push(More {
+            second_order: second_order(&mut snapshot, *id, span).await?,
+            topics: topics(&mut snapshot, &subject).await?,
+        });
+    }
+    snapshot.commit().await?;
+    let by = Some(period_for(longest));
+    let asked = Asked { window, by, loyalty: true, funnel: true, ..Asked::default() };
+    let mut report = super::report(pool, shops, surveys, asked, as_of).await?;
+    if frozen {
+        let asked = Asked { window, by, frozen, ..Asked::default() };
+        let known = super::report(pool, shops, surveys, asked, as_of).await?;
+        // Who comes back and how far the orders came are counted from the rows in any case.
+        for (shop, known) in report.shops.iter_mut().zip(known.shops) {
+            *shop = ShopReport { loyalty: shop.loyalty.take(), funnel: shop.funnel.take(), ..known };
+        }
+    }
+    let before = before(pool, shops, surveys, window, frozen, as_of).await?;
+    Ok(Contents { report, before, more, alarms: Vec::new(), alerts: Vec::new() })
+}
+
+async fn before(
+    pool: &PgPool,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    window: Window,
+    frozen: bool,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Before> {
+    if let Some(window) = predecessor(window) {
+        let asked = Asked { window, frozen, ..Asked::default() };
+        return Ok(Before::Window(super::report(pool, shops, surveys, asked, as_of).await?));
+    }
+    let asked = Asked { window, frozen, ..Asked::default() };
+    Ok(Before::Week(super::report(pool, shops, surveys, asked, as_of - WEEK).await?))
+}
+
+/// The window of the same length before one that has both ends. Of whole days, whole days: a change of the clocks makes no difference.
+fn predecessor(window: Window) -> Option<Window> {
+    let from = match (window.from?, window.to?) {
+        (Bound::Date(from), Bound::Date(to)) => {
+            let days = (to - from).num_days();
+            Bound::Date(from.checked_sub_days(Days::new(u64::try_from(days).ok()?))?)
+        }
+        (Bound::Moment(from), Bound::Moment(to)) => Bound::Moment(from.checked_sub_signed(to - from)?),
+        (Bound::Date(_) | Bound::Moment(_), _) => return None,
+    };
+    Some(Window { from: Some(from), to: window.from })
+}
+
+/// How many days the window has in which there is something.
+async fn days(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<i64> {
+    let Span { from, to, as_of } = subject.span;
+    let first = match from {
+        Some(from) => Some(day_of(from, subject.zone)),
+        None => series::first_day(conn, subject).await?,
+    };
+    let last = day_of(to.map_or(as_of, |to| to.min(as_of)), subject.zone);
+    Ok(first.map_or(0, |first| (last - first).num_days()))
+}
+
+/// By what a window of so many days is cut, so that there are neither too few points to see a course nor too many to see anything.
+fn period_for(days: i64) -> Period {
+    match days {
+        ..=20 => Period::Day,
+        21..=300 => Period::Week,
+        301..=3_000 => Period::Month,
+        _ => Period::Quarter,
+    }
+}
+
+/// How long after their first order, if it is in the window, customers ordered again, or have not so far.
+async fn second_order(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    span: Span,
+) -> sqlx::Result<Option<SecondOrder>> {
+    // Whoever has not come back is watched up to the moment of the report.
+    let rows = sqlx::query!(
+        r#"select floor(extract(epoch from coalesce(next_at, $2) - ordered_at) / 86400)::int as "days!",
+                  count(next_at) as "returned!", count(*) filter (where next_at is null) as "away!"
+           from (
+               select ordered_at, lead(ordered_at) over customers as next_at, row_number() over customers as n
+               from "order"
+               where shop_id = $1 and status not in ('cancelled', 'refunded') and ordered_at <= $2
+               window customers as (partition by customer_id order by ordered_at, order_id)
+           ) as o
+           where n = 1 and ($3::timestamptz is null or ordered_at >= $3) and ($4::timestamptz is null or ordered_at < $4)
+           group by 1"#,
+        shop.0,
+        span.as_of,
+        span.from,
+        span.to,
+    )
+    .fetch_all(conn)
+    .await?;
+    let count = |n: i64| u64::try_from(n).unwrap_or_default();
+    let spells: Vec<_> = rows
+        .iter()
+        .map(|row| Spell {
+            days: u32::try_from(row.days).unwrap_or_default(),
+            returned: count(row.returned),
+            away: count(row.away),
+        })
+        .collect();
+    Ok(survival::kaplan_meier(&spells).map(|curve| SecondOrder {
+        customers: spells.iter().map(|spell| spell.returned + spell.away).sum(),
+        returned: spells.iter().map(|spell| spell.returned).sum(),
+        median: curve.median(),
+        by: HORIZONS.map(|day| (day, curve.returned_by(day))),
+    }))
+}
+
+async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Vec<Topic>> {
+    let tallied = series::tally(conn, subject, &[series::whole(subject.span)], None).await?;
+    let Some(tallied) = tallied.get(&(0, String::new())) else { return Ok(Vec::new()) };
+    let of = |fact: Fact| tallied.facts.iter().filter(move |(key, _)| key.fact == fact);
+    let unhappy =
+        |survey: &str| of(Fact::Unhappy).filter(|(key, _)| key.survey == survey).map(|(_, n)| n).sum();
+    let mut topics: Vec<_> = of(Fact::Topic)
+        .map(|(key, n)| Topic {
+            survey: key.survey.clone(),
+            question: key.question.clone(),
+            option: key.value.clone(),
+            n: *n,
+            unhappy: unhappy(&key.survey),
+        })
+        .collect();
+    topics.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.option.cmp(&b.option)));
+    Ok(topics)
+}
+
+/// Who reads the page.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    words: &'a Words,
+    /// The built-in words for the choices of a survey, in the reader's language.
+    choices: &'a BTreeMap<String, String>,
+    surveys: &'a [Survey],
+}
+
+/// The page, in the language of this locale if there is one, else in English.
+///
+/// # Errors
+/// When the template and the contents do not fit; a test renders every case there is.
+pub fn render(contents: &Contents, context: &Context, locale: Option<&Locale>) -> anyhow::Result<String> {
+    written(&view::Page::of(contents, reader(context, locale)?))
+}
+
+fn reader<'a>(context: &'a Context, locale: Option<&Locale>) -> anyhow::Result<Reader<'a>> {
+    let words = words::words(locale)?;
+    let language = Locale::parse(&words.language).map_err(anyhow::Error::msg)?;
+    let (_, interface) = context.templates.language(Some(&language), &language);
+    Ok(Reader { words, choices: &interface.choices, surveys: &context.config.surveys })
+}
+
+/// The mail with the page attached, in the language of this locale if the report has it, else in English.
+///
+/// # Errors
+/// As [`render`].
+pub fn letter(
+    contents: &Contents,
+    context: &Context,
+    letterhead: &Shop,
+    locale: &Locale,
+    job: &str,
+) -> anyhow::Result<Letter> {
+    let reader = reader(context, Some(locale))?;
+    let page = view::Page::of(contents, reader);
+    let day = contents.report.as_of.with_timezone(&letterhead.timezone).format("%F");
+    let language = Locale::parse(&reader.words.language).map_err(anyhow::Error::msg)?;
+    let view = ReportMail {
+        locale: language.to_string(),
+        direction: Direction::of(&language),
+        shop: ShopView { name: clean(&letterhead.name, 100), ..ShopView::of(letterhead) },
+        palette: Palette::of(&letterhead.color),
+        title: clean(&page.names(), 100),
+        as_of: page.as_of().to_owned(),
+        shops: page.in_short(),
+        attached: format!("afterword-{day}.html"),
+        job: job.to_owned(),
+    };
+    let texts = context.templates.mail(&language, &view)?;
+    Ok(Letter { texts, file: view.attached, page: written(&page)? })
+}
+
+fn written(page: &view::Page<'_>) -> anyhow::Result<String> {
+    templates()?.render("page", page).context("writing the report as HTML")
+}
+
+fn templates() -> anyhow::Result<Handlebars<'static>> {
+    let mut templates = Handlebars::new();
+    templates.set_strict_mode(true);
+    for (name, text) in PARTS.into_iter().chain([("page", PAGE)]) {
+        templates
+            .register_template_string(name, text)
+            .with_context(|| format!("reading the template {name} of the report"))?;
+    }
+    Ok(templates)
+}
+
+/// By which a Content-Security-Policy knows the page's stylesheet: `'sha256-…'`.
+pub fn style_hash() -> &'static str {
+    static HASH: LazyLock<String> =
+        LazyLock::new(|| format!("'sha256-{}'", STANDARD.encode(Sha256::digest(STYLE))));
+    &HASH
+}
+
+/// The window of a shop, in words and in its zone.
+pub fn in_words(shop: &ShopReport) -> String {
+    let day = |moment: DateTime<Utc>| {
+        let local = moment.with_timezone(&shop.timezone).naive_local();
+        let form = if local.time() == NaiveTime::MIN { "%Y-%m-%d" } else { "%Y-%m-%d %H:%M:%S" };
+        local.format(form).to_string()
+    };
+    match (shop.from.map(day), shop.to.map(day)) {
+        (None, None) => "since the first order".to_owned(),
+        (Some(from), None) => format!("from {from} on, {}", shop.timezone),
+        (None, Some(to)) => format!("before {to}, {}", shop.timezone),
+        (Some(from), Some(to)) => format!("from {from} to before {to}, {}", shop.timezone),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::mail::templates::palette::contrast_of;
+
+    #[test]
+    fn the_window_before_is_as_long_and_ends_where_this_one_begins() {
+        let check = |from: &str, to: &str, expected: Option<(&str, &str)>| {
+            let window = Window { from: from.parse().ok(), to: to.parse().ok() };
+            let before =
+                predecessor(window).map(|window| [window.from, window.to].map(|b| b.unwrap().to_string()));
+            assert_eq!(before, expected.map(|(from, to)| [from.to_owned(), to.to_owned()]));
+        };
+        check("2026-03-01", "2026-04-01", Some(("2026-01-29", "2026-03-01")));
+        check(
+            "2026-03-02T00:00:00Z",
+            "2026-03-03T12:00:00Z",
+            Some(("2026-02-28T12:00:00Z", "2026-03-02T00:00:00Z")),
+        );
+        check("2026-03-01", "", None);
+        check("", "2026-03-01", None);
+        // A day and a moment are not the same in every zone.
+        check("2026-03-01", "2026-04-01T00:00:00Z", None);
+    }
+
+    #[test]
+    fn a_course_has_a_number_of_points_that_can_be_seen() {
+        let check = |days, period, most: i64| {
+            assert_eq!(period_for(days), period, "{days} days");
+            let each = match period {
+                Period::Day => 1,
+                Period::Week => 7,
+                Period::Month => 30,
+                _ => 91,
+            };
+            assert!(days / each <= most, "{days} days");
+        };
+        check(0, Period::Day, 20);
+        check(20, Period::Day, 20);
+        check(28, Period::Week, 43);
+        check(300, Period::Week, 43);
+        check(365, Period::Month, 100);
+        check(3_000, Period::Month, 100);
+        check(7_300, Period::Quarter, 100);
+    }
+
+    /// The variables of the stylesheet, by name.
+    fn colours(css: &str) -> BTreeMap<&str, &str> {
+        let values = css.split("--").filter_map(|rest| rest.split_once(": "));
+        values
+            .filter_map(|(name, value)| Some((name, value.get(..7)?)))
+            .filter(|(_, v)| v.starts_with('#'))
+            .collect()
+    }
+
+    #[test]
+    fn everything_on_the_page_can_be_read_in_light_and_dark() {
+        let (light, rest) = STYLE.split_once("@media screen and (prefers-color-scheme: dark)").unwrap();
+        let dark = rest.split_once("\n}\n").unwrap().0;
+        for (scheme, css) in [("light", light), ("dark", dark)] {
+            let colours = colours(css);
+            let check = |ink: &str, paper: &str, wanted: f64| {
+                let contrast = contrast_of(colours[ink], colours[paper]).unwrap();
+                assert!(contrast >= wanted, "{scheme}: {ink} on {paper}: {contrast:.2}");
+            };
+            for paper in ["paper", "card"] {
+                for ink in ["ink", "text", "quiet", "accent", "mark", "good", "bad"] {
+                    check(ink, paper, 4.5);
+                }
+            }
+            for ink in ["ink", "text", "quiet"] {
+                check(ink, "alarm-paper", 4.5);
+            }
+            for shade in 0..chart::SHADES {
+                let ink = if shade < 4 { "on-light" } else { "on-dark" };
+                check(ink, &format!("q{shade}"), 4.5);
+            }
+            // What is drawn and not written: WCAG 1.4.11 wants 3.
+            for line in ["center", "limit"] {
+                check(line, "card", 3.0);
+            }
+            check("accent", "band", 3.0);
+        }
+    }
+
+    #[test]
+    fn the_stylesheet_is_known_by_its_digest() {
+        assert!(style_hash().starts_with("'sha256-") && style_hash().len() == 53);
+        // What stands between the tags is what was digested.
+        assert!(PAGE.contains("<style>{{{style}}}</style>"));
+        assert!(!STYLE.contains("</"));
+    }
+
+    #[test]
+    fn only_drawings_and_the_stylesheet_are_put_in_as_they_are() {
+        let parts = PARTS.iter().map(|(_, text)| *text).chain([PAGE]);
+        for text in parts {
+            for raw in text.split("{{{").skip(1) {
+                let name = raw.split("}}}").next().unwrap();
+                assert!(["style", "gauge", "svg"].contains(&name), "{name}");
+            }
+        }
+    }
+}
