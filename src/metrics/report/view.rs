@@ -98,6 +98,8 @@ struct Note {
 /// A drawing, what there is to say about it, and the numbers behind it.
 #[derive(Serialize)]
 struct Drawn {
+    /// Whose it is, because a page may have the same of several.
+    shop: String,
     title: String,
     svg: String,
     /// Whether it is wider than a phone, and scrolls there.
@@ -109,6 +111,8 @@ struct Drawn {
 
 #[derive(Serialize)]
 struct Table {
+    /// Whose it is, because a page may have the same of several.
+    shop: String,
     caption: String,
     head: Vec<String>,
     rows: Vec<Vec<Cell>>,
@@ -519,6 +523,7 @@ impl About<'_> {
             ]
         });
         Table {
+            shop: self.shop.name.clone(),
             caption: words.headlines.clone(),
             head: [
                 &words.col_figure,
@@ -701,7 +706,18 @@ impl About<'_> {
             let n = words.count(i64::try_from(hidden).unwrap_or(i64::MAX));
             notes.push(words.say(&words.course_more_signals, &[("n", &n)]));
         }
-        Some((Drawn { title: name.to_owned(), svg, is_wide: false, notes, remarks, table }, n_signals))
+        Some((
+            Drawn {
+                shop: self.shop.name.clone(),
+                title: name.to_owned(),
+                svg,
+                is_wide: false,
+                notes,
+                remarks,
+                table,
+            },
+            n_signals,
+        ))
     }
 
     fn course_text(&self, points: &[Point], measures: &[Measure], period: Period, unit: Unit) -> String {
@@ -768,7 +784,12 @@ impl About<'_> {
             &words.col_limits,
             &words.col_remark,
         ];
-        Table { caption: caption.to_owned(), head: head.map(Clone::clone).to_vec(), rows: rows.collect() }
+        Table {
+            shop: self.shop.name.clone(),
+            caption: caption.to_owned(),
+            head: head.map(Clone::clone).to_vec(),
+            rows: rows.collect(),
+        }
     }
 
     fn volumes(&self, series: &Series) -> Vec<Drawn> {
@@ -800,12 +821,14 @@ impl About<'_> {
                 vec![Cell::head(self.period_name(series.period, point)), self.count_cell(of(point))]
             });
             Drawn {
+                shop: self.shop.name.clone(),
                 title: name.to_owned(),
                 svg: chart::bars(told, &bars, &|n| words.decimal(n, 0)),
                 is_wide: false,
                 notes: vec![text.clone()],
                 remarks: Vec::new(),
                 table: Table {
+                    shop: self.shop.name.clone(),
                     caption: title.clone(),
                     head: vec![words.col_period.clone(), name.to_owned()],
                     rows: rows.collect(),
@@ -883,9 +906,21 @@ impl About<'_> {
             ]
         });
         let head = [&words.col_period, &words.col_score, &words.col_rated_on, &words.col_ratings];
-        let table =
-            Table { caption: title.clone(), head: head.map(Clone::clone).to_vec(), rows: rows.collect() };
-        Drawn { title: source.to_owned(), svg, is_wide: false, notes, remarks: Vec::new(), table }
+        let table = Table {
+            shop: self.shop.name.clone(),
+            caption: title.clone(),
+            head: head.map(Clone::clone).to_vec(),
+            rows: rows.collect(),
+        };
+        Drawn {
+            shop: self.shop.name.clone(),
+            title: source.to_owned(),
+            svg,
+            is_wide: false,
+            notes,
+            remarks: Vec::new(),
+            table,
+        }
     }
 
     fn alarm(&self, metric: &str, source: Option<&str>) -> Option<&Alarm> {
@@ -965,12 +1000,14 @@ impl About<'_> {
             [Cell::head(name(cohort)), self.count_cell(cohort.customers)].into_iter().chain(shares).collect()
         });
         Some(Drawn {
+            shop: self.shop.name.clone(),
             title: words.cohorts.clone(),
             svg: chart::heat(told, &columns, &rows, &|share| words.percent(share, 0)),
             is_wide: true,
             notes,
             remarks: Vec::new(),
             table: Table {
+                shop: self.shop.name.clone(),
                 caption: words.cohorts_title.clone(),
                 head: head.into_iter().chain((0..n_months).map(column)).collect(),
                 rows: table_rows.collect(),
@@ -1127,12 +1164,14 @@ impl About<'_> {
         let head =
             [&words.col_answer, &words.col_question, &words.col_n, &words.col_unhappy, &words.col_value];
         Some(Drawn {
+            shop: self.shop.name.clone(),
             title: words.topics.clone(),
             svg: chart::rows(told, &rows),
             is_wide: false,
             notes: vec![words.topics_how.clone()],
             remarks: Vec::new(),
             table: Table {
+                shop: self.shop.name.clone(),
                 caption: words.topics_title.clone(),
                 head: head.map(Clone::clone).to_vec(),
                 rows: table.collect(),
@@ -1190,12 +1229,14 @@ impl About<'_> {
         let told = Told { id: &id, title: &words.funnel_title, text: &text };
         let head = [&words.col_step, &words.col_n, &words.col_of_before, &words.col_of_all];
         Some(Drawn {
+            shop: self.shop.name.clone(),
             title: words.funnel.clone(),
             svg: chart::rows(told, &rows),
             is_wide: false,
             notes: vec![words.funnel_how.clone()],
             remarks: Vec::new(),
             table: Table {
+                shop: self.shop.name.clone(),
                 caption: words.funnel_title.clone(),
                 head: head.map(Clone::clone).to_vec(),
                 rows: table.collect(),
