@@ -122,8 +122,7 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         frozen: global.as_of.is_some(),
     };
     if let Some(path) = &args.html {
-        let contents =
-            page::gather(&context.pool, &shops, &context.config.surveys, window, asked.frozen, as_of).await?;
+        let contents = page::gather(context, &shops, window, asked.frozen, as_of).await?;
         let locale = args.locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
         write_page(&page::render(&contents, context, locale)?, path)?;
         output::say(&format!("The report is in {}.", path.display()));

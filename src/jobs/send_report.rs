@@ -74,8 +74,7 @@ impl Job for SendReport {
         let Some(job_run) = run.job_run else { anyhow::bail!("this run has no row in the ledger") };
         installation::check(&mut *context.pool.acquire().await?, &context.config).await.map_err(refused)?;
         let locale = self.locale.as_ref().unwrap_or(&first.locale);
-        let contents =
-            report::gather(&context.pool, &shops, &context.config.surveys, window, false, now).await?;
+        let contents = report::gather(context, &shops, window, false, now).await?;
         let letter = report::letter(&contents, context, first, locale, run.job)?;
         let delivered = deliver::deliver(context, first, &letter, job_run, &to, &run.stop).await?;
         let mut text = format!("{} of {recipients} mailed", delivered.n_sent);

@@ -150,8 +150,7 @@ async fn page(context: &Context, access: &Access, asked: Asked) -> Result<String
     }
     let locale = asked.locale.map(|typed| Locale::parse(&typed)).transpose().map_err(Refusal::Wrong)?;
     let locale = locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
-    let surveys = &context.config.surveys;
-    let contents = report::gather(&context.pool, &shops, surveys, window, frozen, as_of).await;
+    let contents = report::gather(context, &shops, window, frozen, as_of).await;
     let page = contents.and_then(|contents| report::render(&contents, context, locale));
     page.map_err(Refusal::Failed)
 }

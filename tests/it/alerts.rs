@@ -134,8 +134,15 @@ fn moment(night: &str) -> DateTime<Utc> {
 
 async fn run(context: &Context) -> RunReport {
     let job = context.config.jobs.iter().find(|job| job.name == "nightly").unwrap();
-    let run =
-        Run { context, stop: CancellationToken::new(), dry_run: false, by_hand: true, resumed_at: None };
+    let run = Run {
+        context,
+        stop: CancellationToken::new(),
+        dry_run: false,
+        by_hand: true,
+        job: "nightly",
+        job_run: None,
+        resumed_at: None,
+    };
     job.job.run(&run).await.unwrap()
 }
 

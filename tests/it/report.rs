@@ -423,8 +423,7 @@ async fn the_report_is_mailed_once_for_each_occurrence() {
     let id = JobRunId(id);
     let shops = context.shops.named(Some("much")).unwrap();
     let window = Window { from: "2025-12-01".parse().ok(), to: "2026-06-01".parse().ok() };
-    let surveys = &context.config.surveys;
-    let contents = report::gather(&context.pool, &shops, surveys, window, false, now).await.unwrap();
+    let contents = report::gather(&context, &shops, window, false, now).await.unwrap();
     let shop = context.config.shop("much").unwrap();
     let letter = report::letter(&contents, &context, shop, &shop.locale, "monday-report").unwrap();
     let to = ["TEAM@much.example", "vanish@much.example"].map(|to| to.parse().unwrap());

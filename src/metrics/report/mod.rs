@@ -23,15 +23,18 @@ use handlebars::Handlebars;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool};
 
+use super::alerts::rule::{self, Condition};
+use super::alerts::store;
 use super::facts::Fact;
 use super::period::Period;
 use super::series::{self, Subject, Topic};
 use super::survival::{self, Median, Returned, Spell};
 use super::window::{Bound, Span, Window, day_of};
 use super::{Asked, Report, ShopReport};
-use crate::config::Shop;
+use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::invitations::compose::clean;
+use crate::mail;
 use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Direction, ReportMail, ShopView};
 use crate::survey::Survey;
@@ -66,7 +69,7 @@ pub struct Contents {
     /// From when on a figure is alarming.
     pub alarms: Vec<Alarm>,
     /// What is open.
-    pub alerts: Vec<Alert>,
+    pub alerts: Vec<store::Alert>,
 }
 
 /// What a report is compared with.
@@ -120,28 +123,19 @@ pub struct Alarm {
     pub below: f64,
 }
 
-/// An alert that is open.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Alert {
-    /// The key of the shop.
-    pub shop: String,
-    /// What is wrong, in a sentence.
-    pub text: String,
-    pub since: DateTime<Utc>,
-}
-
 /// Reads everything that a page shows, as of a moment. `frozen`: as [`Asked::frozen`].
 ///
 /// # Errors
 /// When the window is empty, or the database does not answer.
 pub async fn gather(
-    pool: &PgPool,
+    context: &Context,
     shops: &[(ShopId, &Shop)],
-    surveys: &[Survey],
     window: Window,
     frozen: bool,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Contents> {
+    let Context { pool, config, .. } = context;
+    let surveys = &config.surveys;
     let mut more = Vec::with_capacity(shops.len());
     let mut longest = 0;
     let mut snapshot = super::begin(pool).await?;
@@ -157,10 +151,19 @@ pub async fn gather(
     }
     snapshot.commit().await?;
     let by = Some(period_for(longest));
-    let asked = Asked { window, by, loyalty: true, funnel: true, ..Asked::default() };
+    let targets_of_shop: BTreeMap<_, _> =
+        shops.iter().map(|(_, shop)| (shop.key.clone(), config.targets(&shop.key))).collect();
+    let asked = Asked {
+        window,
+        by,
+        loyalty: true,
+        funnel: true,
+        targets_of_shop: targets_of_shop.clone(),
+        ..Asked::default()
+    };
     let mut report = super::report(pool, shops, surveys, asked, as_of).await?;
     if frozen {
-        let asked = Asked { window, by, frozen, ..Asked::default() };
+        let asked = Asked { window, by, frozen, targets_of_shop, ..Asked::default() };
         let known = super::report(pool, shops, surveys, asked, as_of).await?;
         // Who comes back and how far the orders came are counted from the rows in any case.
         for (shop, known) in report.shops.iter_mut().zip(known.shops) {
@@ -168,7 +171,30 @@ pub async fn gather(
         }
     }
     let before = before(pool, shops, surveys, window, frozen, as_of).await?;
-    Ok(Contents { report, before, more, alarms: Vec::new(), alerts: Vec::new() })
+    let keys: Vec<_> = shops.iter().map(|(id, _)| id.0).collect();
+    let mut alerts = store::list(pool, &keys, false).await?;
+    alerts.retain(|alert| alert.opened_at <= as_of);
+    Ok(Contents { report, before, more, alarms: alarms(config), alerts })
+}
+
+/// From when on the scores of other sites are alarming.
+fn alarms(config: &Config) -> Vec<Alarm> {
+    let of_score = config.alerts.iter().filter_map(|rule| match (&rule.subject, rule.condition) {
+        (rule::Subject::Score(source), Condition::Below(below)) => Some((rule, source, below)),
+        _ => None,
+    });
+    of_score
+        .flat_map(|(rule, source, below)| {
+            let shops = match &rule.shops {
+                None => vec![None],
+                Some(shops) => shops.iter().cloned().map(Some).collect(),
+            };
+            let metric = rule::THIRD_PARTY_SCORE.to_owned();
+            let alarm =
+                move |shop| Alarm { shop, metric: metric.clone(), source: Some(source.clone()), below };
+            shops.into_iter().map(alarm)
+        })
+        .collect()
 }
 
 async fn before(
@@ -286,8 +312,8 @@ async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<
 #[derive(Clone, Copy)]
 struct Reader<'a> {
     words: &'a Words,
-    /// The built-in words for the choices of a survey, in the reader's language.
-    choices: &'a BTreeMap<String, String>,
+    /// The built-in words of mails and pages, in the reader's language: for the choices of a survey, and for alerts.
+    built_in: &'a mail::templates::words::Words,
     surveys: &'a [Survey],
 }
 
@@ -303,7 +329,7 @@ fn reader<'a>(context: &'a Context, locale: Option<&Locale>) -> anyhow::Result<R
     let words = words::words(locale)?;
     let language = Locale::parse(&words.language).map_err(anyhow::Error::msg)?;
     let (_, interface) = context.templates.language(Some(&language), &language);
-    Ok(Reader { words, choices: &interface.choices, surveys: &context.config.surveys })
+    Ok(Reader { words, built_in: interface, surveys: &context.config.surveys })
 }
 
 /// The mail with the page attached, in the language of this locale if the report has it, else in English.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::chart::{self, Bar, Dot, Gauge, HeatRow, Line, Row, Told};
 use super::words::Words;
-use super::{Alarm, Alert, Before, Contents, More, Reader, STYLE, SecondOrder};
+use super::{Alarm, Before, Contents, More, Reader, STYLE, SecondOrder};
 use crate::mail::templates::views::{ReportRow, ReportShop};
 use crate::metrics::comparison::Share;
 use crate::metrics::control_chart::{self, Baseline, Observation, Side, Signal};
@@ -17,7 +17,7 @@ use crate::metrics::loyalty::{Cohort, Loyalty};
 use crate::metrics::normal::Z_95;
 use crate::metrics::period::{Period, Stretch};
 use crate::metrics::series::{FEW, Point, Series, Topic};
-use crate::metrics::{Basis, METRICS, Metric, Report, ShopReport, answers, recommendation_rate};
+use crate::metrics::{Basis, METRICS, Metric, Report, ShopReport, alerts, answers, recommendation_rate};
 use crate::survey::{QuestionKind, Survey, Yes};
 use crate::types::Locale;
 
@@ -367,10 +367,10 @@ impl About<'_> {
         }
     }
 
-    fn alert(&self, alert: &Alert) -> AlertView {
-        let since = self.words.moment(alert.since, self.shop.timezone);
+    fn alert(&self, alert: &alerts::store::Alert) -> AlertView {
+        let since = self.words.moment(alert.opened_at, self.shop.timezone);
         let since = self.words.say(&self.words.alert_since, &[("date", &since)]);
-        AlertView { text: alert.text.clone(), since }
+        AlertView { text: alerts::words::sentence(self.reader.built_in, &alert.latest), since }
     }
 
     /// The name of a metric and what it counts, in the reader's language.
@@ -1193,7 +1193,7 @@ impl About<'_> {
             choices.iter().find(|choice| choice.key == topic.option).and_then(|choice| choice.text.as_ref());
         let answer = match chosen {
             Some(texts) => texts.get(&locale, &locale).to_owned(),
-            None => self.reader.choices.get(&topic.option).unwrap_or(&topic.option).clone(),
+            None => self.reader.built_in.choices.get(&topic.option).unwrap_or(&topic.option).clone(),
         };
         (asked, answer)
     }
