@@ -62,7 +62,7 @@ pub struct Args {
     #[arg(long)]
     fail_on_alert: bool,
     /// Also how a figure stands against a target: a share such as `recommendation_rate=0.85`, or `nps=40`; else against the limit of
-    /// its [[alert]]
+    /// its `[[alert]]`
     #[arg(long = "target", value_name = "METRIC=VALUE", value_parser = target)]
     targets: Vec<(String, f64)>,
     /// Of each customer only the latest answer, in the window and in each period

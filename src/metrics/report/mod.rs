@@ -1,6 +1,6 @@
 //! The report that people look at: one HTML page that stands by itself. No script, no request to anywhere; it prints well.
 //!
-//! Comes in: what [`gather`] reads for each shop (the figures of [`super::report`] with their series, who comes back, how far the orders
+//! Comes in: what [`gather`] reads for each shop (the figures of [`super::report()`] with their series, who comes back, how far the orders
 //! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or open (alerts). Goes out:
 //! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where; the templates and the stylesheet are in
 //! `templates/report/`. Nothing is written; a report that dies is asked for again.
