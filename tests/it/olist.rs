@@ -1,6 +1,7 @@
 //! Real orders and real reviews, through the real program: the report must give the facts that were counted independently
 //! (`../shared/data/olist/README.md`).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use afterword::config::Config;
@@ -113,6 +114,105 @@ async fn the_report_on_real_data_gives_the_facts() {
     let window = ["--from", "2016-01-01", "--to", "2019-01-01"];
     let whole = program.run(&[&report[..], &window[..]].concat()).expect(0).json();
     assert_eq!(&whole["shops"][0]["metrics"], figures);
+}
+
+/// One row of a file, by its header.
+type Row = BTreeMap<String, String>;
+
+fn rows(path: &Path) -> Vec<Row> {
+    csv::Reader::from_path(path).unwrap().deserialize().map(|row| row.unwrap()).collect()
+}
+
+/// Of how many, and of these how many.
+type Counted = BTreeMap<String, (i64, i64)>;
+
+fn add(counted: &mut Counted, key: &str, hit: bool) {
+    let (hits, total) = counted.entry(key.to_owned()).or_default();
+    *total += 1;
+    *hits += i64::from(hit);
+}
+
+/// The figures of each month and each state, beside what is counted here from the files themselves. Their times are the shop's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_months_and_the_states_of_real_data_are_those_of_the_files() {
+    let Some(shared) = shared() else { return };
+    let data = shared.join("data/olist");
+    let program = Program::new(JOBS_TOML).await;
+    for (what, file) in [("orders", "orders.csv"), ("responses", "reviews.csv")] {
+        program.run(&["import", what, &data.join(file).display().to_string(), "--format", "olist"]).expect(0);
+    }
+    let (orders, reviews) = (rows(&data.join("orders.csv")), rows(&data.join("reviews.csv")));
+    let month = |row: &Row, column: &str| row[column][..7].to_owned();
+
+    // The latest answer of each order; of two at a time, the one further down.
+    let mut answers: BTreeMap<&str, &Row> = BTreeMap::new();
+    for review in &reviews {
+        let answer = answers.entry(&review["order_id"]).or_insert(review);
+        if review["review_answer_timestamp"] >= answer["review_answer_timestamp"] {
+            *answer = review;
+        }
+    }
+    let states: BTreeMap<&str, &str> =
+        orders.iter().map(|order| (order["order_id"].as_str(), order["customer_state"].as_str())).collect();
+    let (mut by_month, mut by_state) = (Counted::new(), Counted::new());
+    for (order, answer) in &answers {
+        let yes = answer["review_score"].parse::<u8>().unwrap() >= 4;
+        add(&mut by_month, &month(answer, "review_answer_timestamp"), yes);
+        add(&mut by_state, states[order], yes);
+    }
+    // The customers of each month, and which of them ordered twice in it, or had ordered before.
+    let mut months: BTreeMap<String, BTreeMap<&str, i64>> = BTreeMap::new();
+    for order in
+        orders.iter().filter(|order| !["canceled", "unavailable"].contains(&order["order_status"].as_str()))
+    {
+        let customers = months.entry(month(order, "order_purchase_timestamp")).or_default();
+        *customers.entry(&order["customer_email"]).or_default() += 1;
+    }
+    let (mut n_orders, mut repeat, mut returning) = (BTreeMap::new(), Counted::new(), Counted::new());
+    let mut known: BTreeSet<&str> = BTreeSet::new();
+    for (month, customers) in &months {
+        n_orders.insert(month.clone(), customers.values().sum::<i64>());
+        for (customer, n) in customers {
+            add(&mut repeat, month, *n > 1);
+            add(&mut returning, month, *n > 1 || known.contains(customer));
+        }
+        known.extend(customers.keys());
+    }
+    assert!(repeat.values().any(|(hits, _)| *hits > 0) && returning.values().any(|(hits, _)| *hits > 0));
+
+    let report =
+        ["report", "--as-of", "2018-12-31", "--by", "month", "--segment", "attributes.state", "--json"];
+    let shop = program.run(&report).expect(0).json()["shops"][0].clone();
+    let points = shop["series"]["points"].as_array().unwrap();
+    let count = |figure: &serde_json::Value| {
+        (figure["numerator"].as_i64().unwrap(), figure["denominator"].as_i64().unwrap())
+    };
+    for (key, expected) in [
+        ("recommendation_rate", &by_month),
+        ("repeat_customer_ratio", &repeat),
+        ("returning_customer_rate", &returning),
+    ] {
+        let found: Counted = points
+            .iter()
+            .map(|point| (point["period"].as_str().unwrap().to_owned(), count(&point["metrics"][key])))
+            .filter(|(_, (_, total))| *total > 0)
+            .collect();
+        assert_eq!(&found, expected, "{key}");
+    }
+    let found: BTreeMap<String, i64> = points
+        .iter()
+        .map(|point| {
+            (point["period"].as_str().unwrap().to_owned(), point["volumes"]["orders"].as_i64().unwrap())
+        })
+        .filter(|(_, n)| *n > 0)
+        .collect();
+    assert_eq!(found, n_orders);
+    let segments = shop["segments"]["metrics"]["recommendation_rate"].as_array().unwrap();
+    let found: Counted = segments
+        .iter()
+        .map(|figure| (figure["segment_value"].as_str().unwrap().to_owned(), count(figure)))
+        .collect();
+    assert_eq!(found, by_state);
 }
 
 #[tokio::test]

@@ -444,12 +444,17 @@ impl About<'_> {
                 "fell" => (&words.before_fell, "bad", "▼"),
                 _ => (&words.before_no_evidence, "", "≈"),
             };
-            let text = |number: Option<f64>| self.value_text(unit, number);
+            // How far it fell is told as a distance, so the bounds change places.
+            let (sign_of, low, high) =
+                if change == "fell" { (-1.0, ci_high, ci_low) } else { (1.0, ci_low, ci_high) };
+            let in_points = if unit == Unit::Share { 100.0 } else { 1.0 };
+            let points =
+                |number: &Option<f64>| self.value_text(Unit::Points, number.map(|n| sign_of * in_points * n));
             let values = [
-                ("before", text(*value)),
-                ("difference", text(*difference)),
-                ("low", text(*ci_low)),
-                ("high", text(*ci_high)),
+                ("before", self.value_text(unit, *value)),
+                ("difference", points(difference)),
+                ("low", points(low)),
+                ("high", points(high)),
             ];
             let values: Vec<_> = values.iter().map(|(name, value)| (*name, value.as_str())).collect();
             notes.push(Note { kind, sign, text: words.say(wording, &values) });
