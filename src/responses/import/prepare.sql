@@ -4,7 +4,7 @@ set response_id = n.response_id,
     revision = -n.n,
     invited = exists (select from invitation i where i.shop_id = $1 and i.order_id = s.order_id and i.survey = $2)
 from (
-    select line, nextval(pg_get_serial_sequence('response', 'response_id')) as response_id, n
+    select line, nextval('response_response_id_seq') as response_id, n
     from (select line, row_number() over (order by line)::int as n from staged_response order by line) in_order
 ) n
 where n.line = s.line
