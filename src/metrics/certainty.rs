@@ -16,9 +16,8 @@
 //! - [`Bounds`]: the same three. Of the orders of the frame that the relay took a first mail about, or may have, those without an answer all
 //!   say no, or all say yes.
 //!
-//! The interval of the figure itself is not narrowed where a good part of those who were asked answered (there is
-//! [`interval::wilson_finite`] for that): shops ask what the customers to come will think, and of these the answers are a small sample
-//! however many they are.
+//! The interval of the figure itself is not narrowed where a good part of those who were asked answered: shops ask what
+//! the customers to come will think, and of these the answers are a small sample however many they are.
 //!
 //! Of a report of a past night only `before` and `target` are there: nights do not know who was silent.
 

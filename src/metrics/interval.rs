@@ -8,8 +8,7 @@
 //! answer may think otherwise; no interval knows that. [`worst_best`] gives the bounds that hold whatever they think.
 //!
 //! Where answers carry weights, their number is the effective one (Kish; see [`weights`](super::weights)): [`wilson_effective`] and
-//! [`adjusted_wald_effective`]. Where a good part of those who were asked answered, and the figure is meant for just these,
-//! [`wilson_finite`] is narrower.
+//! [`adjusted_wald_effective`].
 //!
 //! How often the interval contains the truth, from the tests of this module. Wilson, for every true share from 60 to 97 %, computed
 //! exactly: in 94.1 to 96.3 % of cases with 300 answers, in 93.3 to 97.2 % with 100; 95.1 % on average in both. The adjusted Wald
@@ -55,23 +54,6 @@ pub fn wilson_effective(share: f64, n: f64) -> Option<Interval> {
     let low = if share == 0.0 { 0.0 } else { (center - half).clamp(0.0, share) };
     let high = if share == 1.0 { 1.0 } else { (center + half).clamp(share, 1.0) };
     Some(Interval { low, high })
-}
-
-/// The Wilson score interval of the share of yes among all that were `asked`, of whom `answered` answered and `hits` said yes; `None`
-/// when nobody answered or the numbers contradict each other.
-///
-/// The finite population correction (N − n)/(N − 1) of the variance enters as an effective number n·(N − 1)/(N − n) (Cochran, Sampling
-/// Techniques, 3rd edition 1977, section 2.6). It speaks of those who were asked, not of next month's customers: for these, take
-/// [`wilson`]. When everybody answered, there is nothing to be unsure of. Like the others it takes who answered for chance.
-pub fn wilson_finite(hits: i64, answered: i64, asked: i64) -> Option<Interval> {
-    if hits < 0 || hits > answered || answered > asked || answered <= 0 {
-        return None;
-    }
-    let share = hits as f64 / answered as f64;
-    if answered == asked {
-        return Some(Interval { low: share, high: share });
-    }
-    wilson_effective(share, answered as f64 * (asked - 1) as f64 / (asked - answered) as f64)
 }
 
 /// The share of yes among all that were `asked` if those who did not answer all said no, and if they all said yes. Certain, and wide;
@@ -198,19 +180,6 @@ mod tests {
     }
 
     #[test]
-    fn of_a_finite_number_of_customers() {
-        // Nearly nobody of very many answered: as before.
-        let (all, some) = (wilson(80, 100).unwrap(), wilson_finite(80, 100, 10_000_000).unwrap());
-        assert!((all.low - some.low).abs() < 1e-5 && (all.high - some.high).abs() < 1e-5);
-        // By hand: 100 of 150 count as 100 · 149 / 50 = 298.
-        assert_eq!(wilson_finite(80, 100, 150), wilson_effective(0.8, 298.0));
-        assert_eq!(wilson_finite(80, 100, 100), Some(Interval { low: 0.8, high: 0.8 }));
-        assert_eq!(wilson_finite(0, 0, 100), None);
-        assert_eq!(wilson_finite(2, 1, 100), None);
-        assert_eq!(wilson_finite(1, 101, 100), None);
-    }
-
-    #[test]
     fn the_worst_and_the_best_that_silence_may_hide() {
         assert_eq!(worst_best(80, 100, 400), Some(Interval { low: 0.2, high: 0.95 }));
         assert_eq!(worst_best(80, 100, 100), Some(Interval { low: 0.8, high: 0.8 }));
@@ -245,22 +214,6 @@ mod tests {
             assert!((0.948..=0.955).contains(&mean), "{n} answers: {mean}");
             assert!(low <= min && max <= high, "{n} answers: {min} to {max}");
         }
-    }
-
-    #[test]
-    fn wilson_of_a_finite_number_contains_the_truth_as_often_as_it_says() {
-        // Of 200 customers 160 would say yes; 120 of them answer. The counts are hypergeometric.
-        let choose =
-            |n: f64, k: f64| libm::lgamma(n + 1.0) - libm::lgamma(k + 1.0) - libm::lgamma(n - k + 1.0);
-        let covered: f64 = (80..=120)
-            .filter(|hits| wilson_finite(*hits, 120, 200).is_some_and(|i| i.low <= 0.8 && 0.8 <= i.high))
-            .map(|hits| {
-                let k = hits as f64;
-                (choose(160.0, k) + choose(40.0, 120.0 - k) - choose(200.0, 120.0)).exp()
-            })
-            .sum();
-        measured(format_args!("finite: {covered:.4}"));
-        assert!((0.93..=0.97).contains(&covered), "{covered}");
     }
 
     #[test]
