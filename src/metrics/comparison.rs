@@ -123,7 +123,7 @@ pub fn shares(later: Share, earlier: Share) -> Option<Difference> {
     Some(Difference { value, interval, p })
 }
 
-/// Newcombe's interval of the difference of two shares, each given with its own interval, whichever that is ([`interval::wilson_finite`]
+/// Newcombe's interval of the difference of two shares, each given with its own interval, whichever that is ([`interval::wilson_effective`]
 /// for instance).
 pub fn hybrid((p1, i1): (f64, Interval), (p2, i2): (f64, Interval)) -> Interval {
     let difference = p1 - p2;
