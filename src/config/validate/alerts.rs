@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use lettre::Address;
 use toml::Spanned;
 
-use super::{duration, known, mailbox, parse_duration, parsed, secret, text};
+use super::words::{check_key, duration, known, mailbox, parse_duration, parsed, secret, text};
 use crate::config::problem::Problems;
 use crate::config::raw::{self, ChangeName, TrendName, Word};
 use crate::config::{Notify, Webhook};
@@ -60,7 +60,7 @@ fn rule(alert: &Spanned<raw::Alert>, shop_keys: &[&str], problems: &mut Problems
         None => None,
     };
     if let Some(name) = &alert.name {
-        super::check_key("alert", text(name), name.span(), problems);
+        check_key("alert", text(name), name.span(), problems);
     }
     let is_limit = matches!(condition, Condition::Below(_) | Condition::Above(_));
     let usual = match condition {
