@@ -2,7 +2,7 @@
 //!
 //! Comes in: what [`gather`] reads for each shop (the figures of [`super::report()`] with their series, who comes back, how far the orders
 //! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or open (alerts). Goes out:
-//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where; the templates and the stylesheet are in
+//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the templates and the stylesheet are in
 //! `templates/report/`. Nothing is written; a report that dies is asked for again.
 //!
 //! Where the figures are what a night knew, who comes back, the funnel and the topics are still counted from the rows as they are,
