@@ -3,7 +3,7 @@
 create type report_delivery_state as enum (
     'in_data', -- committed before the final dot; of a run that has ended: nobody knows
     'sent',    -- the relay's 2xx
-    'failed',  -- the relay refused
+    'failed',  -- the relay refused, or did not take it; the same run may try again
     'unknown'  -- the relay did not answer the final dot
 );
 
@@ -12,6 +12,9 @@ create type report_delivery_state as enum (
 create table report_delivery (
     job_run_id     bigint not null, -- no foreign key: runs are kept for a shorter time
     recipient_hash bytea not null, -- SHA-256 of the address in lower case
+    job            text not null, -- its name in jobs.toml
+    shops          text[] not null, -- the keys of the shops that the report is about
+    as_of          timestamptz not null, -- the moment that it is about: the next report says what has changed since the last that arrived
     state          report_delivery_state not null,
     message_id     text not null,
     begun_at       timestamptz not null,

@@ -24,6 +24,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 
 use crate::config::Config;
 use crate::invitations::outbox;
+use crate::metrics::alerts::store;
 use crate::new_file::NewFile;
 
 /// Why nothing may be sent from this database.
@@ -158,7 +159,16 @@ pub async fn keep_up(pool: &PgPool, config: &Config) -> anyhow::Result<()> {
     }
 }
 
-/// Makes this database the installation's. How many mails waited, of which nobody can know any more whether they left.
+/// The mails that waited in a database that was restored, of which nobody can know any more whether they left.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Doubted {
+    /// To customers.
+    pub n_invitations: u64,
+    /// To the shop's own people.
+    pub n_alerts: u64,
+}
+
+/// Makes this database the installation's.
 ///
 /// # Errors
 /// [`Foreign::SetBack`] (inside) when it is said to have moved, and does not know the last mails that were sent from here; or when the
@@ -168,7 +178,7 @@ pub async fn adopt(
     config: &Config,
     happened: Happened,
     now: DateTime<Utc>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Doubted> {
     let mut conn = pool.acquire().await?;
     if happened == Happened::Moved
         && let Err(error) = check(&mut conn, config).await
@@ -199,13 +209,16 @@ pub async fn adopt(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    let n_doubted = match happened {
-        Happened::Moved => 0,
-        Happened::Restored => outbox::doubt_all(&mut transaction, now).await?,
+    let doubted = match happened {
+        Happened::Moved => Doubted::default(),
+        Happened::Restored => Doubted {
+            n_invitations: outbox::doubt_all(&mut transaction, now).await?,
+            n_alerts: store::doubt_all(&mut transaction, now).await?,
+        },
     };
     transaction.commit().await?;
     leave_mark(&mut conn, config, None, now).await?;
-    Ok(n_doubted)
+    Ok(doubted)
 }
 
 /// The server's own number, when it tells it, and the database's: a database that is dropped and made again has another.

@@ -1,8 +1,9 @@
 //! The words every room uses: ids, addresses, locales and the clock.
 
 use std::fmt;
+use std::time::Instant;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -216,6 +217,15 @@ impl Clock {
         match self {
             Self::System => Utc::now(),
             Self::Fixed(moment) => moment,
+        }
+    }
+
+    /// The present moment for whoever waits: it moves on from `begun` even where `--as-of` has stopped the clock, because a pause is a
+    /// pause.
+    pub fn now_since(self, begun: Instant) -> DateTime<Utc> {
+        match self {
+            Self::System => self.now(),
+            Self::Fixed(moment) => moment + TimeDelta::from_std(begun.elapsed()).unwrap_or_default(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `afterword adopt`: what happened to a database that refuses to send.
 
 use super::{Exit, Global, output};
-use crate::installation::{self, Foreign, Happened};
+use crate::installation::{self, Doubted, Foreign, Happened};
 
 /// Let mails leave from a database that was moved or restored
 #[derive(Debug, clap::Args)]
@@ -29,7 +29,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let context = &opened.context;
     let adopted = installation::adopt(&context.pool, &context.config, happened, context.clock.now()).await;
     opened.close().await;
-    let n_doubted = match adopted {
+    let Doubted { n_invitations, n_alerts } = match adopted {
         Err(error) if error.is::<Foreign>() => {
             output::say(&format!("error: {error}"));
             return Ok(Exit::Refused);
@@ -47,9 +47,15 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
              and give the do-not-contact list the opt-outs that your web server's log shows (`afterword suppress`).",
         );
     }
-    if n_doubted > 0 {
+    if n_alerts > 0 {
         output::say(&format!(
-            "Mails that waited when the backup was made: {n_doubted}. Nobody can know whether they left since; \
+            "Mails about alerts that waited when the backup was made: {n_alerts}. They may have left since, and are not sent again; \
+             `afterword alerts` shows what is open."
+        ));
+    }
+    if n_invitations > 0 {
+        output::say(&format!(
+            "Mails that waited when the backup was made: {n_invitations}. Nobody can know whether they left since; \
              `afterword outbox --state unknown` lists them, and `afterword outbox resolve` settles them."
         ));
     }

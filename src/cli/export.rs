@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::metrics;
 use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
-use crate::metrics::window::{Bound, Window};
+use crate::metrics::window::Bound;
 use crate::new_file::NewFile;
 use crate::testimonials::export::{
     self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, export_testimonials,
@@ -131,12 +131,8 @@ async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -
 
 async fn figures(args: &Metrics, global: &Global, context: &Context) -> anyhow::Result<Exit> {
     let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
-    let window = Window { from: args.from, to: args.to };
     let as_of = context.clock.now();
-    if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
-        output::say(&format!("error: {empty}"));
-        return Ok(Exit::Usage);
-    }
+    let Some(window) = super::window(args.from, args.to, &shops, as_of) else { return Ok(Exit::Usage) };
     let export = metrics::export::Export {
         shops: &shops,
         surveys: &context.config.surveys,

@@ -40,7 +40,7 @@ use crate::context::{Context, Shops};
 use crate::db::{self, Database};
 use crate::installation;
 use crate::mail::templates::Templates;
-use crate::metrics::window::Bound;
+use crate::metrics::window::{Bound, Window};
 use crate::token::Tokens;
 use crate::types::{Clock, EmailAddress, ShopId};
 
@@ -260,6 +260,21 @@ impl From<Exit> for ExitCode {
 /// The shops of `--shop`, or all; `None` when there is none of this name, which the person has then been told.
 fn shops<'a>(context: &'a Context, key: Option<&str>) -> Option<Vec<(ShopId, &'a Shop)>> {
     context.shops.named(key).inspect_err(|unknown| output::say(&format!("error: {unknown}"))).ok()
+}
+
+/// The window of `--from` and `--to`; `None` when it is empty for one of these shops, which the person has then been told.
+fn window(
+    from: Option<Bound>,
+    to: Option<Bound>,
+    shops: &[(ShopId, &Shop)],
+    as_of: DateTime<Utc>,
+) -> Option<Window> {
+    let window = Window { from, to };
+    window
+        .check(shops.iter().map(|(_, shop)| shop.timezone), as_of)
+        .inspect_err(|empty| output::say(&format!("error: {empty}")))
+        .ok()
+        .map(|()| window)
 }
 
 /// Reads a mail address.

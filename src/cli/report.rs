@@ -11,7 +11,7 @@ use crate::metrics::loyalty::Loyalty;
 use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::series::{BySegment, FEW, Series};
-use crate::metrics::window::{Bound, Window};
+use crate::metrics::window::Bound;
 use crate::metrics::{self, Asked, Figures, METRICS, Report, report as page};
 use crate::new_file::NewFile;
 use crate::types::Locale;
@@ -101,12 +101,8 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
 
 async fn report(args: &Args, global: &Global, context: &crate::context::Context) -> anyhow::Result<Exit> {
     let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
-    let window = Window { from: args.from, to: args.to };
     let as_of = context.clock.now();
-    if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
-        output::say(&format!("error: {empty}"));
-        return Ok(Exit::Usage);
-    }
+    let Some(window) = super::window(args.from, args.to, &shops, as_of) else { return Ok(Exit::Usage) };
     let asked = Asked {
         window,
         by: args.by,
@@ -122,7 +118,9 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         frozen: global.as_of.is_some(),
     };
     if let Some(path) = &args.html {
-        let contents = page::gather(context, &shops, window, asked.frozen, as_of).await?;
+        let contents =
+            page::gather(context, &shops, page::Scope { window, frozen: asked.frozen, last: None }, as_of)
+                .await?;
         let locale = args.locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
         write_page(&page::render(&contents, context, locale)?, path)?;
         output::say(&format!("The report is in {}.", path.display()));

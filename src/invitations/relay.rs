@@ -16,8 +16,9 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
-use crate::config::Transport;
+use crate::config::{Mail, Transport};
 
 /// So many faults in a row open the breaker.
 pub const N_FAULTS: i32 = 5;
@@ -260,6 +261,95 @@ pub async fn slow_down(pool: &PgPool, relay: &str, full: f64) -> sqlx::Result<()
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// A run that sends a handful of mails one after the other, as alerts and reports are: it asks before they leave, and tells everybody who
+/// sends what the relay made of them.
+#[derive(Debug)]
+pub struct OneByOne {
+    relay: String,
+    limit: Option<f64>,
+    has_faults: bool,
+    is_probe: bool,
+    is_limited: bool,
+}
+
+impl OneByOne {
+    /// Nothing is asked yet.
+    pub fn new(mail: &Mail) -> Self {
+        Self {
+            relay: name(&mail.transport),
+            limit: mail.rate_per_minute.map(|rate| f64::from(rate.get())),
+            has_faults: false,
+            is_probe: false,
+            is_limited: mail.rate_per_minute.is_some(),
+        }
+    }
+
+    /// Whether mails may leave; the outage, if not. Whoever asks has something to send, because a probe is given to one who asks.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn ask(&mut self, pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Option<Outage>> {
+        let known = admit(pool, &self.relay, false, now).await?;
+        self.has_faults = known.has_faults;
+        self.is_limited |= known.is_slowed;
+        self.is_probe = known.admission == Admission::Probe;
+        Ok(match known.admission {
+            Admission::Open | Admission::Probe => None,
+            Admission::Closed(outage) => Some(outage),
+        })
+    }
+
+    /// Waits until the rate that all share has room for a mail. `false`: we were asked to stop.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn turn(&self, pool: &PgPool, stop: &CancellationToken) -> sqlx::Result<bool> {
+        if !self.is_limited {
+            return Ok(true);
+        }
+        loop {
+            let taken = take(pool, &self.relay, self.limit, 1).await?;
+            if taken.n > 0 {
+                return Ok(true);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(taken.wait) => {}
+                () = stop.cancelled() => return Ok(false),
+            }
+        }
+    }
+
+    /// The relay did its part.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn works(&mut self, pool: &PgPool) -> sqlx::Result<()> {
+        let (had_faults, was_probe) =
+            (std::mem::take(&mut self.has_faults), std::mem::take(&mut self.is_probe));
+        if had_faults || was_probe {
+            works(pool, &self.relay).await?;
+        }
+        Ok(())
+    }
+
+    /// The relay did not do its part, or `refuses` us. The outage, if no mail may leave any more.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn at_fault(
+        &mut self,
+        pool: &PgPool,
+        text: &str,
+        refuses: bool,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<Option<Outage>> {
+        tracing::warn!("the mail relay failed at {text}");
+        self.has_faults = true;
+        let is_probe = std::mem::take(&mut self.is_probe);
+        at_fault(pool, &self.relay, text, refuses, is_probe, now).await
+    }
 }
 
 async fn ensure(pool: &PgPool, relay: &str) -> sqlx::Result<()> {

@@ -1,6 +1,6 @@
 //! Mails the report: the first screen in the mail, the whole page attached.
 //!
-//! Comes in: the figures, and the addresses in the parameters. Goes out: a mail to each of them. An occurrence runs once, and a run
+//! Comes in: the figures, and the addresses in the parameters, or those of `[notify]`. Goes out: a mail to each of them. An occurrence runs once, and a run
 //! mails nobody twice; if it dies half way, who had no mail yet gets none before the next occurrence, whose report is newer.
 
 use chrono::{Days, NaiveDate};
@@ -11,7 +11,7 @@ use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
 use crate::installation::{self, Foreign};
 use crate::metrics::period::Period;
-use crate::metrics::report::{self, deliver};
+use crate::metrics::report::{self, Last, Scope, deliver};
 use crate::metrics::window::{Bound, Window, day_of};
 use crate::nearest::unknown;
 use crate::types::Locale;
@@ -20,7 +20,8 @@ use crate::types::Locale;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendReport {
-    /// Who gets it.
+    /// Who gets it; absent: who is told of alerts, `[notify] to`.
+    #[serde(default)]
     to: Vec<String>,
     /// About which shop; absent: all shops.
     shop: Option<String>,
@@ -41,8 +42,8 @@ impl Job for SendReport {
 
     fn check(&self, config: &Config) -> Vec<String> {
         let mut problems = Vec::new();
-        if self.to.is_empty() {
-            problems.push("`to` names nobody".to_owned());
+        if self.to.is_empty() && config.notify.to.is_empty() {
+            problems.push("neither `to` nor `[notify] to` names anybody".to_owned());
         }
         let bad = self.to.iter().filter(|to| to.parse::<Address>().is_err());
         problems.extend(bad.map(|to| format!("{to:?} is not a mail address")));
@@ -59,11 +60,15 @@ impl Job for SendReport {
         let shops = context.shops.named(self.shop.as_deref())?;
         let Some((_, first)) = shops.first() else { anyhow::bail!("there is no shop") };
         let now = context.clock.now();
-        let window = match &self.window {
-            Some(window) => last(window.parse().map_err(JobError::msg)?, day_of(now, first.timezone)),
-            None => Window::default(),
+        let period: Option<Period> =
+            self.window.as_ref().map(|window| window.parse().map_err(JobError::msg)).transpose()?;
+        let window_at = |moment| {
+            period.map_or_else(Window::default, |period| last(period, day_of(moment, first.timezone)))
         };
-        let to: Vec<Address> = self.to.iter().map(|to| to.parse()).collect::<Result<_, _>>()?;
+        let to: Vec<Address> = match &self.to[..] {
+            [] => context.config.notify.to.clone(),
+            named => named.iter().map(|to| to.parse()).collect::<Result<_, _>>()?,
+        };
         let recipients = counted(to.len() as u64, "address").replace("addresss", "addresses");
         if run.dry_run {
             return Ok(RunReport::done(
@@ -74,7 +79,14 @@ impl Job for SendReport {
         let Some(job_run) = run.job_run else { anyhow::bail!("this run has no row in the ledger") };
         installation::check(&mut *context.pool.acquire().await?, &context.config).await.map_err(refused)?;
         let locale = self.locale.as_ref().unwrap_or(&first.locale);
-        let contents = report::gather(context, &shops, window, false, now).await?;
+        let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
+        let seen = deliver::last(&context.pool, &keys, Some(run.job), now).await?;
+        let scope = Scope {
+            window: window_at(now),
+            frozen: false,
+            last: seen.map(|as_of| Last { window: window_at(as_of), as_of }),
+        };
+        let contents = report::gather(context, &shops, scope, now).await?;
         let letter = report::letter(&contents, context, first, locale, run.job)?;
         let delivered = deliver::deliver(context, first, &letter, job_run, &to, &run.stop).await?;
         let mut text = format!("{} of {recipients} mailed", delivered.n_sent);
@@ -84,6 +96,9 @@ impl Job for SendReport {
             if n > 0 {
                 text.push_str(&format!(", {n} {word}"));
             }
+        }
+        if let Some(held) = &delivered.held {
+            text.push_str(&format!("; {held}"));
         }
         let is_done = delivered.n_sent == to.len() as u64;
         Ok(RunReport {

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::certainty::Certainty;
+use super::comparison::Net;
 use super::interval::{self, Interval};
 
 /// What a metric counted.
@@ -87,18 +88,24 @@ pub struct Measure {
     /// How it is written.
     #[serde(skip)]
     pub unit: Unit,
+    /// Of a net promoter score its parts, without which its ordinary variation is not known.
+    #[serde(skip)]
+    pub net: Option<Net>,
 }
 
 impl Measure {
     /// The figure that these counts give.
     pub fn of(counts: Counts) -> Self {
-        let (numerator, denominator, unit, interval) = match counts {
-            Counts::Share { hits, total, .. } => (hits, total, Unit::Share, interval::wilson(hits, total)),
+        let (numerator, denominator, unit, interval, net) = match counts {
+            Counts::Share { hits, total, .. } => {
+                (hits, total, Unit::Share, interval::wilson(hits, total), None)
+            }
             Counts::Net { promoters, passives, detractors } => (
                 promoters - detractors,
                 promoters + passives + detractors,
                 Unit::Points,
                 interval::adjusted_wald(promoters, passives, detractors),
+                Net::counted(promoters, passives, detractors),
             ),
         };
         Self {
@@ -108,6 +115,7 @@ impl Measure {
             ci_low: interval.map(|i| i.low),
             ci_high: interval.map(|i| i.high),
             unit,
+            net,
         }
     }
 
@@ -149,7 +157,7 @@ pub(super) const TELLING: f64 = 0.2;
 impl Figure {
     /// The figure that these counts give.
     pub fn new(counts: Counts, noun: &'static str, definition: String) -> Self {
-        let Measure { numerator, denominator, value, ci_low, ci_high, unit } = Measure::of(counts);
+        let Measure { numerator, denominator, value, ci_low, ci_high, unit, .. } = Measure::of(counts);
         let parts = match counts {
             Counts::Share { unknown, .. } => {
                 unknown.map_or(Parts::Nothing {}, |unknown| Parts::Unknown { unknown })

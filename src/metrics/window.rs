@@ -83,6 +83,14 @@ pub struct EmptyWindow {
 }
 
 impl Window {
+    /// Whether it holds anything in each of these zones.
+    ///
+    /// # Errors
+    /// [`EmptyWindow`] in the first zone in which it does not.
+    pub fn check(self, zones: impl IntoIterator<Item = Tz>, as_of: DateTime<Utc>) -> Result<(), EmptyWindow> {
+        zones.into_iter().try_for_each(|zone| self.span(zone, as_of).map(|_| ()))
+    }
+
     /// The window in a shop's zone.
     ///
     /// # Errors

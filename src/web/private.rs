@@ -145,12 +145,11 @@ async fn page(context: &Context, access: &Access, asked: Asked) -> Result<String
     let as_of = bound("as-of", asked.as_of)?;
     let frozen = as_of.is_some();
     let as_of = as_of.map_or_else(|| context.clock.now(), |as_of| as_of.at(chrono_tz::UTC));
-    if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
-        return Err(Refusal::Wrong(empty.to_string()));
-    }
+    let zones = shops.iter().map(|(_, shop)| shop.timezone);
+    window.check(zones, as_of).map_err(|empty| Refusal::Wrong(empty.to_string()))?;
     let locale = asked.locale.map(|typed| Locale::parse(&typed)).transpose().map_err(Refusal::Wrong)?;
     let locale = locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
-    let contents = report::gather(context, &shops, window, frozen, as_of).await;
+    let contents = report::gather(context, &shops, report::Scope { window, frozen, last: None }, as_of).await;
     let page = contents.and_then(|contents| report::render(&contents, context, locale));
     page.map_err(Refusal::Failed)
 }

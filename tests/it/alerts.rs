@@ -627,6 +627,45 @@ async fn a_copy_of_the_database_tells_nobody() {
     assert_eq!(relay.n_accepted(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_mails_that_waited_are_unknown_and_requests_are_made() {
+    let (relay, hook) = (Relay::start(), Hook::start());
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let notify = format!("{BELOW}[notify]\nto = [\"team@maison.example\"]\n{}", hook.config());
+    let shop = Shop::new(&smtp(gone), &notify).await;
+    shop.answers("2026-03-01", "FR", 100, 20).await;
+    hook.answers(500);
+    shop.night("2026-03-02").await;
+    let states =
+        async || shop.messages().await.into_iter().map(|(to, _, state)| (to, state)).collect::<Vec<_>>();
+    let [mail, request] = [("team@maison.example", "queued"), ("", "queued")];
+    let told = |(to, state): (&str, &str)| (to.to_owned(), state.to_owned());
+    assert_eq!(states().await, [told(mail), told(request)]);
+
+    // The relay works again; somebody says that the database was restored.
+    shop.program.configure(&config(&smtp(relay.port), &notify));
+    let adopted = shop.program.run(&["--as-of", "2026-03-03T00:00:00Z", "adopt", "--restored"]).expect(0);
+    assert!(
+        adopted.stderr.contains("Mails about alerts that waited when the backup was made: 1."),
+        "{adopted:?}"
+    );
+    hook.answers(204);
+    shop.night("2026-03-03").await;
+    assert_eq!(states().await, [told((mail.0, "unknown")), told((request.0, "sent"))]);
+    assert_eq!(relay.n_accepted(), 0);
+    // The receiver knows messages by their numbers: none of those that the lost time may have given is given again.
+    shop.answers("2026-03-04", "FR", 900, 900).await;
+    shop.night("2026-03-05").await;
+    let numbers: Vec<i64> = hook
+        .bodies()
+        .iter()
+        .map(|body| body["id"].as_str().unwrap().split_once('-').unwrap().1.parse().unwrap())
+        .collect();
+    assert_eq!(numbers.len(), 3, "twice the first, once that it is over");
+    assert!(numbers[0] == numbers[1] && numbers[2] > 1_000_000_000_000, "{numbers:?}");
+    assert_eq!(relay.n_accepted(), 1, "what comes later is mailed");
+}
+
 // ---- Trends, shifts, scores.
 
 /// So many weeks that end with a Sunday, 100 answers each, as random as the seed says.

@@ -5,9 +5,12 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Child;
+use std::sync::Arc;
 use std::time::Duration;
 
 use afterword::config::Config;
+use afterword::context::Context;
+use afterword::invitations::relay::{self, Admission};
 use afterword::jobs::RunOutcome;
 use afterword::jobs::ledger::{Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome};
@@ -17,6 +20,7 @@ use afterword::metrics::window::Window;
 use afterword::types::JobRunId;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use chrono::TimeDelta;
 use mail_parser::{MessageParser, MimeHeaders as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -358,7 +362,8 @@ async fn the_page_looks_right_and_can_be_read_by_everybody() {
         ("report-three", &["--locale", "en"]),
     ];
     for (name, args) in windows {
-        page(&program, args);
+        let written = page(&program, args);
+        browser.keep(&format!("{name}.html"), written.as_bytes());
         browser.open(&format!("file://{}", program.path("report.html").display()));
         browser.requests();
         for screen in [DESK, PHONE, NARROW] {
@@ -371,6 +376,8 @@ async fn the_page_looks_right_and_can_be_read_by_everybody() {
                 assert_eq!(found(&browser), Vec::<String>::new(), "{name} on {}, {scheme}", screen.name);
             }
         }
+        browser.prefers(&[]);
+        browser.print(name);
         // With all tables open, too.
         browser.script("document.querySelectorAll('details').forEach(d => d.open = true)");
         assert_eq!(found(&browser), Vec::<String>::new(), "{name} with its tables");
@@ -423,7 +430,10 @@ async fn the_report_is_mailed_once_for_each_occurrence() {
     let id = JobRunId(id);
     let shops = context.shops.named(Some("much")).unwrap();
     let window = Window { from: "2025-12-01".parse().ok(), to: "2026-06-01".parse().ok() };
-    let contents = report::gather(&context, &shops, window, false, now).await.unwrap();
+    let contents =
+        report::gather(&context, &shops, report::Scope { window, ..report::Scope::default() }, now)
+            .await
+            .unwrap();
     let shop = context.config.shop("much").unwrap();
     let letter = report::letter(&contents, &context, shop, &shop.locale, "monday-report").unwrap();
     let to = ["TEAM@much.example", "vanish@much.example"].map(|to| to.parse().unwrap());
@@ -450,6 +460,129 @@ async fn the_report_is_mailed_once_for_each_occurrence() {
     let told = dry.stdout + &dry.stderr;
     assert!(told.contains("would mail the report to 3 addresses"), "{told}");
     assert_eq!(relay.accepted().len(), accepted);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_report_goes_to_whom_notify_names_as_soon_as_the_relay_works() {
+    let relay = Relay::start();
+    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port);
+    let config = with_job("", &smtp).replace("to = []\n", "") + "\n[notify]\nto = [\"team@much.example\"]\n";
+    let nobody = config.replace("[\"team@much.example\"]", "[]");
+    let told = format!("{:?}", Config::parse(Path::new("jobs.toml"), &nobody).unwrap_err());
+    assert!(told.contains("neither `to` nor `[notify] to` names anybody"), "{told}");
+    let program = Program::new(&config).await;
+    fill(&program.db.pool, "much", 40).await;
+    let now = at("2026-06-01T06:00:00Z");
+    let context = |patience| {
+        let program = &program;
+        async move {
+            let context = program.context(now).await;
+            let mut config = (*context.config).clone();
+            config.notify.patience = patience;
+            Context { config: Arc::new(config), ..context }
+        }
+    };
+    let run = async |context: &Context| {
+        let job = context.config.jobs.iter().find(|job| job.name == "monday-report").unwrap();
+        let ended =
+            runner::run_occurrence(context, job, Occurrence::ByHand, false, &CancellationToken::new()).await;
+        let Outcome::Ended(report) = ended.unwrap() else { panic!("it did not end") };
+        report
+    };
+    // The breaker is open: nobody knocks, and the run says why.
+    let impatient = context(Duration::ZERO).await;
+    let name = relay::name(&impatient.config.mail.transport);
+    relay::at_fault(&program.db.pool, &name, "connect: refused", true, false, now).await.unwrap();
+    let report = run(&impatient).await;
+    assert_eq!(report.outcome, RunOutcome::Partial);
+    let said = "0 of 1 address mailed, 1 left; the relay has been failing since 2026-06-01 06:00 UTC";
+    assert!(report.text.starts_with(said), "{}", report.text);
+    assert_eq!((relay.n_accepted(), deliveries(&program).await.len()), (0, 0));
+    // Who is patient waits until the relay may be tried, and closes the breaker for all.
+    sqlx::query("update relay set next_probe_at = $1")
+        .bind(now + TimeDelta::seconds(2))
+        .execute(&program.db.pool)
+        .await
+        .unwrap();
+    let patient = context(Duration::from_secs(20)).await;
+    assert_eq!(run(&patient).await.text, "1 of 1 address mailed");
+    assert_eq!(relay.accepted()[0].to, "team@much.example");
+    let known = relay::admit(&program.db.pool, &name, false, now).await.unwrap();
+    assert_eq!((known.admission, known.has_faults), (Admission::Open, false));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_did_not_take_is_tried_again_and_sent_once() {
+    let relay = Relay::start();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let smtp =
+        |port: u16| format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"");
+    let program = Program::new(&with_job("\"team@much.example\"", &smtp(gone))).await;
+    fill(&program.db.pool, "much", 40).await;
+    let now = at("2026-06-01T06:00:00Z");
+    let deliver = async |port: u16| {
+        program.configure(&with_job("\"team@much.example\"", &smtp(port)));
+        let context = program.context(now).await;
+        let mut config = (*context.config).clone();
+        config.notify.patience = Duration::ZERO;
+        let context = Context { config: Arc::new(config), ..context };
+        let shops = context.shops.named(Some("much")).unwrap();
+        let contents = report::gather(&context, &shops, report::Scope::default(), now).await.unwrap();
+        let shop = context.config.shop("much").unwrap();
+        let letter = report::letter(&contents, &context, shop, &shop.locale, "monday-report").unwrap();
+        let to = ["team@much.example".parse().unwrap()];
+        let stop = CancellationToken::new();
+        deliver::deliver(&context, shop, &letter, JobRunId(1), &to, &stop).await.unwrap()
+    };
+    let tried = deliver(gone).await;
+    assert_eq!((tried.n_failed, tried.n_left), (1, 0));
+    assert_eq!(deliveries(&program).await, [(1, DeliveryState::Failed)]);
+    assert_eq!(deliver(relay.port).await.n_sent, 1);
+    assert_eq!(deliver(relay.port).await.n_left, 1);
+    assert_eq!(deliveries(&program).await, [(1, DeliveryState::Sent)]);
+    assert_eq!(relay.n_accepted(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_is_what_the_last_report_did_not_say() {
+    let relay = Relay::start();
+    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port);
+    let program = Program::new(&with_job("\"team@much.example\"", &smtp)).await;
+    fill(&program.db.pool, "much", 1500).await;
+    let monday = async |now: &str| {
+        program.run(&["--as-of", now, "run", "monday-report"]).expect(0);
+        let mail = relay.accepted().pop().unwrap();
+        let message = MessageParser::default().parse(&mail.message).unwrap();
+        message
+            .body_text(0)
+            .unwrap()
+            .replace(['\u{a0}', '\u{202f}'], " ")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    let first = monday("2026-05-18T06:00:00Z").await;
+    assert!(first.contains("la période précédente de même durée"), "there was none before: {first}");
+    // A Monday was left out.
+    let second = monday("2026-06-01T06:00:00Z").await;
+    assert!(second.contains("Depuis le dernier rapport envoyé (18 mai 2026"), "{second}");
+    // What it was is what the mail of that day says it is.
+    let said: Vec<_> = second
+        .split(" → ")
+        .map(|before| before.rsplit(|c: char| c.is_alphabetic()).next().unwrap().trim())
+        .collect();
+    let said = &said[..said.len() - 1];
+    assert!(!said.is_empty(), "{second}");
+    for then in said {
+        assert!(first.contains(then), "{then} of {second} in {first}");
+    }
+    // Who asks by hand for everything is told against the same report; another shop was in none.
+    let check = |shop: &str, heading: &str| {
+        let page = page(&program, &["--shop", shop, "--locale", "en"]);
+        assert!(page.contains(heading), "{shop}");
+    };
+    check("much", "Since the last report that was mailed (1\u{a0}June 2026");
+    check("little", "Against the same report a week ago (27\u{a0}May 2026");
 }
 
 /// The recommendation rate as the page writes it in French.

@@ -165,7 +165,7 @@ async fn show(
     )
     .await?;
     let shops = [(shop_id, shop)];
-    let contents = page::gather(context, &shops, metrics::window::Window::default(), false, now).await?;
+    let contents = page::gather(context, &shops, page::Scope::default(), now).await?;
     let english = page::render(&contents, context, Locale::parse("en").ok().as_ref())?;
     fs::write(folder.join("report.html"), english)?;
     fs::write(folder.join("report.json"), serde_json::to_string_pretty(&report)?)?;

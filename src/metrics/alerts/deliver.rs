@@ -18,7 +18,7 @@ use crate::config::{Shop, Webhook};
 use crate::context::Context;
 use crate::installation::{self, Foreign};
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::relay::{self, Admission};
+use crate::invitations::relay::OneByOne;
 use crate::invitations::verdict::{self, Standing};
 use crate::mail::transport::{Connection, Fault};
 use crate::masked;
@@ -39,7 +39,7 @@ pub struct Delivered {
 }
 
 /// After so many tries, how long until the next.
-fn pause(attempts: i16) -> TimeDelta {
+pub(in crate::metrics) fn pause(attempts: i16) -> TimeDelta {
     match attempts {
         ..=1 => TimeDelta::seconds(10),
         2 => TimeDelta::minutes(1),
@@ -56,12 +56,9 @@ struct Round<'a> {
     keys: Vec<i32>,
     begun: Instant,
     stop: &'a CancellationToken,
-    relay: String,
+    relay: OneByOne,
     /// Whether mails may leave; `false` from the moment on that the relay fails.
     mails: bool,
-    has_faults: bool,
-    is_probe: bool,
-    is_limited: bool,
     is_marked: bool,
     delivered: Delivered,
 }
@@ -83,11 +80,8 @@ pub async fn deliver(
         keys,
         begun: Instant::now(),
         stop,
-        relay: relay::name(&context.config.mail.transport),
+        relay: OneByOne::new(&context.config.mail),
         mails: true,
-        has_faults: false,
-        is_probe: false,
-        is_limited: context.config.mail.rate_per_minute.is_some(),
         is_marked: false,
         delivered: Delivered { n_unknown, ..Delivered::default() },
     };
@@ -108,14 +102,8 @@ pub async fn deliver(
 }
 
 impl Round<'_> {
-    /// The clock of the command, moving on even where `--as-of` has stopped it: a pause is a pause.
     fn now(&self) -> DateTime<Utc> {
-        match self.context.clock {
-            crate::types::Clock::System => self.context.clock.now(),
-            crate::types::Clock::Fixed(moment) => {
-                moment + TimeDelta::from_std(self.begun.elapsed()).unwrap_or_default()
-            }
-        }
+        self.context.clock.now_since(self.begun)
     }
 
     fn channels(&self) -> &'static [Channel] {
@@ -152,16 +140,10 @@ impl Round<'_> {
         if next.is_none_or(|next| next > self.now()) {
             return Ok(());
         }
-        let known = relay::admit(&self.context.pool, &self.relay, false, self.now()).await?;
-        self.has_faults = known.has_faults;
-        self.is_limited |= known.is_slowed;
-        match known.admission {
-            Admission::Open => {}
-            Admission::Probe => self.is_probe = true,
-            Admission::Closed(outage) => {
-                self.mails = false;
-                self.delivered.held = Some(outage.to_string());
-            }
+        let now = self.now();
+        if let Some(outage) = self.relay.ask(&self.context.pool, now).await? {
+            self.mails = false;
+            self.delivered.held = Some(outage.to_string());
         }
         Ok(())
     }
@@ -192,8 +174,8 @@ impl Round<'_> {
                 return Err(error);
             }
         };
-        if self.is_limited && !self.turn(claimed).await? {
-            return Ok(());
+        if !self.relay.turn(pool, self.stop).await? {
+            return self.put_back(claimed, None).await;
         }
         if !self.is_marked {
             // A database that loses what it knew of these mails is noticed, as with any mail.
@@ -220,28 +202,9 @@ impl Round<'_> {
                 store::settled(pool, claimed, DeliveryState::Sent, None, self.now()).await?;
                 self.delivered.n_sent += 1;
                 connection.close().await;
-                self.relay_works().await
+                Ok(self.relay.works(pool).await?)
             }
             Err(fault) => self.at_fault(claimed, fault).await,
-        }
-    }
-
-    /// Waits until the rate that all share has room for a mail. `false`: we were asked to stop.
-    async fn turn(&mut self, claimed: &Claimed) -> anyhow::Result<bool> {
-        let pool = &self.context.pool;
-        let limit = self.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
-        loop {
-            let taken = relay::take(pool, &self.relay, limit, 1).await?;
-            if taken.n > 0 {
-                return Ok(true);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(taken.wait) => {}
-                () = self.stop.cancelled() => {
-                    self.put_back(claimed, None).await?;
-                    return Ok(false);
-                }
-            }
         }
     }
 
@@ -262,7 +225,7 @@ impl Round<'_> {
             }
         }
         match verdict.relay {
-            Standing::Works => self.relay_works().await,
+            Standing::Works => Ok(self.relay.works(&self.context.pool).await?),
             // The invitations find out how many fewer; a handful of mails waits until then.
             Standing::TooMany => {
                 self.mails = false;
@@ -275,23 +238,10 @@ impl Round<'_> {
         }
     }
 
-    async fn relay_works(&mut self) -> anyhow::Result<()> {
-        let (had_faults, was_probe) =
-            (std::mem::take(&mut self.has_faults), std::mem::take(&mut self.is_probe));
-        if had_faults || was_probe {
-            relay::works(&self.context.pool, &self.relay).await?;
-        }
-        Ok(())
-    }
-
     async fn relay_failed(&mut self, text: &str, refuses: bool) -> anyhow::Result<()> {
-        tracing::warn!("the mail relay failed at {text}");
-        self.has_faults = true;
-        let is_probe = std::mem::take(&mut self.is_probe);
         let now = self.now();
-        let outage = relay::at_fault(&self.context.pool, &self.relay, text, refuses, is_probe, now).await?;
         self.delivered.relay_fault = Some(text.to_owned());
-        if let Some(outage) = outage {
+        if let Some(outage) = self.relay.at_fault(&self.context.pool, text, refuses, now).await? {
             self.delivered.held = Some(outage.to_string());
             self.mails = false;
         }

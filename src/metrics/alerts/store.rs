@@ -355,6 +355,31 @@ pub(super) async fn settle(pool: &PgPool, shops: &[i32], now: DateTime<Utc>) -> 
     Ok(lost.rows_affected())
 }
 
+/// After a restore nobody can know whether the mails that wait have left in the time that was lost. A request is made again: its receiver
+/// knows it by its number, and numbers that were given in that time are not given again. How many mails these were.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn doubt_all(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    sqlx::query_scalar!(
+        "select setval(pg_get_serial_sequence('alert_delivery', 'alert_delivery_id'), greatest(
+             (select max(alert_delivery_id) from alert_delivery), (extract(epoch from clock_timestamp()) * 1000)::bigint
+         ))"
+    )
+    .fetch_one(&mut *conn)
+    .await?;
+    let doubted = sqlx::query!(
+        "update alert_delivery
+         set state = 'unknown', claimed_by = null, lease_until = null, settled_at = $1,
+             fault = 'the database was restored; it may have been mailed in the time that was lost'
+         where channel = 'mail' and state in ('queued', 'in_data')",
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(doubted.rows_affected())
+}
+
 /// Takes the message that has waited longest, if one of these shops and channels is due.
 pub(super) async fn claim(
     pool: &PgPool,

@@ -77,6 +77,8 @@ pub struct Contents {
 pub enum Before {
     /// The window of the same length that ended where this one begins.
     Window(Report),
+    /// What the last report that was mailed knew.
+    Last(Report),
     /// The same window as it was known a week before.
     Week(Report),
 }
@@ -84,7 +86,7 @@ pub enum Before {
 impl Before {
     fn report(&self) -> &Report {
         match self {
-            Self::Window(report) | Self::Week(report) => report,
+            Self::Window(report) | Self::Last(report) | Self::Week(report) => report,
         }
     }
 }
@@ -123,18 +125,35 @@ pub struct Alarm {
     pub below: f64,
 }
 
-/// Reads everything that a page shows, as of a moment. `frozen`: as [`Asked::frozen`].
+/// Which report is asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Scope {
+    pub window: Window,
+    /// As [`Asked::frozen`].
+    pub frozen: bool,
+    /// The report that its readers have had before.
+    pub last: Option<Last>,
+}
+
+/// A report that somebody has had.
+#[derive(Debug, Clone, Copy)]
+pub struct Last {
+    pub window: Window,
+    pub as_of: DateTime<Utc>,
+}
+
+/// Reads everything that a page shows, as of a moment.
 ///
 /// # Errors
 /// When the window is empty, or the database does not answer.
 pub async fn gather(
     context: &Context,
     shops: &[(ShopId, &Shop)],
-    window: Window,
-    frozen: bool,
+    scope: Scope,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Contents> {
     let Context { pool, config, .. } = context;
+    let Scope { window, frozen, .. } = scope;
     let surveys = &config.surveys;
     let mut more = Vec::with_capacity(shops.len());
     let mut longest = 0;
@@ -170,7 +189,7 @@ pub async fn gather(
             *shop = ShopReport { loyalty: shop.loyalty.take(), funnel: shop.funnel.take(), ..known };
         }
     }
-    let before = before(pool, shops, surveys, window, frozen, as_of).await?;
+    let before = before(pool, shops, surveys, scope, as_of).await?;
     let keys: Vec<_> = shops.iter().map(|(id, _)| id.0).collect();
     let mut alerts = store::list(pool, &keys, false).await?;
     alerts.retain(|alert| alert.opened_at <= as_of);
@@ -197,20 +216,30 @@ fn alarms(config: &Config) -> Vec<Alarm> {
         .collect()
 }
 
+/// What the page is compared with: the report that its readers have had before; else the window before, if there is one; else what the
+/// last report that was mailed about these shops knew, and what was known a week ago where there was none.
 async fn before(
     pool: &PgPool,
     shops: &[(ShopId, &Shop)],
     surveys: &[Survey],
-    window: Window,
-    frozen: bool,
+    scope: Scope,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Before> {
-    if let Some(window) = predecessor(window) {
-        let asked = Asked { window, frozen, ..Asked::default() };
-        return Ok(Before::Window(super::report(pool, shops, surveys, asked, as_of).await?));
+    let Scope { window, frozen, last } = scope;
+    let report = async |window: Window, as_of: DateTime<Utc>| {
+        super::report(pool, shops, surveys, Asked { window, frozen, ..Asked::default() }, as_of).await
+    };
+    if let Some(Last { window, as_of }) = last {
+        return Ok(Before::Last(report(window, as_of).await?));
     }
-    let asked = Asked { window, frozen, ..Asked::default() };
-    Ok(Before::Week(super::report(pool, shops, surveys, asked, as_of - WEEK).await?))
+    if let Some(window) = predecessor(window) {
+        return Ok(Before::Window(report(window, as_of).await?));
+    }
+    let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
+    Ok(match deliver::last(pool, &keys, None, as_of).await? {
+        Some(last) => Before::Last(report(window, last).await?),
+        None => Before::Week(report(window, as_of - WEEK).await?),
+    })
 }
 
 /// The window of the same length before one that has both ends. Of whole days, whole days: a change of the clocks makes no difference.
@@ -359,7 +388,14 @@ pub fn letter(
         job: job.to_owned(),
     };
     let texts = context.templates.mail(&language, &view)?;
-    Ok(Letter { texts, file: view.attached, page: written(&page)? })
+    Ok(Letter {
+        texts,
+        file: view.attached,
+        page: written(&page)?,
+        job: view.job,
+        shops: contents.report.shops.iter().map(|shop| shop.shop.clone()).collect(),
+        as_of: contents.report.as_of,
+    })
 }
 
 fn written(page: &view::Page<'_>) -> anyhow::Result<String> {

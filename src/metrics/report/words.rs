@@ -68,6 +68,7 @@ pub struct Words {
     pub target_undecided: String,
     pub target_more: String,
     pub weighted: String,
+    pub sure: String,
     pub bounds: String,
     pub gauge_title: String,
     pub gauge_text: String,
@@ -75,6 +76,7 @@ pub struct Words {
 
     pub changed: String,
     pub changed_window: String,
+    pub changed_last: String,
     pub changed_week: String,
     pub changed_figure: String,
     pub changed_figures: String,

@@ -12,6 +12,10 @@ impl About<'_> {
         let words = self.words;
         match &self.contents.before {
             Before::Window(_) => words.changed_window.clone(),
+            Before::Last(before) => {
+                let day = words.moment(before.as_of, self.shop.timezone);
+                words.say(&words.changed_last, &[("date", &day)])
+            }
             Before::Week(before) => {
                 let day = words.moment(before.as_of, self.shop.timezone);
                 words.say(&words.changed_week, &[("date", &day)])

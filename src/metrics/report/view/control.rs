@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{About, capitalised, stretch};
 use crate::metrics::comparison::Share;
-use crate::metrics::control_chart::{self, Baseline, Observation, Side, Signal};
+use crate::metrics::control_chart::{self, Baseline, Side, Signal};
 use crate::metrics::figure::{Measure, Unit};
-use crate::metrics::normal::Z_95;
 use crate::metrics::series::{Point, Series};
 
 /// What is ordinary for a series, and what is not.
@@ -32,14 +31,8 @@ impl Control {
                 shares.and_then(|shares| control_chart::shares(&shares, Baseline::Whole))
             }
             Unit::Points => {
-                // A series keeps no promoters and detractors; the interval, made of them, gives the error.
-                let of = |i: &usize| {
-                    let measure = &measures[*i];
-                    let error = (measure.ci_high? - measure.ci_low?) / (2.0 * Z_95);
-                    Some(Observation { value: measure.value?, error })
-                };
-                let observations: Option<Vec<_>> = told.iter().map(of).collect();
-                observations.and_then(|weeks| control_chart::observations(&weeks, Baseline::Whole))
+                let nets: Option<Vec<_>> = told.iter().map(|i| measures[*i].net).collect();
+                nets.and_then(|nets| control_chart::nets(&nets, Baseline::Whole))
             }
         };
         let Some(chart) = chart else {

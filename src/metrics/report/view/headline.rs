@@ -13,22 +13,31 @@ use crate::metrics::report::chart::{self, Gauge, Told};
 pub(super) struct Headline {
     name: String,
     value: String,
-    interval: Option<String>,
-    /// The same without its name.
+    /// Its interval.
     range: Option<String>,
     gauge: Option<String>,
     verdict: String,
-    /// Against the period before, against the target, weighted, with suspects.
+    /// Whether the interval is narrow enough to speak for itself.
+    #[serde(skip)]
+    is_telling: bool,
+    /// Against the period before, and against the target.
     notes: Vec<Note>,
+    /// Weighted, at worst and at best, with suspects.
+    sure: Vec<String>,
 }
 
 impl Headline {
+    /// For a mail: an interval that stands beside the value is not told again in words.
     pub(super) fn in_short(&self) -> ReportRow {
+        let notes: Vec<_> = self.notes.iter().map(|note| format!("{} {}", note.sign, note.text)).collect();
+        let notes = notes.join(" ");
         ReportRow {
             name: self.name.clone(),
             value: self.value.clone(),
             interval: self.range.clone(),
-            verdict: self.verdict.clone(),
+            verdict: if self.is_telling { notes } else { format!("{} {notes}", self.verdict) }
+                .trim()
+                .to_owned(),
         }
     }
 }
@@ -114,13 +123,12 @@ impl About<'_> {
         });
         Headline {
             name: name.to_owned(),
-            interval: interval.map(|interval| {
-                words.say(&words.interval, &[("interval", &words.range(figure.unit, interval))])
-            }),
             range: interval.map(|interval| words.range(figure.unit, interval)),
             gauge,
             verdict: self.verdict(noun, figure),
+            is_telling: is_telling(figure),
             notes: self.notes(figure, &certainty),
+            sure: self.sure(figure, &certainty),
             value,
         }
     }
@@ -130,9 +138,7 @@ impl About<'_> {
         let (Some(low), Some(high)) = (figure.ci_low, figure.ci_high) else {
             return words.say(&words.verdict_none, &[("noun", noun)]);
         };
-        let (bottom, top) = figure.unit.range();
-        let is_telling = high - low <= TELLING * (top - bottom);
-        let wording = if is_telling { &words.verdict_sure } else { &words.verdict_few };
+        let wording = if is_telling(figure) { &words.verdict_sure } else { &words.verdict_few };
         let counted = self.counted(noun, figure.unit, figure.numerator, figure.denominator);
         let (low, high) = (words.value(figure.unit, low), words.value(figure.unit, high));
         words.say(wording, &[("low", &low), ("high", &high), ("counted", &counted), ("noun", noun)])
@@ -177,27 +183,34 @@ impl About<'_> {
             }
             notes.push(Note { kind, sign, text });
         }
-        let plain = |text| Note { kind: "", sign: "", text };
+        notes
+    }
+
+    /// What else there is to know before one relies on the figure.
+    fn sure(&self, figure: &Figure, certainty: &Certainty) -> Vec<String> {
+        let words = self.words;
+        let unit = figure.unit;
+        let mut sure = Vec::new();
         if let Some(Weighted { value: Some(value), ci_low: Some(low), ci_high: Some(high), effective }) =
             certainty.weighted
         {
             let effective = effective.map_or_else(|| words.none.clone(), |n| words.decimal(n, 0));
             let (value, interval) = (words.value(unit, value), words.range(unit, (low, high)));
             let values = [("value", value.as_str()), ("interval", &interval), ("effective", &effective)];
-            notes.push(plain(words.say(&words.weighted, &values)));
+            sure.push(words.say(&words.weighted, &values));
         }
         if let Some(Bounds { worst: Some(worst), best: Some(best) }) = certainty.bounds {
             let (worst, best) = (words.value(unit, worst), words.value(unit, best));
-            notes.push(plain(words.say(&words.bounds, &[("worst", &worst), ("best", &best)])));
+            sure.push(words.say(&words.bounds, &[("worst", &worst), ("best", &best)]));
         }
         if let Some(suspects) = figure.with_suspects
             && (suspects.numerator, suspects.denominator) != (figure.numerator, figure.denominator)
         {
             let value = self.value_text(unit, suspects.value);
             let n = words.count(suspects.denominator);
-            notes.push(plain(words.say(&words.suspects, &[("value", &value), ("n", &n)])));
+            sure.push(words.say(&words.suspects, &[("value", &value), ("n", &n)]));
         }
-        notes
+        sure
     }
 
     pub(super) fn headline_table(&self) -> Table {
@@ -231,6 +244,12 @@ impl About<'_> {
             rows: rows.collect(),
         }
     }
+}
+
+fn is_telling(figure: &Figure) -> bool {
+    let (bottom, top) = figure.unit.range();
+    let width = figure.ci_low.zip(figure.ci_high).map(|(low, high)| high - low);
+    width.is_some_and(|width| width <= TELLING * (top - bottom))
 }
 
 #[cfg(test)]
