@@ -21,6 +21,7 @@ use sha2::Sha256;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::config::smtp;
 use crate::support::factories;
 use crate::support::program::{Program, command, ran, shipped};
 use crate::support::random;
@@ -58,10 +59,6 @@ kind = "compute_metrics"
 }
 
 const BELOW: &str = "[[alert]]\nmetric = \"recommendation_rate\"\nbelow = 0.80\n";
-
-fn smtp(port: u16) -> String {
-    format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"")
-}
 
 /// A shop and its nights.
 struct Shop {

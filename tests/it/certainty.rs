@@ -2,7 +2,6 @@
 //! and how it is said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use afterword::config::Config;
 use afterword::metrics::certainty::{Certainty, ENOUGH, TargetVerdict, Weighted};
@@ -20,22 +19,14 @@ use sqlx::PgPool;
 
 use super::periods::Dice;
 use crate::support::TestDb;
+use crate::support::config;
 use crate::support::factories::{self, at};
 use crate::support::program::{Program, shipped};
 
 /// Both surveys are mailed about the same orders: one asks for a yes, the other for a score of which 9 and 10 are a yes.
-const CONFIG: &str = r#"
-[app]
-base_url = "http://127.0.0.1:8080"
-[mail]
-transport = "file"
-[[shop]]
-key = "plume"
-name = "Plume"
-locale = "fr"
-timezone = "Europe/Paris"
-from = "avis@plume.example"
-url = "https://plume.example"
+const SHOPS: &[config::Shop<'_>] = &[("plume", "Plume", "fr", "Europe/Paris")];
+
+const SURVEYS: &str = r#"
 [survey.recommend]
 trigger = "fulfilled"
 delay = "7d"
@@ -67,9 +58,7 @@ struct Setting {
 
 impl Setting {
     async fn new() -> Self {
-        let config =
-            Config::parse(Path::new("jobs.toml"), CONFIG).unwrap_or_else(|error| panic!("{error:?}"));
-        Self { db: TestDb::new().await, config }
+        Self { db: TestDb::new().await, config: config::parsed(&config::jobs_toml(SHOPS, SURVEYS)) }
     }
 
     async fn report(&self, id: ShopId, asked: impl Into<Asked>, as_of: DateTime<Utc>) -> ShopReport {

@@ -1,7 +1,6 @@
 //! The indicators: each on a small worked example, all together against a slow second opinion, and on real data.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 
 use afterword::config::{Config, Shop};
 use afterword::metrics::figure::Figure;
@@ -12,43 +11,19 @@ use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgPool;
 
 use crate::support::TestDb;
+use crate::support::config;
 use crate::support::factories::{self, Order, Response, at};
 
 /// The shops of these tests: `plume` asks yes or no and has a promoter score, `scale` takes 4 and 5 for a yes, `both` does both, and
 /// `mute` asks nothing that can be counted.
-const CONFIG: &str = r#"
-[app]
-base_url = "http://127.0.0.1:8080"
-[mail]
-transport = "file"
-[[shop]]
-key = "plume"
-name = "Plume"
-locale = "fr"
-timezone = "Europe/Paris"
-from = "avis@plume.example"
-url = "https://plume.example"
-[[shop]]
-key = "scale"
-name = "Scale"
-locale = "en"
-timezone = "America/Sao_Paulo"
-from = "reviews@scale.example"
-url = "https://scale.example"
-[[shop]]
-key = "both"
-name = "Both"
-locale = "en"
-timezone = "UTC"
-from = "reviews@both.example"
-url = "https://both.example"
-[[shop]]
-key = "mute"
-name = "Mute"
-locale = "en"
-timezone = "UTC"
-from = "reviews@mute.example"
-url = "https://mute.example"
+const SHOPS: &[config::Shop<'_>] = &[
+    ("plume", "Plume", "fr", "Europe/Paris"),
+    ("scale", "Scale", "en", "America/Sao_Paulo"),
+    ("both", "Both", "en", "UTC"),
+    ("mute", "Mute", "en", "UTC"),
+];
+
+const SURVEYS: &str = r#"
 [survey.recommend]
 shops = ["plume", "both"]
 trigger = "fulfilled"
@@ -84,7 +59,7 @@ text = { en = "Tell us" }
 "#;
 
 fn config() -> Config {
-    Config::parse(Path::new("jobs.toml"), CONFIG).unwrap_or_else(|error| panic!("{error:?}"))
+    config::parsed(&config::jobs_toml(SHOPS, SURVEYS))
 }
 
 struct Setting {

@@ -1,7 +1,6 @@
 //! The figures by period and by segment, against a second, slow count in Rust over the rows themselves, on random data.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use afterword::config::Config;
 use afterword::metrics::certainty::Certainty;
@@ -19,29 +18,15 @@ use chrono_tz::Tz;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
+use crate::support::config;
 use crate::support::factories::{self, at};
 use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, random};
 
-const CONFIG: &str = r#"
-[app]
-base_url = "http://127.0.0.1:8080"
-[mail]
-transport = "file"
-[[shop]]
-key = "paris"
-name = "Paris"
-locale = "fr"
-timezone = "Europe/Paris"
-from = "avis@paris.example"
-url = "https://paris.example"
-[[shop]]
-key = "sao-paulo"
-name = "São Paulo"
-locale = "pt"
-timezone = "America/Sao_Paulo"
-from = "avis@sao-paulo.example"
-url = "https://sao-paulo.example"
+const SHOPS: &[config::Shop<'_>] =
+    &[("paris", "Paris", "fr", "Europe/Paris"), ("sao-paulo", "São Paulo", "pt", "America/Sao_Paulo")];
+
+const SURVEYS: &str = r#"
 [survey.recommend]
 trigger = "fulfilled"
 delay = "7d"
@@ -82,7 +67,7 @@ fn n_data_sets() -> usize {
 }
 
 fn config() -> Config {
-    Config::parse(Path::new("jobs.toml"), CONFIG).unwrap_or_else(|error| panic!("{error:?}"))
+    config::parsed(&config::jobs_toml(SHOPS, SURVEYS))
 }
 
 // ---- Random data, and how it is counted slowly.

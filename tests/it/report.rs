@@ -30,38 +30,19 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::TestDb;
-use crate::support::browser::{Browser, DESK, NARROW, PHONE};
+use crate::support::browser::{self, Browser, DESK, NARROW, PHONE};
+use crate::support::config;
 use crate::support::factories::{self, at};
 use crate::support::program::Program;
 use crate::support::smtp::Relay;
 
-const CONFIG: &str = r#"
-[app]
-base_url = "http://127.0.0.1:8080"
-[database]
-[mail]
-transport = "file"
-[[shop]]
-key = "much"
-name = "Maison <Exemple> & fils"
-locale = "fr"
-timezone = "Europe/Paris"
-from = "avis@much.example"
-url = "https://much.example"
-[[shop]]
-key = "little"
-name = "Little"
-locale = "en"
-timezone = "UTC"
-from = "reviews@little.example"
-url = "https://little.example"
-[[shop]]
-key = "none"
-name = "None"
-locale = "en"
-timezone = "America/Sao_Paulo"
-from = "reviews@none.example"
-url = "https://none.example"
+const SHOPS: &[config::Shop<'_>] = &[
+    ("much", "Maison <Exemple> & fils", "fr", "Europe/Paris"),
+    ("little", "Little", "en", "UTC"),
+    ("none", "None", "en", "America/Sao_Paulo"),
+];
+
+const SURVEYS: &str = r#"
 [survey.recommend]
 trigger = "fulfilled"
 delay = "7d"
@@ -88,6 +69,10 @@ key = "comment"
 type = "text"
 text = { en = "Tell us", fr = "Dites-nous" }
 "#;
+
+fn jobs_toml() -> String {
+    config::jobs_toml(SHOPS, SURVEYS)
+}
 
 /// The moment of all reports here.
 const AS_OF: &str = "2026-06-03T10:00:00Z";
@@ -158,7 +143,7 @@ async fn ratings(pool: &PgPool, key: &str) {
 
 /// The three shops.
 async fn program() -> Program {
-    let program = Program::new(CONFIG).await;
+    let program = Program::new(&jobs_toml()).await;
     fill(&program.db.pool, "much", 4000).await;
     ratings(&program.db.pool, "much").await;
     fill(&program.db.pool, "little", 9).await;
@@ -363,7 +348,7 @@ async fn the_page_looks_right_and_can_be_read_by_everybody() {
     ];
     for (name, args) in windows {
         let written = page(&program, args);
-        browser.keep(&format!("{name}.html"), written.as_bytes());
+        browser::keep(&format!("{name}.html"), written.as_bytes());
         browser.open(&format!("file://{}", program.path("report.html").display()));
         browser.requests();
         for screen in [DESK, PHONE, NARROW] {
@@ -391,7 +376,7 @@ fn with_job(to: &str, transport: &str) -> String {
         "\n[jobs.monday-report]\nkind = \"send_report\"\nschedule = \"0 8 * * 1\"\ntimezone = \"Europe/Paris\"\n\
          [jobs.monday-report.params]\nto = [{to}]\nshop = \"much\"\nwindow = \"182d\"\n"
     );
-    CONFIG.replace("transport = \"file\"", transport) + &job
+    jobs_toml().replace("transport = \"file\"\n", transport) + &job
 }
 
 async fn deliveries(program: &Program) -> Vec<(i64, DeliveryState)> {
@@ -404,7 +389,7 @@ async fn deliveries(program: &Program) -> Vec<(i64, DeliveryState)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_is_mailed_once_for_each_occurrence() {
     let relay = Relay::start();
-    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port);
+    let smtp = config::smtp(relay.port);
     let to = r#""team@much.example", "nobody@much.example", "vanish@much.example""#;
     let program = Program::new(&with_job(to, &smtp)).await;
     fill(&program.db.pool, "much", 400).await;
@@ -465,7 +450,7 @@ async fn the_report_is_mailed_once_for_each_occurrence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_report_goes_to_whom_notify_names_as_soon_as_the_relay_works() {
     let relay = Relay::start();
-    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port);
+    let smtp = config::smtp(relay.port);
     let config = with_job("", &smtp).replace("to = []\n", "") + "\n[notify]\nto = [\"team@much.example\"]\n";
     let nobody = config.replace("[\"team@much.example\"]", "[]");
     let told = format!("{:?}", Config::parse(Path::new("jobs.toml"), &nobody).unwrap_err());
@@ -515,13 +500,11 @@ async fn the_report_goes_to_whom_notify_names_as_soon_as_the_relay_works() {
 async fn what_a_relay_did_not_take_is_tried_again_and_sent_once() {
     let relay = Relay::start();
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let smtp =
-        |port: u16| format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"");
-    let program = Program::new(&with_job("\"team@much.example\"", &smtp(gone))).await;
+    let program = Program::new(&with_job("\"team@much.example\"", &config::smtp(gone))).await;
     fill(&program.db.pool, "much", 40).await;
     let now = at("2026-06-01T06:00:00Z");
     let deliver = async |port: u16| {
-        program.configure(&with_job("\"team@much.example\"", &smtp(port)));
+        program.configure(&with_job("\"team@much.example\"", &config::smtp(port)));
         let context = program.context(now).await;
         let mut config = (*context.config).clone();
         config.notify.patience = Duration::ZERO;
@@ -546,7 +529,7 @@ async fn what_a_relay_did_not_take_is_tried_again_and_sent_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_changed_is_what_the_last_report_did_not_say() {
     let relay = Relay::start();
-    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port);
+    let smtp = config::smtp(relay.port);
     let program = Program::new(&with_job("\"team@much.example\"", &smtp)).await;
     fill(&program.db.pool, "much", 1500).await;
     let monday = async |now: &str| {
@@ -603,7 +586,7 @@ async fn who_may_not_read_the_report_does_not() {
     );
     let listen = format!("listen = \"{public}\"\nprivate_listen = \"{private}\"\n[database]");
     let dir_token = format!("{other}\n");
-    let config = CONFIG.replace("[database]", &listen) + &access;
+    let config = jobs_toml().replace("[database]", &listen) + &access;
     // The token's file must be there before the configuration is read.
     let program =
         Program::new(&config.replace("token_file = \"token\"", &format!("token = \"{other}\""))).await;
@@ -683,7 +666,7 @@ fn serve(program: &Program) -> Child {
 #[test]
 fn what_is_wrong_with_an_access_is_said() {
     let check = |change: &str, problem: &str| {
-        let text = CONFIG.replace("[database]", "private_listen = \"127.0.0.1:0\"\n[database]") + change;
+        let text = jobs_toml().replace("[database]", "private_listen = \"127.0.0.1:0\"\n[database]") + change;
         let error = Config::parse(Path::new("jobs.toml"), &text).unwrap_err();
         let told = format!("{:?}", miette::Report::new(error));
         assert!(told.contains(problem), "{problem} in:\n{told}");
@@ -696,7 +679,7 @@ fn what_is_wrong_with_an_access_is_said() {
     check(&format!("{good}{good}"), "stands here twice");
     check(&access(&format!("token = \"{}\"\nshops = [\"mcuh\"]", "t".repeat(32))), "did you mean `much`?");
     check(&good.replace("[\"report\"]", "[\"reprot\"]"), "reprot");
-    let whole = CONFIG.replace("[database]", "private_listen = \"127.0.0.1:0\"\n[database]") + &good;
+    let whole = jobs_toml().replace("[database]", "private_listen = \"127.0.0.1:0\"\n[database]") + &good;
     let config = Config::parse(Path::new("jobs.toml"), &whole).unwrap();
     assert!(!format!("{config:?}").contains(&"t".repeat(32)), "a token is shown");
 }

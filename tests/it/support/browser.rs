@@ -240,21 +240,14 @@ impl Browser {
         let shot = json!({ "format": "png", "captureBeyondViewport": true, "clip": clip });
         let png =
             STANDARD.decode(self.cdp("Page.captureScreenshot", shot)["data"].as_str().unwrap()).unwrap();
-        self.keep(&format!("{name}.png"), &png);
+        keep(&format!("{name}.png"), &png);
     }
 
     /// The page as it is printed on A4, into `target/screenshots/<name>.pdf`.
     pub fn print(&self, name: &str) {
         let paper = json!({ "printBackground": true, "preferCSSPageSize": true });
         let printed = self.cdp("Page.printToPDF", paper);
-        self.keep(&format!("{name}.pdf"), &STANDARD.decode(printed["data"].as_str().unwrap()).unwrap());
-    }
-
-    /// Keeps a file beside the pictures, for whoever wants to look.
-    pub fn keep(&self, name: &str, content: &[u8]) {
-        let folder = target().join("screenshots");
-        std::fs::create_dir_all(&folder).unwrap();
-        std::fs::write(folder.join(name), content).unwrap();
+        keep(&format!("{name}.pdf"), &STANDARD.decode(printed["data"].as_str().unwrap()).unwrap());
     }
 
     /// What axe-core finds against WCAG 2.2 AA on the page as it is now, one line each; `None`, with a line that cannot be overlooked,
@@ -329,6 +322,13 @@ impl Browser {
     fn try_post(&self, path: &str, body: Value) -> Result<Value, Refused> {
         call("POST", &format!("{}{path}", self.session), Some(&body))
     }
+}
+
+/// Keeps a file beside the pictures, for whoever wants to look.
+pub fn keep(name: &str, content: &[u8]) {
+    let folder = target().join("screenshots");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(name), content).unwrap();
 }
 
 impl Drop for Browser {

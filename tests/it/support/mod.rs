@@ -12,6 +12,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Pg
 use tempfile::TempDir;
 
 pub mod browser;
+pub mod config;
 pub mod factories;
 pub mod http;
 pub mod program;

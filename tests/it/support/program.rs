@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
 use super::TestDb;
+use super::config::smtp;
 
 /// A directory with a jobs.toml, a database, and the program to run there.
 pub struct Program {
@@ -51,11 +52,10 @@ pub fn shipped() -> String {
 
 /// The same, mails going to a relay at this port of this machine.
 pub fn shipped_with(port: u16) -> String {
-    let smtp = format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {port}\ntls = \"none\"\n");
     let file = "transport = \"file\"";
     let text = shipped();
     let at = text.find(file).unwrap();
-    format!("{}{smtp}#{}", &text[..at], &text[at + file.len()..])
+    format!("{}{}#{}", &text[..at], smtp(port), &text[at + file.len()..])
 }
 
 impl Program {
