@@ -536,6 +536,7 @@ async fn what_has_changed_is_what_the_last_report_did_not_say() {
         program.run(&["--as-of", now, "run", "monday-report"]).expect(0);
         let mail = relay.accepted().pop().unwrap();
         let message = MessageParser::default().parse(&mail.message).unwrap();
+        browser::keep("report-monday.html", message.body_html(0).unwrap().as_bytes());
         message
             .body_text(0)
             .unwrap()

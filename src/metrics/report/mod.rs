@@ -2,8 +2,8 @@
 //!
 //! Comes in: what [`gather`] reads for each shop (the figures of [`super::report()`] with their series, who comes back, how far the orders
 //! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or open (alerts). Goes out:
-//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the templates and the stylesheet are in
-//! `templates/report/`. Nothing is written; a report that dies is asked for again.
+//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the
+//! templates and the stylesheet are in `templates/report/`. Nothing is written; a report that dies is asked for again.
 //!
 //! Where the figures are what a night knew, who comes back, the funnel and the topics are still counted from the rows as they are,
 //! because no night keeps them; the page says so.

@@ -18,7 +18,6 @@ pub(super) struct Headline {
     gauge: Option<String>,
     verdict: String,
     /// Whether the interval is narrow enough to speak for itself.
-    #[serde(skip)]
     is_telling: bool,
     /// Against the period before, and against the target.
     notes: Vec<Note>,
