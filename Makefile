@@ -19,7 +19,7 @@ test: postgres postfix chromium ## All tests, and a list of what was skipped (AR
 	@scripts/test.sh $(ARGS)
 
 soak: postgres ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; crowds for a minute
-	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: collect::half_open --nocapture --test-threads 1
+	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: collect::half_open periods:: --nocapture --test-threads 1
 
 # Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
 # the compiler's errors about queries are the ones to read first.

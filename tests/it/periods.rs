@@ -61,7 +61,8 @@ choices = ["delivery", "product"]
 text = { en = "What went wrong?" }
 "#;
 
-/// How many random data sets: more when there is time.
+/// How many random data sets. 300 for each test are for `make soak`: on two cores that others used as well they took more than nine
+/// minutes, which is too long to wait for with every change.
 fn n_data_sets() -> usize {
     if std::env::var_os("AFTERWORD_SOAK").is_some() { 300 } else { 30 }
 }
