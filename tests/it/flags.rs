@@ -20,9 +20,11 @@ fn looked_at(text: &str, rating: Option<i16>, none: &HashSet<String>) -> Vec<Fla
     flags(text, &about)
 }
 
-/// The comments are in Portuguese, which no table knows: what can be measured is contact data, links and capitals, and that French and
-/// English words are not seen in them. Read by hand: of the contacts, one is a telephone number and the others are long numbers of orders
-/// and deliveries.
+/// The comments are in Portuguese, which no table knows: what can be measured is contact data, links and capitals, and how often French and
+/// English words are seen in them by mistake. Of 2,114 comments 14 have contact data (read by hand: six telephone numbers and three mail
+/// addresses, and five long numbers of orders and deliveries that are none), 17 a link (all of them a shop that is called like its
+/// address), 74 are in capitals, 5 seem to contradict their score (`super` before a word that denies it), 1 has a name (`M.Boa`), and none
+/// is profane.
 #[test]
 fn false_alarms_on_real_comments() {
     let Some(shared) = shared() else { return };
