@@ -106,7 +106,7 @@ enum Action {
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
-    /// What waits longer than [testimonials] publish_within announces
+    /// What waits longer than the shop announces (`publish_within` in jobs.toml)
     Overdue {
         /// Only of this shop
         #[arg(long, value_name = "KEY")]

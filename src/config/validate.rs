@@ -16,9 +16,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use self::words::text;
+use super::Config;
 use super::problem::Problems;
 use super::raw;
-use super::Config;
 
 /// Validates the whole file. `None` when something was wrong; the problems say what.
 pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Option<Config> {
