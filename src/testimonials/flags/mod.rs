@@ -374,7 +374,7 @@ fn profanity(text: &str, tokens: &[Token<'_>], language: &str) -> Vec<Span> {
             known.chars().count() == letters.len()
                 && known.chars().zip(&letters).all(|(k, c)| *c == '*' || k == *c)
         };
-        word.contains('*') && shown >= 2 && lists.iter().any(|list| list.iter().any(|known| fits(known)))
+        word.contains('*') && shown >= 2 && lists.iter().any(|list| list.iter().any(&fits))
     };
     let mut found: Vec<Span> = tokens
         .iter()
