@@ -1,6 +1,6 @@
 //! A person is erased (GDPR, article 17): what names them goes, in every stage, and the figures stay.
 //!
-//! Goes: the address and the names, the words and the name given with an answer, what relays and mail systems said, mails that wait, rejected
+//! Goes: the address and the names, the words and the name given with an answer, what the shop replied to them, what relays and mail systems said, mails that wait, rejected
 //! rows that hold the address, and mails that were written as files. Stays: the order with its number, dates, amounts and attributes, the
 //! decision, the scores and choices, and a hash of the address, by which the do-not-contact list and the imports know whom not to bring
 //! back. One transaction for each shop: all of it or, if we die, none, and erasing again finishes it. A mail whose final dot may have been
@@ -178,6 +178,20 @@ async fn in_shop(
     )
     .execute(&mut *conn)
     .await?;
+    // What the shop answers may name the person.
+    sqlx::query!("delete from reply where shop_id = $1 and response_id = any($2)", shop.0, &responses)
+        .execute(&mut *conn)
+        .await?;
+    erased.n_mails_stopped += sqlx::query!(
+        "update rejection set state = 'cancelled', settled_at = $3, claimed_by = null, lease_until = null
+         where shop_id = $1 and response_id = any($2) and state = 'queued'",
+        shop.0,
+        &responses,
+        now,
+    )
+    .execute(&mut *conn)
+    .await?
+    .rows_affected();
     let n_published = sqlx::query_scalar!(
         r#"select count(*) as "n!" from testimonial
            where shop_id = $1 and response_id = any($2) and published_at is not null"#,

@@ -16,6 +16,7 @@ use crate::responses::classify::Suspicion;
 use crate::responses::hits::{AgentFamily, HitMethod, HitPage};
 use crate::responses::{ResponseVia, Verdict};
 use crate::survey::{Survey, Trigger};
+use crate::testimonials::rejection::{self, Told};
 use crate::testimonials::{RejectReason, TestimonialState};
 use crate::types::{CustomerId, EmailAddress, InvitationId, OrderId, ResponseId, ShopId};
 
@@ -144,6 +145,10 @@ pub struct Testimonial {
     pub reject_reason: Option<RejectReason>,
     pub decided_at: Option<DateTime<Utc>>,
     pub published_at: Option<DateTime<Utc>>,
+    /// When the shop last changed its reply.
+    pub replied_at: Option<DateTime<Utc>>,
+    /// What its author was told about a rejection.
+    pub told: Vec<Told>,
 }
 
 /// The story of the order that the shop calls so; `None`: it has none.
@@ -373,7 +378,8 @@ async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<
         r#"select r.response_id as "response_id: ResponseId", r.survey, r.revision, r.counted, r.via as "via: ResponseVia",
                r.verdict as "verdict: Verdict", r.suspicion as "suspicion: Suspicion", r.answered_at, r.received_at, r.consent_version,
                t.state as "state?: TestimonialState", t.reject_reason as "reject_reason?: RejectReason",
-               t.decided_at as "decided_at?", t.published_at as "published_at?"
+               t.decided_at as "decided_at?", t.published_at as "published_at?",
+               (select max(p.replied_at) from reply p where p.shop_id = r.shop_id and p.response_id = r.response_id) as replied_at
            from response r left join testimonial t using (shop_id, response_id)
            where r.shop_id = $1 and r.order_id = $2
            order by r.received_at, r.response_id"#,
@@ -384,6 +390,7 @@ async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<
     .await?;
     let mut responses = Vec::with_capacity(rows.len());
     for row in rows {
+        let told = rejection::told(pool, &[shop], row.response_id).await?;
         let answers = sqlx::query_as!(
             Answer,
             r#"select question, coalesce(choice, score::text, body) as "value!"
@@ -410,6 +417,8 @@ async fn responses(pool: &PgPool, shop: ShopId, order: OrderId) -> sqlx::Result<
                 reject_reason: row.reject_reason,
                 decided_at: row.decided_at,
                 published_at: row.published_at,
+                replied_at: row.replied_at,
+                told,
             }),
         });
     }

@@ -14,6 +14,7 @@ use crate::invitations::outbox::AttemptOutcome;
 use crate::responses::hits::{AgentFamily, HitMethod, HitPage};
 use crate::responses::{ResponseVia, Verdict};
 use crate::story::{self, CustomerStory, Invitation, Response, Story};
+use crate::testimonials::rejection::RejectionState;
 use crate::testimonials::{RejectReason, TestimonialState};
 use crate::types::{EmailAddress, ShopId};
 
@@ -350,15 +351,39 @@ fn response_lines(response: &Response, lines: &mut Vec<(DateTime<Utc>, String)>)
                 .unwrap_or_default();
             lines.push((moment, format!("rejected as a testimonial{reason}")));
         }
+        (TestimonialState::Withdrawn, Some(moment)) => {
+            lines.push((moment, "withdrawn by its author as a testimonial".to_owned()));
+        }
         (_, None) => {}
+    }
+    for told in &testimonial.told {
+        let fault = told.fault.as_ref().map(|fault| format!(" ({fault})")).unwrap_or_default();
+        let moment = told.settled_at.unwrap_or(told.queued_at);
+        lines.push((moment, format!("mail about the rejection: {}{fault}", told_words(told.state))));
+    }
+    if let Some(replied_at) = testimonial.replied_at {
+        lines.push((replied_at, "the shop replied to it, or changed its reply".to_owned()));
     }
     if let Some(published_at) = testimonial.published_at {
         lines.push((published_at, "first exported as a testimonial".to_owned()));
     }
 }
 
+/// What became of a mail to an author.
+pub(super) fn told_words(state: RejectionState) -> &'static str {
+    match state {
+        RejectionState::Queued => "waits",
+        RejectionState::InData => "is being sent",
+        RejectionState::Sent => "sent",
+        RejectionState::Failed => "given up",
+        RejectionState::Unknown => "may have arrived; it is not sent again",
+        RejectionState::Cancelled => "called back",
+        RejectionState::Unmailable => "not sent",
+    }
+}
+
 /// A reason as the help of `testimonials reject` words it.
-fn reason_words(reason: RejectReason) -> String {
+pub(super) fn reason_words(reason: RejectReason) -> String {
     let value = reason.to_possible_value();
     value.and_then(|value| value.get_help().map(|help| help.to_string().to_lowercase())).unwrap_or_default()
 }

@@ -274,6 +274,22 @@ pub struct RatingMapping {
 pub struct Testimonials {
     /// Under which name an author appears.
     pub display_name: DisplayName,
+    /// What a person has to look at.
+    pub moderation: Moderation,
+    /// Names of those who work in the shop, which a moderator should notice in a text.
+    pub staff: Vec<String>,
+    /// How long after it was received an answer is published or refused, as the shop announces.
+    pub publish_within: TimeDelta,
+}
+
+/// What a person has to look at before it is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Moderation {
+    /// Everything.
+    All,
+    /// What a rule has flagged; the rest is approved by itself.
+    Flagged,
 }
 
 /// Under which name an author appears. The database's `display_name_rule`.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{CatchUp, DisplayName, LogFormat, Right, Tls};
+use super::{CatchUp, DisplayName, LogFormat, Moderation, Right, Tls};
 use crate::orders::OrderStatus;
 use crate::survey::Demand;
 use crate::types::Locale;
@@ -301,6 +301,10 @@ pub struct WordedChoice {
 #[serde(deny_unknown_fields)]
 pub struct Testimonials {
     pub display_name: Option<DisplayName>,
+    pub moderation: Option<Moderation>,
+    #[serde(default)]
+    pub staff: Vec<Word>,
+    pub publish_within: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

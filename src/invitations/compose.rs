@@ -112,7 +112,7 @@ pub fn compose(
     let mut builder = Message::builder()
         .date(SystemTime::from(now))
         .from(from)
-        .to(Mailbox::new(first_name(facts), to.clone()))
+        .to(Mailbox::new(greeting(facts.first_name), to.clone()))
         .subject(clean(&texts.subject, 200))
         .message_id(Some(format!("<{message_id}>")));
     if let Some(reply_to) = &shop.reply_to {
@@ -169,7 +169,7 @@ pub fn texts(
         palette: Palette::of(&shop.color),
         reminder: facts.reminder,
         intro,
-        first_name: first_name(facts),
+        first_name: greeting(facts.first_name),
         order: clean(facts.order, 60),
         date: words.date(facts.ordered_at, shop.timezone),
         question,
@@ -180,8 +180,8 @@ pub fn texts(
 }
 
 /// The name to greet by, if it is one.
-fn first_name(facts: &Facts<'_>) -> Option<String> {
-    let name = facts.first_name.and_then(SafeName::new).filter(|name| !name.leads_somewhere());
+pub fn greeting(first_name: Option<&str>) -> Option<String> {
+    let name = first_name.and_then(SafeName::new).filter(|name| !name.leads_somewhere());
     name.map(|name| name.0)
 }
 

@@ -34,6 +34,7 @@ mod import_responses;
 mod import_ratings;
 mod compute_metrics;
 mod send_report;
+mod moderate_testimonials;
 mod export_testimonials;
 
 /// Every kind of job.
@@ -46,6 +47,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<import_ratings::ImportRatings>(),
     JobKind::of::<compute_metrics::ComputeMetrics>(),
     JobKind::of::<send_report::SendReport>(),
+    JobKind::of::<moderate_testimonials::ModerateTestimonials>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
 ];
 

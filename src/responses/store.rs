@@ -103,6 +103,27 @@ pub struct Given {
     /// Of the answers that count.
     pub consent_version: Option<String>,
     pub display_name: Option<String>,
+    /// When the shop refused to publish the answers that count, if it did.
+    pub rejected_at: Option<DateTime<Utc>>,
+}
+
+impl Given {
+    /// Until when the answer that is there can be changed; `None`: there is none. Whose words were refused has as long again, from then on,
+    /// to write others.
+    pub fn changeable_until(&self, invited: &Invited, survey: &Survey) -> Option<DateTime<Utc>> {
+        Some(closes_at(self.first_answered_at?, self.rejected_at, invited, survey))
+    }
+}
+
+/// Until when an answer can be changed.
+fn closes_at(
+    first_answered_at: DateTime<Utc>,
+    rejected_at: Option<DateTime<Utc>>,
+    invited: &Invited,
+    survey: &Survey,
+) -> DateTime<Utc> {
+    let from = rejected_at.map_or(first_answered_at, |rejected_at| rejected_at.max(first_answered_at));
+    (from + survey.edit_within).min(invited.asked_at + survey.answer_within)
 }
 
 /// What has been answered so far.
@@ -111,9 +132,10 @@ pub struct Given {
 /// When the database does not answer.
 pub async fn given(conn: &mut PgConnection, invited: &Invited) -> sqlx::Result<Given> {
     let rows = sqlx::query!(
-        r#"select response_id as "response_id: ResponseId", counted, verdict as "verdict: Verdict", answered_at, consent_version,
-             display_name
-           from response where shop_id = $1 and order_id = $2 and survey = $3"#,
+        r#"select r.response_id as "response_id: ResponseId", r.counted, r.verdict as "verdict: Verdict", r.answered_at, r.consent_version,
+             r.display_name, case when t.state = 'rejected' then t.decided_at end as rejected_at
+           from response r left join testimonial t using (shop_id, response_id)
+           where r.shop_id = $1 and r.order_id = $2 and r.survey = $3"#,
         invited.shop.0,
         invited.order.0,
         invited.survey,
@@ -126,6 +148,7 @@ pub async fn given(conn: &mut PgConnection, invited: &Invited) -> sqlx::Result<G
         given.answers = answers(conn, invited.shop, counted.response_id).await?;
         given.consent_version = counted.consent_version;
         given.display_name = counted.display_name;
+        given.rejected_at = counted.rejected_at;
     }
     Ok(given)
 }
@@ -316,6 +339,8 @@ struct Earlier {
     consent_version: Option<String>,
     /// Whether its author has withdrawn the words since.
     withdrawn: bool,
+    /// When the shop refused to publish it, if it did.
+    rejected_at: Option<DateTime<Utc>>,
     display_name: Option<String>,
     names: Option<DisplayName>,
     answers: Vec<Answer>,
@@ -347,6 +372,7 @@ impl Given {
                 answers: counted.answers,
                 consent_version: counted.consent_version,
                 display_name: counted.display_name,
+                rejected_at: counted.rejected_at,
             },
             None => Self { first_answered_at, ..Self::default() },
         }
@@ -380,7 +406,9 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
     }
     let said = |outcome| Some(Decision { outcome, keep: None });
     let people = || earlier.iter().filter(|row| row.verdict == Verdict::Human);
-    if people().map(|row| row.answered_at).min().is_some_and(|first| now > first + survey.edit_within) {
+    let rejected_at = earlier.iter().find(|row| row.counted).and_then(|row| row.rejected_at);
+    let first = people().map(|row| row.answered_at).min();
+    if first.is_some_and(|first| now > closes_at(first, rejected_at, invited, survey)) {
         return said(Outcome::Closed);
     }
     let submission = match submission::read(&sent.fields, facts.questionnaire) {
@@ -505,7 +533,8 @@ async fn earlier(
              r.revision, r.counted, r.via as "via: ResponseVia", r.verdict as "verdict: Verdict",
              r.suspicion as "suspicion: Suspicion", r.form_nonce, r.answered_at, r.consent_version, r.display_name,
              r.display_name_rule as "names: DisplayName",
-             coalesce(t.reject_reason = 'author_request', false) as "withdrawn!"
+             coalesce(t.state = 'withdrawn', false) as "withdrawn!",
+             case when t.state = 'rejected' then t.decided_at end as rejected_at
            from unnest($1::int[], $2::bigint[], $3::text[]) as line (shop_id, order_id, survey)
            join response r on r.shop_id = line.shop_id and r.order_id = line.order_id and r.survey = line.survey
            left join testimonial t on t.shop_id = r.shop_id and t.response_id = r.response_id
@@ -547,6 +576,7 @@ async fn earlier(
             answered_at: row.answered_at,
             consent_version: row.consent_version,
             withdrawn: row.withdrawn,
+            rejected_at: row.rejected_at,
             display_name: row.display_name,
             names: row.names,
             answers: answers.remove(&(row.shop, row.response)).unwrap_or_default(),

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::stream::{BoxStream, StreamExt as _};
+use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::display_name::Author;
@@ -15,13 +16,16 @@ use super::{RejectReason, TestimonialState};
 use crate::config::DisplayName;
 use crate::orders::OrderStatus;
 use crate::survey::{QuestionKind, Questionnaire};
-use crate::types::{ResponseId, ShopId, SurveyVersionId};
+use crate::types::{CustomerId, ResponseId, ShopId, SurveyVersionId};
 
 /// A testimonial with its response, its order and its customer, as they are now.
 pub struct Candidate {
     pub id: ResponseId,
     pub state: TestimonialState,
     pub reject_reason: Option<RejectReason>,
+    /// Approved because no rule flagged it.
+    pub by_rules: bool,
+    pub decided_at: Option<DateTime<Utc>>,
     pub published_at: Option<DateTime<Utc>>,
     /// No later revision took its place.
     pub counted: bool,
@@ -42,6 +46,7 @@ pub struct Candidate {
     pub fulfilled_at: Option<DateTime<Utc>>,
     pub country: Option<String>,
     pub items: Vec<String>,
+    pub customer: CustomerId,
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub erased: bool,
@@ -52,6 +57,20 @@ pub struct Candidate {
     pub scores: Vec<Option<i16>>,
     pub choices: Vec<Option<String>>,
     pub bodies: Vec<Option<String>>,
+    /// What the shop answers to these words, as it stands; these three alike. No text: it was taken down.
+    pub reply: Option<String>,
+    pub replied_at: Option<DateTime<Utc>>,
+    pub reply_revision: Option<i32>,
+}
+
+/// What the shop answers to an author, in public.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reply {
+    /// As it was written.
+    pub text: String,
+    pub replied_at: DateTime<Utc>,
+    /// 1 for the first; it grows with every change.
+    pub revision: i32,
 }
 
 /// Which candidates.
@@ -59,10 +78,14 @@ pub struct Candidate {
 pub struct Filter {
     /// In this state.
     pub state: Option<TestimonialState>,
-    /// Decided then or later.
+    /// Decided on, or replied to, then or later.
     pub decided_since: Option<DateTime<Utc>>,
     /// Also those of another state that have left before.
     pub or_published: bool,
+    /// This one alone.
+    pub only: Option<ResponseId>,
+    /// Only what still waits: for a decision, or, approved, for its first export.
+    pub waiting: bool,
 }
 
 /// The candidates of a shop, in the order of their numbers. They come one by one, however many there are.
@@ -78,6 +101,8 @@ pub fn candidates(
         filter.state as Option<TestimonialState>,
         filter.decided_since,
         filter.or_published,
+        filter.only as Option<ResponseId>,
+        filter.waiting,
     )
     .fetch(conn)
     .boxed()
@@ -113,6 +138,12 @@ impl Candidate {
             }
         }
         said
+    }
+
+    /// What the shop answers in public.
+    pub fn reply(&self) -> Option<Reply> {
+        let (text, replied_at, revision) = (self.reply.clone()?, self.replied_at?, self.reply_revision?);
+        Some(Reply { text, replied_at, revision })
     }
 
     /// What is known of its author's name.

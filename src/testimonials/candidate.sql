@@ -1,7 +1,9 @@
--- $1 shop, $2 state or null, $3 decided since or null, $4 also those of another state that have left before
+-- $1 shop, $2 state or null, $5 this one or null, $6 only what still waits, $3 decided on or replied to since, or null, $4 also those of another state that have left before
 select t.response_id as "id: ResponseId",
        t.state as "state: TestimonialState",
        t.reject_reason as "reject_reason: RejectReason",
+       t.by_rules,
+       t.decided_at,
        t.published_at,
        r.counted,
        r.verdict = 'human' as "human!",
@@ -20,6 +22,7 @@ select t.response_id as "id: ResponseId",
        o.fulfilled_at,
        o.country,
        o.items,
+       o.customer_id as "customer: CustomerId",
        c.first_name,
        c.last_name,
        c.erased_at is not null as "erased!",
@@ -30,7 +33,10 @@ select t.response_id as "id: ResponseId",
        coalesce(a.questions, '{}') as "questions!",
        coalesce(a.scores, '{}') as "scores!: Vec<Option<i16>>",
        coalesce(a.choices, '{}') as "choices!: Vec<Option<String>>",
-       coalesce(a.bodies, '{}') as "bodies!: Vec<Option<String>>"
+       coalesce(a.bodies, '{}') as "bodies!: Vec<Option<String>>",
+       said.body as "reply?",
+       said.replied_at as "replied_at?",
+       said.revision as "reply_revision?"
 from testimonial t
 join response r using (shop_id, response_id)
 join "order" o using (shop_id, order_id)
@@ -41,7 +47,15 @@ cross join lateral (
     from answer
     where answer.shop_id = t.shop_id and answer.response_id = t.response_id
 ) as a
+left join (
+    select distinct on (response_id) response_id, body, replied_at, revision
+    from reply
+    where shop_id = $1
+    order by response_id, revision desc
+) said on said.response_id = t.response_id
 where t.shop_id = $1
   and ($2::testimonial_state is null or t.state = $2 or ($4 and t.published_at is not null))
-  and ($3::timestamptz is null or t.decided_at >= $3)
+  and ($3::timestamptz is null or t.decided_at >= $3 or said.replied_at >= $3)
+  and ($5::bigint is null or t.response_id = $5)
+  and (not $6 or t.state = 'pending' or t.state = 'approved' and t.published_at is null)
 order by t.response_id

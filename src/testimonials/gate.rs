@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::TestimonialState;
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Reply};
 use super::display_name::{agreed, display_name};
 use crate::config::{DisplayName, Shop};
 use crate::orders::OrderStatus;
@@ -45,6 +45,8 @@ pub struct Testimonial {
     pub published_at: DateTime<Utc>,
     /// The wording of the consent.
     pub consent_version: String,
+    /// What the shop answers.
+    pub reply: Option<Reply>,
 }
 
 /// Why a testimonial may not be published now.
@@ -53,6 +55,8 @@ pub struct Testimonial {
 pub enum Withheld {
     /// Nobody approved it.
     NotApproved,
+    /// The author took it back.
+    Withdrawn,
     /// The customer changed their answer; the later one has its own row.
     Superseded,
     /// It does not look as if a person had sent it.
@@ -74,6 +78,7 @@ impl Withheld {
     pub fn text(self) -> &'static str {
         match self {
             Self::NotApproved => "not approved",
+            Self::Withdrawn => "withdrawn by the author",
             Self::Superseded => "changed by the author since",
             Self::Suspect => "not sent by a person",
             Self::NoConsent => "no consent",
@@ -105,22 +110,17 @@ pub fn admit(
     asked: &Questionnaire,
     house: House<'_>,
 ) -> Result<Publishable, Withheld> {
-    let refuse_if = |condition: bool, reason: Withheld| if condition { Err(reason) } else { Ok(()) };
-    refuse_if(candidate.erased, Withheld::Erased)?;
-    refuse_if(candidate.of_another, Withheld::OfAnother)?;
-    refuse_if(!candidate.human, Withheld::Suspect)?;
-    refuse_if(!candidate.counted, Withheld::Superseded)?;
-    refuse_if(candidate.state != TestimonialState::Approved, Withheld::NotApproved)?;
-    refuse_if(candidate.order_status == OrderStatus::Cancelled, Withheld::OrderCancelled)?;
-    let consent_version = candidate.consent_version.clone().ok_or(Withheld::NoConsent)?;
+    let Admissible { comment, consent_version } = admissible(candidate, asked)?;
+    if candidate.state != TestimonialState::Approved {
+        return Err(Withheld::NotApproved);
+    }
     let said = candidate.said(asked);
-    let comment = said.words.ok_or(Withheld::NoWords)?.to_owned();
     Ok(Publishable(Testimonial {
         id: candidate.id,
         shop: house.shop.key.clone(),
         rating: said.rating,
         recommend: said.recommend.map(str::to_owned),
-        comment,
+        comment: comment.to_owned(),
         display_name: display_name(agreed(house.names, candidate.agreed_names), candidate.author()),
         country: candidate.country.clone(),
         language: language(&candidate.locale),
@@ -128,8 +128,34 @@ pub fn admit(
         experience_date: day(candidate.fulfilled_at.unwrap_or(candidate.ordered_at), house.shop.timezone),
         submitted_at: candidate.answered_at,
         published_at: candidate.published_at.unwrap_or(house.now),
-        consent_version,
+        consent_version: consent_version.to_owned(),
+        reply: candidate.reply(),
     }))
+}
+
+/// What is left to a moderator: everything else speaks for publication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admissible<'a> {
+    pub comment: &'a str,
+    pub consent_version: &'a str,
+}
+
+/// Whether nothing but a moderator's approval may be missing.
+///
+/// # Errors
+/// The first reason against publication, other than that nobody has approved it.
+pub fn admissible<'a>(candidate: &'a Candidate, asked: &Questionnaire) -> Result<Admissible<'a>, Withheld> {
+    let refuse_if = |condition: bool, reason: Withheld| if condition { Err(reason) } else { Ok(()) };
+    refuse_if(candidate.erased, Withheld::Erased)?;
+    refuse_if(candidate.of_another, Withheld::OfAnother)?;
+    refuse_if(!candidate.human, Withheld::Suspect)?;
+    refuse_if(!candidate.counted, Withheld::Superseded)?;
+    refuse_if(candidate.state == TestimonialState::Withdrawn, Withheld::Withdrawn)?;
+    refuse_if(candidate.order_status == OrderStatus::Cancelled, Withheld::OrderCancelled)?;
+    let consent_version = candidate.consent_version.as_deref().filter(|version| !version.trim().is_empty());
+    let consent_version = consent_version.ok_or(Withheld::NoConsent)?;
+    let comment = candidate.said(asked).words.ok_or(Withheld::NoWords)?;
+    Ok(Admissible { comment, consent_version })
 }
 
 impl Publishable {
@@ -156,7 +182,7 @@ fn day(moment: DateTime<Utc>, zone: Tz) -> NaiveDate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::SurveyVersionId;
+    use crate::types::{CustomerId, SurveyVersionId};
 
     fn moment(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
@@ -179,6 +205,8 @@ mod tests {
             id: ResponseId(7),
             state: TestimonialState::Approved,
             reject_reason: None,
+            by_rules: false,
+            decided_at: Some(moment("2026-03-11T10:00:00Z")),
             published_at: None,
             counted: true,
             human: true,
@@ -195,6 +223,7 @@ mod tests {
             fulfilled_at: Some(moment("2026-03-02T23:30:00Z")),
             country: some("FR"),
             items: vec!["p1".to_owned(), "p2".to_owned()],
+            customer: CustomerId(3),
             first_name: some("Claire"),
             last_name: some("Dubois"),
             erased: false,
@@ -203,6 +232,9 @@ mod tests {
             scores: vec![None, Some(4), None],
             choices: vec![None, None, some("yes")],
             bodies: vec![some("  Très bien!\n"), None, None],
+            reply: some("Merci !"),
+            replied_at: Some(moment("2026-03-12T10:00:00Z")),
+            reply_revision: Some(2),
         }
     }
 
@@ -248,6 +280,11 @@ mod tests {
                 submitted_at: moment("2026-03-10T10:00:00Z"),
                 published_at: moment("2026-04-01T06:00:00Z"),
                 consent_version: "2026-11".to_owned(),
+                reply: Some(Reply {
+                    text: "Merci !".to_owned(),
+                    replied_at: moment("2026-03-12T10:00:00Z"),
+                    revision: 2,
+                }),
             }
         );
     }
@@ -262,13 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_that_was_taken_down_is_none() {
+        let silent = gate(&Candidate { reply: None, ..candidate() }).unwrap();
+        assert_eq!(silent.testimonial().reply, None);
+    }
+
+    #[test]
     fn each_thing_that_is_missing_closes_the_gate() {
         let check = |candidate: Candidate, reason| assert_eq!(gate(&candidate), Err(reason));
         check(Candidate { state: TestimonialState::Pending, ..candidate() }, Withheld::NotApproved);
         check(Candidate { state: TestimonialState::Rejected, ..candidate() }, Withheld::NotApproved);
+        check(Candidate { state: TestimonialState::Withdrawn, ..candidate() }, Withheld::Withdrawn);
         check(Candidate { counted: false, ..candidate() }, Withheld::Superseded);
         check(Candidate { counted: false, human: false, ..candidate() }, Withheld::Suspect);
         check(Candidate { consent_version: None, ..candidate() }, Withheld::NoConsent);
+        check(Candidate { consent_version: Some(" ".to_owned()), ..candidate() }, Withheld::NoConsent);
         check(Candidate { order_status: OrderStatus::Cancelled, ..candidate() }, Withheld::OrderCancelled);
         check(Candidate { erased: true, ..candidate() }, Withheld::Erased);
         check(Candidate { of_another: true, ..candidate() }, Withheld::OfAnother);

@@ -1,13 +1,19 @@
 //! Stage 5, testimonials: what may be published goes out as CSV.
 //!
 //! In: the counted answers of customers who consented to publication and wrote something; each has its `testimonial` row from the
-//! moment it was stored. A person approves or rejects each ([`moderation`]); its author may take it back
-//! ([`withdrawal`]); the [`gate`] lets through what may lawfully leave;
-//! [`export`] writes it. The words of an author are never changed on the way.
+//! moment it was stored. Rules point out what a person should look at ([`flags`]); a person approves or rejects each, and may reply
+//! ([`moderation`], [`decisions`] by the file), unless jobs.toml says that what no rule flags is approved by itself ([`unattended`]); whose words are rejected is told why ([`rejection`]); an author may take them back
+//! ([`withdrawal`]); the [`gate`] lets through what may lawfully leave, of what [`public`] says is public;
+//! [`export`] writes it. The words of an author are never changed on the way: they are published whole or not at all.
 
 pub mod candidate;
+pub mod flags;
 pub mod moderation;
+pub mod decisions;
+pub mod unattended;
+pub mod rejection;
 pub mod withdrawal;
+pub mod public;
 pub mod gate;
 pub mod display_name;
 pub mod export;
@@ -24,12 +30,27 @@ pub enum TestimonialState {
     Pending,
     /// May be published
     Approved,
-    /// May not be published
+    /// The shop may not publish it, for one of the reasons there are
     Rejected,
+    /// Its author took it back; it cannot be approved again
+    Withdrawn,
 }
 
 /// Why a testimonial may not be published. The database's `reject_reason`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, sqlx::Type, clap::ValueEnum)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    sqlx::Type,
+    clap::ValueEnum,
+)]
 #[sqlx(type_name = "reject_reason", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
@@ -46,6 +67,4 @@ pub enum RejectReason {
     Contradictory,
     /// Cannot be understood
     Unintelligible,
-    /// The author asked for it; such a testimonial cannot be approved again
-    AuthorRequest,
 }

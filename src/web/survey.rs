@@ -193,8 +193,7 @@ impl Visit {
 
     /// Until when the answer that is there can be changed.
     fn changeable_until(&self) -> Option<DateTime<Utc>> {
-        let first = self.given.first_answered_at?;
-        Some((first + self.survey.edit_within).min(self.invited.asked_at + self.survey.answer_within))
+        self.given.changeable_until(&self.invited, &self.survey)
     }
 
     /// The same, in words, if it can be changed now.

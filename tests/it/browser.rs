@@ -178,6 +178,18 @@ fn pseudo_arabic() -> Vec<(&'static str, String)> {
             include_str!("../../templates/email/alert/body.en.html.hbs").to_owned(),
         ),
         (
+            "email/rejected/subject.ar.txt.hbs",
+            include_str!("../../templates/email/rejected/subject.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/rejected/body.ar.txt.hbs",
+            include_str!("../../templates/email/rejected/body.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/rejected/body.ar.html.hbs",
+            include_str!("../../templates/email/rejected/body.en.html.hbs").to_owned(),
+        ),
+        (
             "email/report/subject.ar.txt.hbs",
             include_str!("../../templates/email/report/subject.en.txt.hbs").to_owned(),
         ),

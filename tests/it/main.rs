@@ -34,6 +34,8 @@ mod report;
 mod naughty;
 mod fuzz;
 mod testimonials;
+mod moderation;
+mod flags;
 mod erasure;
 mod olist;
 mod journey;

@@ -10,7 +10,7 @@ use afterword::context::{Context, Shops};
 use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
 use afterword::testimonials::export::{self, Destination, Export};
-use afterword::testimonials::moderation;
+use afterword::testimonials::{RejectReason, moderation};
 use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
 use afterword::types::{Clock, InvitationId, OrderId, ResponseId, ShopId};
 use afterword::web;
@@ -938,7 +938,7 @@ impl Site {
     }
 }
 
-const TAKEN_BACK: (&str, Option<&str>) = ("rejected", Some("author_request"));
+const TAKEN_BACK: (&str, Option<&str>) = ("withdrawn", None);
 
 fn is_taken_back(testimonial: &(String, Option<String>)) -> bool {
     (testimonial.0.as_str(), testimonial.1.as_deref()) == TAKEN_BACK
@@ -1018,6 +1018,47 @@ async fn words_are_taken_back_with_a_tick_and_a_button() {
     assert!(site.publish().await.0.contains("Très bien"));
     assert_eq!(site.withdraw(&[("sure", "yes")]).await.status, 303);
     assert!(site.testimonials().await.iter().all(is_taken_back));
+}
+
+/// Whose words were refused has as long again to write others; these wait for a moderator, and the reply stays with what it answers.
+#[tokio::test]
+async fn refused_words_can_be_written_anew_after_the_time_to_change_an_answer() {
+    let mut site = Site::new().await;
+    let answer = |words| [("recommend", "yes"), ("comment", words), ("consent", "yes")];
+    assert_eq!(site.send(&answer("Écrivez-moi à claire@customer.example")).await.status, 303);
+    let first: ResponseId = sqlx::query_scalar("select response_id from testimonial")
+        .fetch_one(&site.database.pool)
+        .await
+        .unwrap();
+    // Fourteen days to change it are over on 2 April; on 4 April a moderator refuses it, and that gives as long again.
+    site.moved_to(at("2026-04-04T10:00:00Z")).await;
+    assert!(site.get(&site.survey()).await.body.contains("ne peut plus être modifiée"));
+    let (pool, now) = (&site.database.pool, site.context.clock.now());
+    moderation::reply(pool, &[site.shop], first, Some("Merci !"), now).await.unwrap();
+    let reason = RejectReason::PersonalData;
+    moderation::reject(pool, &[site.shop], &[first], reason, now).await.unwrap();
+    site.moved_to(at("2026-04-18T09:00:00Z")).await;
+    let form = site.get(&site.survey()).await;
+    assert!(form.body.contains("name=\"comment\""), "{}", form.body);
+    assert_eq!(site.send(&answer("Très bien")).await.status, 303);
+    assert_eq!(
+        site.testimonials().await,
+        [("rejected".to_owned(), Some("personal_data".to_owned())), ("pending".to_owned(), None)]
+    );
+    let (file, _) = site.publish().await;
+    assert!(file.contains("Très bien") && !file.contains("Merci !") && !file.contains("claire@"), "{file}");
+    let second: ResponseId = sqlx::query_scalar("select max(response_id) from testimonial")
+        .fetch_one(&site.database.pool)
+        .await
+        .unwrap();
+    let earlier = moderation::earlier_reply(&site.database.pool, &[site.shop], second).await.unwrap();
+    assert_eq!(earlier.as_deref(), Some("Merci !"));
+    // The link itself has an end, whatever is refused when.
+    site.moved_to(at("2026-05-10T10:00:00Z")).await;
+    moderation::reject(&site.database.pool, &[site.shop], &[second], reason, site.context.clock.now())
+        .await
+        .unwrap();
+    assert!(!site.get(&site.survey()).await.body.contains("name=\"comment\""));
 }
 
 /// Consent can be taken back for as long as there are words: after the time to change the answer, after the time to answer, and after

@@ -567,12 +567,10 @@ async fn words_that_were_taken_back_do_not_come_back_by_a_file() {
         )
     };
     shop.import(&row("x-1", "2026-03-20T10:00:00Z")).await;
-    sqlx::query(
-        "update testimonial set state = 'rejected', reject_reason = 'author_request', decided_at = '2026-04-01T10:00:00Z'",
-    )
-    .execute(&shop.db.pool)
-    .await
-    .unwrap();
+    sqlx::query("update testimonial set state = 'withdrawn', decided_at = '2026-04-01T10:00:00Z'")
+        .execute(&shop.db.pool)
+        .await
+        .unwrap();
     // The same words under another number, from before; and others, said since.
     for (id, answered) in [("x-2", "2026-03-21T10:00:00Z"), ("x-3", "2026-05-01T10:00:00Z")] {
         assert_eq!(shop.import(&row(id, answered)).await.n_inserted, 1);
@@ -583,6 +581,6 @@ async fn words_that_were_taken_back_do_not_come_back_by_a_file() {
     .fetch_all(&shop.db.pool)
     .await
     .unwrap();
-    let expected = [("x-1", "rejected"), ("x-2", "rejected"), ("x-3", "pending")];
+    let expected = [("x-1", "withdrawn"), ("x-2", "withdrawn"), ("x-3", "pending")];
     assert_eq!(states, expected.map(|(id, state)| (id.to_owned(), state.to_owned())));
 }

@@ -2,15 +2,16 @@
 
 use std::fs;
 
-use afterword::config::{DisplayName, Shop};
+use afterword::config::{DisplayName, Moderation, Shop, Testimonials};
+use afterword::testimonials::candidate::Filter;
 use afterword::testimonials::export::{
     self, Destination, EXPORT_FORMATS, Export, ExportReport, export_testimonials,
 };
 use afterword::testimonials::gate::Withheld;
-use afterword::testimonials::moderation::{self, Outcome};
+use afterword::testimonials::moderation::{self, Outcome, Ruling};
 use afterword::testimonials::{RejectReason, TestimonialState};
 use afterword::types::{Locale, ResponseId, ShopId};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum as _;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -20,7 +21,7 @@ use crate::support::{TestDb, data_dir};
 
 const NOW: &str = "2026-04-01T06:00:00Z";
 
-fn maison() -> Shop {
+pub fn maison() -> Shop {
     Shop {
         key: "maison".to_owned(),
         name: "Maison Exemple".to_owned(),
@@ -35,6 +36,16 @@ fn maison() -> Shop {
         privacy_url: None,
         review_places: Vec::new(),
         unhappy_next: None,
+    }
+}
+
+/// `[testimonials]` with nothing in it.
+pub fn rules() -> Testimonials {
+    Testimonials {
+        display_name: DisplayName::FirstNameInitial,
+        moderation: Moderation::All,
+        staff: Vec::new(),
+        publish_within: TimeDelta::days(10),
     }
 }
 
@@ -56,7 +67,7 @@ fn broke(error: &anyhow::Error) -> bool {
 }
 
 /// An answer with its testimonial, as every way in writes them.
-async fn store(pool: &PgPool, response: Response) -> ResponseId {
+pub async fn store(pool: &PgPool, response: Response) -> ResponseId {
     let shop = response.shop;
     let id = response.insert(pool).await;
     sqlx::query("insert into testimonial (shop_id, response_id, state) values ($1, $2, 'pending')")
@@ -107,6 +118,12 @@ impl Setting {
     async fn reject(&self, ids: &[i64], reason: RejectReason) -> Vec<(ResponseId, Outcome)> {
         let ids: Vec<_> = ids.iter().copied().map(ResponseId).collect();
         moderation::reject(&self.db.pool, &[self.id], &ids, reason, at(NOW)).await.unwrap()
+    }
+
+    async fn withdraw(&self, ids: &[i64]) -> Vec<(ResponseId, Outcome)> {
+        let ids: Vec<_> = ids.iter().copied().map(ResponseId).collect();
+        let ruling = Ruling::Withdraw;
+        moderation::decide(&self.db.pool, &[self.id], &ids, ruling, at(NOW)).await.unwrap()
     }
 
     async fn export_to(
@@ -186,15 +203,16 @@ async fn moderation_sees_what_stands() {
     setting.answer(2, |r| Response { counted: false, ..r }).await;
     let shops = [(setting.id, &setting.shop)];
     let list = async |state| {
-        moderation::list(&setting.db.pool, &shops, state, DisplayName::FirstNameInitial).await.unwrap()
+        let filter = Filter { state, ..Filter::default() };
+        moderation::list(&setting.db.pool, &shops, filter, &rules()).await.unwrap()
     };
     let all = list(None).await;
     assert_eq!(
         serde_json::to_value(&all).unwrap(),
         serde_json::json!([{
             "id": id.0, "order": "A-1", "shop": "maison", "state": "pending", "reject_reason": null, "rating": 5,
-            "recommend": "yes", "text": "Livraison rapide, produit soigné.", "display_name": "Claire D.",
-            "received_at": "2026-03-10T18:30:00Z",
+            "by_rules": false, "recommend": "yes", "text": "Livraison rapide, produit soigné.", "display_name": "Claire D.",
+            "flags": [], "received_at": "2026-03-10T18:30:00Z", "decided_at": null, "published_at": null, "reply": null,
         }])
     );
     assert_eq!(list(Some(TestimonialState::Approved)).await, []);
@@ -216,8 +234,10 @@ async fn deciding_twice_changes_nothing_and_unknown_numbers_are_told_one_by_one(
     assert_eq!(setting.reject(&[a.0], RejectReason::Promotional).await, [(a, Outcome::Done)]);
     assert_eq!(setting.reject(&[a.0], RejectReason::Promotional).await, [(a, Outcome::Already)]);
     assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::Done)]);
-    assert_eq!(setting.reject(&[a.0], RejectReason::AuthorRequest).await, [(a, Outcome::Done)]);
-    assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::AuthorRequest)]);
+    assert_eq!(setting.withdraw(&[a.0]).await, [(a, Outcome::Done)]);
+    assert_eq!(setting.withdraw(&[a.0]).await, [(a, Outcome::Already)]);
+    assert_eq!(setting.approve(&[a.0]).await, [(a, Outcome::Withdrawn)]);
+    assert_eq!(setting.reject(&[a.0], RejectReason::Unlawful).await, [(a, Outcome::Withdrawn)]);
     let decided_at: DateTime<Utc> =
         sqlx::query_scalar("select decided_at from testimonial where response_id = $1")
             .bind(b)
@@ -249,6 +269,7 @@ async fn all_pending_can_be_approved_at_once() {
 async fn whatever_is_missing_keeps_it_out_of_the_next_export() {
     for (sql, reason) in [
         ("update testimonial set state = 'pending', decided_at = null", None),
+        ("update testimonial set state = 'withdrawn'", None),
         ("update testimonial set state = 'rejected', reject_reason = 'unlawful'", None),
         ("update response set consent_version = null", Some(Withheld::NoConsent)),
         ("update response set counted = false, verdict = 'suspect'", Some(Withheld::Suspect)),
@@ -258,6 +279,8 @@ async fn whatever_is_missing_keeps_it_out_of_the_next_export() {
             "update customer set email = null, email_key = null, first_name = null, last_name = null, erased_at = '2026-03-31'",
             Some(Withheld::Erased),
         ),
+        ("update response set consent_version = ''", Some(Withheld::NoConsent)),
+        ("update answer set body = '' where question = 'comment'", Some(Withheld::NoWords)),
         ("delete from answer where question = 'comment'", Some(Withheld::NoWords)),
     ] {
         let setting = Setting::new().await;
@@ -456,7 +479,7 @@ async fn many_leave_whole_and_each_once() {
     ids.dedup();
     assert_eq!(ids.len(), 2_501);
     let shops = [(setting.id, &setting.shop)];
-    let list = moderation::list(&setting.db.pool, &shops, None, DisplayName::Anonymous).await.unwrap();
+    let list = moderation::list(&setting.db.pool, &shops, Filter::default(), &rules()).await.unwrap();
     assert_eq!(list.len(), 2_501);
 }
 
@@ -480,6 +503,10 @@ async fn on_the_command_line() {
         let order = Order::new(shop, customer, &format!("A-{n}")).insert(&program.db.pool).await;
         let response = Response { survey: "satisfaction".to_owned(), ..Response::new(shop, order) };
         ids.push(store(&program.db.pool, response).await.to_string());
+    }
+    let help = program.run(&["testimonials", "--help"]).expect(0).stdout;
+    for command in ["list", "show", "approve", "reject", "withdraw", "reply", "decide", "overdue"] {
+        assert!(help.contains(&format!("\n  {command}")), "{command} is not in:\n{help}");
     }
     let states = |args: &[&str]| -> Vec<String> {
         let list = program.run(&[&["testimonials", "list", "--json"], args].concat()).expect(0).json();

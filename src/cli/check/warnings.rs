@@ -13,6 +13,7 @@ pub(super) fn all(config: &Config, templates: &Templates) -> Vec<String> {
         warnings.extend(surveys.flat_map(|survey| unworded(shop, survey, templates)));
     }
     warnings.extend(untold(config));
+    warnings.extend(unmoderated(config));
     if matches!(config.mail.transport, Transport::File) {
         return warnings;
     }
@@ -63,6 +64,22 @@ fn untold(config: &Config) -> Option<String> {
     }
     (!looks).then(|| {
         "there is an [[alert]], and no job of the kind compute_metrics with a schedule, which would look for it"
+            .to_owned()
+    })
+}
+
+/// Authors who would never be told why their words were rejected.
+fn unmoderated(config: &Config) -> Option<String> {
+    let asks = config.surveys.iter().any(|survey| {
+        survey.questionnaire.questions.iter().any(|q| matches!(q.kind, QuestionKind::Consent { .. }))
+    });
+    let tells = config
+        .jobs
+        .iter()
+        .any(|job| job.kind == "moderate_testimonials" && job.schedule.is_some() && job.enabled);
+    (asks && !tells).then(|| {
+        "a survey asks for the consent to publish, and no job of the kind moderate_testimonials has a schedule: whose words are rejected \
+         is not told why (French consumer code, D111-19)"
             .to_owned()
     })
 }

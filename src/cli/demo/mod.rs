@@ -31,6 +31,7 @@ use crate::jobs::RunOutcome;
 use crate::jobs::ledger::Occurrence;
 use crate::jobs::runner::{self, Outcome};
 use crate::metrics::{self, report as page};
+use crate::testimonials::candidate::Filter;
 use crate::testimonials::{RejectReason, TestimonialState, moderation};
 use crate::token::Purpose;
 use crate::types::{Clock, InvitationId, Locale, ShopId};
@@ -311,8 +312,8 @@ async fn on_pages<T: Send + 'static>(
 /// The shop's moderator reads the first ones: all may be published but one, and the latest still wait.
 async fn moderate(context: &Context, shop_id: ShopId, now: DateTime<Utc>) -> anyhow::Result<()> {
     let shops: Vec<_> = context.shops.iter().collect();
-    let names = context.config.testimonials.display_name;
-    let waiting = moderation::list(&context.pool, &shops, Some(TestimonialState::Pending), names).await?;
+    let filter = Filter { state: Some(TestimonialState::Pending), ..Filter::default() };
+    let waiting = moderation::list(&context.pool, &shops, filter, &context.config.testimonials).await?;
     let (read, _) = waiting.split_at(waiting.len().saturating_sub(3));
     let (rejected, approved): (Vec<_>, Vec<_>) =
         read.iter().partition(|entry| entry.text.contains(NOT_PUBLISHED));

@@ -30,6 +30,7 @@ pub const MAILS: &[Kind] = &[
     Kind::mail::<views::SurveyInvitation>(),
     Kind::mail::<views::Alert>(),
     Kind::mail::<views::ReportMail>(),
+    Kind::mail::<views::Rejected>(),
 ];
 
 /// The pages.
@@ -74,6 +75,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/report/body.fr.txt.hbs",
     "email/report/body.en.html.hbs",
     "email/report/body.fr.html.hbs",
+    "email/rejected/subject.en.txt.hbs",
+    "email/rejected/subject.fr.txt.hbs",
+    "email/rejected/body.en.txt.hbs",
+    "email/rejected/body.fr.txt.hbs",
+    "email/rejected/body.en.html.hbs",
+    "email/rejected/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",

@@ -307,6 +307,63 @@ impl View for ReportMail {
     }
 }
 
+/// `email/rejected`: tells authors why their words are not published, and what they can do.
+#[derive(Debug, Serialize)]
+pub struct Rejected {
+    pub locale: String,
+    #[serde(flatten)]
+    pub direction: Direction,
+    pub shop: ShopView,
+    pub palette: Palette,
+    pub first_name: Option<String>,
+    /// The shop's own number of the order.
+    pub order: String,
+    /// When the words were written, in long form.
+    pub date: String,
+    /// Why, a sentence.
+    pub reason: String,
+    /// Where they can be written anew; absent where they cannot.
+    pub amend: Option<Amend>,
+    /// Absent where no mail of ours asked for them.
+    pub unsubscribe_url: Option<String>,
+}
+
+/// Where and until when an answer can be changed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Amend {
+    pub url: String,
+    /// In long form.
+    pub until: String,
+}
+
+impl View for Rejected {
+    const NAME: &'static str = "rejected";
+
+    fn sample(locale: &Locale, words: &Words) -> Self {
+        Self {
+            locale: locale.to_string(),
+            direction: Direction::of(locale),
+            shop: ShopView::sample(),
+            palette: Palette::of("#0b6b5c"),
+            first_name: Some("Claire".to_owned()),
+            order: "A-1001".to_owned(),
+            date: sample_date(words),
+            reason: words.rejected.personal_data.clone(),
+            amend: Some(Amend {
+                url: "https://avis.shop.example/s/sample".to_owned(),
+                until: sample_date(words),
+            }),
+            unsubscribe_url: Some("https://avis.shop.example/u/sample".to_owned()),
+        }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let sample = Self::sample(locale, words);
+        let shop = ShopView { privacy_url: None, address: None, ..ShopView::sample() };
+        vec![Self { shop, first_name: None, amend: None, unsubscribe_url: None, ..sample }]
+    }
+}
+
 /// What every page has around its own content.
 #[derive(Debug, Serialize)]
 pub struct Page<'a, V> {

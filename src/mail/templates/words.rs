@@ -99,6 +99,19 @@ pub struct Words {
     /// By the key of the choice.
     pub choices: BTreeMap<String, String>,
     pub alert: AlertWords,
+    pub rejected: RejectedWords,
+}
+
+/// Why words are not published, each a sentence to their author. By the keys of [`RejectReason`](crate::testimonials::RejectReason).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RejectedWords {
+    pub no_experience: String,
+    pub unlawful: String,
+    pub personal_data: String,
+    pub promotional: String,
+    pub contradictory: String,
+    pub unintelligible: String,
 }
 
 /// What is said of an alert, to the shop's own people. The files say what can be put in.

@@ -43,6 +43,7 @@ fn record(publishable: &Publishable) -> Vec<String> {
         submitted_at,
         published_at,
         consent_version,
+        reply,
     } = publishable.testimonial();
     vec![
         id.to_string(),
@@ -60,8 +61,7 @@ fn record(publishable: &Publishable) -> Vec<String> {
         // The gate lets nothing through that does not belong to an order.
         "true".to_owned(),
         consent_version.clone(),
-        // Nobody can reply yet.
-        String::new(),
+        reply.as_ref().map(|reply| reply.text.clone()).unwrap_or_default(),
     ]
 }
 

@@ -174,8 +174,12 @@ async fn write_shop(
     report: &mut ExportReport,
 ) -> anyhow::Result<Vec<i64>> {
     let questionnaires = Questionnaires::of(conn, id).await?;
-    let filter =
-        Filter { state: Some(TestimonialState::Approved), decided_since: export.since, or_published: true };
+    let filter = Filter {
+        state: Some(TestimonialState::Approved),
+        decided_since: export.since,
+        or_published: true,
+        ..Filter::default()
+    };
     let mut first_published = Vec::new();
     let mut candidates = candidate::candidates(conn, id, filter);
     while let Some(candidate) = candidates.try_next().await? {
@@ -242,6 +246,7 @@ mod tests {
             submitted_at: "2026-03-10T10:00:00Z".parse().unwrap(),
             published_at: "2026-04-01T06:00:00Z".parse().unwrap(),
             consent_version: "2026-11".to_owned(),
+            reply: None,
         })
     }
 
