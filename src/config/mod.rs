@@ -270,18 +270,23 @@ pub struct RatingMapping {
 }
 
 /// `[testimonials]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Testimonials {
     /// Under which name an author appears.
     pub display_name: DisplayName,
+    /// The longest time from an answer to its publication or refusal that the shop announces.
+    pub publish_within: Option<TimeDelta>,
+    /// Where a product is shown, by the shop's key, with `{product}` for its number.
+    pub product_urls: BTreeMap<String, String>,
 }
 
 /// Under which name an author appears. The database's `display_name_rule`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
 #[sqlx(type_name = "display_name_rule", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DisplayName {
     /// `Claire D.`
+    #[default]
     FirstNameInitial,
     /// `Claire`
     FirstName,

@@ -301,6 +301,9 @@ pub struct WordedChoice {
 #[serde(deny_unknown_fields)]
 pub struct Testimonials {
     pub display_name: Option<DisplayName>,
+    pub publish_within: Option<Word>,
+    #[serde(default)]
+    pub product_urls: BTreeMap<String, Word>,
 }
 
 #[derive(Debug, Deserialize)]

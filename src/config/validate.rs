@@ -9,15 +9,16 @@ mod mail;
 mod questions;
 mod shops;
 mod surveys;
+mod testimonials;
 mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use self::words::text;
+use super::Config;
 use super::problem::Problems;
 use super::raw;
-use super::{Config, DisplayName, Testimonials};
 
 /// Validates the whole file. `None` when something was wrong; the problems say what.
 pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Option<Config> {
@@ -50,9 +51,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .iter()
         .filter_map(|(name, format)| Some((name.clone(), formats::rating_format(name, format, problems)?)))
         .collect();
-    let testimonials = Testimonials {
-        display_name: file.testimonials.display_name.unwrap_or(DisplayName::FirstNameInitial),
-    };
+    let testimonials = testimonials::testimonials(&file.testimonials, &shop_keys, problems);
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
     let access = access::accesses(&base, &file.access, &shop_keys, problems);

@@ -10,7 +10,10 @@ pub mod moderation;
 pub mod withdrawal;
 pub mod gate;
 pub mod display_name;
+pub mod selection;
 pub mod export;
+pub mod manifest;
+pub mod notice;
 
 use serde::{Deserialize, Serialize};
 
