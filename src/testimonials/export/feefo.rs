@@ -33,12 +33,12 @@ fn columns(_: &About<'_>) -> Vec<&'static str> {
     ]
 }
 
-fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
+fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();
     record.push_field(harmless(name_or_anonymous(testimonial))?);
     record.push_field("");
     record.push_field(&testimonial.ordered_on.format("%d/%m/%Y").to_string());
-    record.push_field(&testimonial.submitted_at.format("%d/%m/%Y").to_string());
+    record.push_field(&about.submitted(testimonial).format("%d/%m/%Y").to_string());
     record.push_field(harmless(only_product(testimonial).unwrap_or_default())?);
     record.push_field(&rating(testimonial)?.to_string());
     record.push_field(harmless(&testimonial.comment)?);

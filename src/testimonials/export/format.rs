@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::super::gate::{Publishable, Testimonial};
@@ -97,6 +98,12 @@ pub struct About<'a> {
 }
 
 impl<'a> About<'a> {
+    /// When it was submitted, as the shop's clocks had it: for readers whose dates have no zone.
+    pub(super) fn submitted(&self, testimonial: &Testimonial) -> DateTime<Tz> {
+        let zone = self.shop(&testimonial.shop).map_or(Tz::UTC, |shop| shop.timezone);
+        testimonial.submitted_at.with_timezone(&zone)
+    }
+
     /// The shop with this key; they are all there.
     pub(super) fn shop(&self, key: &str) -> Option<&'a Shop> {
         self.shops.iter().map(|(_, shop)| *shop).find(|shop| shop.key == key)

@@ -35,7 +35,7 @@ fn columns(_: &About<'_>) -> Vec<&'static str> {
     ]
 }
 
-fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
+fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();
     record.push_field(harmless(only_product(testimonial)?)?);
     record.push_field("");
@@ -43,7 +43,7 @@ fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<
     record.push_field(harmless(name_or_anonymous(testimonial))?);
     record.push_field("");
     record.push_field(harmless(&testimonial.comment)?);
-    record.push_field(&testimonial.submitted_at.format("%F").to_string());
+    record.push_field(&about.submitted(testimonial).format("%F").to_string());
     for _ in ["photo_url", "reply", "replied_at"] {
         record.push_field("");
     }

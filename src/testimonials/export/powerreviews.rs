@@ -36,7 +36,7 @@ fn columns(_: &About<'_>) -> Vec<&'static str> {
     ]
 }
 
-fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
+fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();
     let product = at_most(only_product(testimonial)?, LONGEST_PRODUCT)?;
     if !product.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
@@ -46,7 +46,7 @@ fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<
     record.push_field(harmless(product)?);
     record.push_field(harmless(at_most(name_or_anonymous(testimonial), LONGEST_NAME)?)?);
     record.push_field("");
-    record.push_field(&testimonial.submitted_at.format("%m/%d/%Y").to_string());
+    record.push_field(&about.submitted(testimonial).format("%m/%d/%Y").to_string());
     record.push_field(testimonial.country.as_deref().unwrap_or_default());
     record.push_field(harmless(&testimonial.comment)?);
     record.push_field(&rating(testimonial)?.to_string());

@@ -34,10 +34,10 @@ fn columns(_: &About<'_>) -> Vec<&'static str> {
     ]
 }
 
-fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
+fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();
     record.push_field("");
-    record.push_field(&testimonial.submitted_at.format("%F").to_string());
+    record.push_field(&about.submitted(testimonial).format("%F").to_string());
     record.push_field(harmless(&testimonial.comment)?);
     record.push_field(&rating(testimonial)?.to_string());
     record.push_field("");
