@@ -36,8 +36,7 @@ pub fn write_row<W: Write, F: AsRef<[u8]>>(
 /// programs skip, and for the wide signs of Asian keyboards. What begins with an apostrophe gets one too, so that taking one away always
 /// gives back what was written. Not for files of programs, whose words are never altered, and not for numbers, which may be negative.
 pub fn guarded(text: &str) -> Cow<'_, str> {
-    let first =
-        text.trim_start_matches(|c: char| c == ' ' || c == '\u{a0}' || c == '\u{3000}' || c == '\u{feff}');
+    let first = text.trim_start_matches([' ', '\u{a0}', '\u{3000}', '\u{feff}']);
     if text.starts_with('\'')
         || first.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\0', '＝', '＋', '－', '＠'])
     {

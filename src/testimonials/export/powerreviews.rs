@@ -1,6 +1,6 @@
-//! PowerReviews' file for importing reviews: <https://help.powerreviews.com/hc/en-us/articles/7216638586651-Review-Import-Process>.
+//! The file for importing reviews into `PowerReviews`: <https://help.powerreviews.com/hc/en-us/articles/7216638586651-Review-Import-Process>.
 //!
-//! Names and numbers of products have limits there; what is beyond is refused rather than cut. Nobody was asked for a title. PowerReviews
+//! Names and numbers of products have limits there; what is beyond is refused rather than cut. Nobody was asked for a title. `PowerReviews`
 //! does not allow a choice by rating, which this format cannot be asked for.
 
 use super::format::{

@@ -25,7 +25,7 @@ pub(super) struct Writing<'a> {
 
 enum Target<'a> {
     Table {
-        rows: csv::Writer<&'a mut (dyn Write + Send)>,
+        rows: Box<csv::Writer<&'a mut (dyn Write + Send)>>,
         record: csv::StringRecord,
         table: Table,
     },
@@ -51,7 +51,7 @@ impl<'a> Writing<'a> {
                 if byte_order_mark {
                     out.write_all("\u{feff}".as_bytes()).context(WRITING)?;
                 }
-                let mut rows = rows_separated_by(delimiter, out);
+                let mut rows = Box::new(rows_separated_by(delimiter, out));
                 write_row(&mut rows, (table.columns)(&about)).context(WRITING)?;
                 Target::Table { rows, record: csv::StringRecord::new(), table }
             }
@@ -72,7 +72,7 @@ impl<'a> Writing<'a> {
                 record.clear();
                 let fits = (table.row)(&self.about, item, record);
                 if fits.is_ok() {
-                    write_row(rows, &*record).context(WRITING)?;
+                    write_row(rows.as_mut(), &*record).context(WRITING)?;
                 }
                 fits
             }
@@ -109,7 +109,7 @@ impl<'a> Writing<'a> {
             Target::Table { rows, record, table: Table { gone: Some(row), .. } } => {
                 record.clear();
                 row(&self.about, &gone, record);
-                write_row(rows, &*record).context(WRITING)
+                write_row(rows.as_mut(), &*record).context(WRITING)
             }
             Target::Table { .. } => Ok(()),
             Target::Document { gone: all, .. } => {
