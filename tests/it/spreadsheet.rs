@@ -1,4 +1,4 @@
-//! The file for people, opened by LibreOffice as a person would: in French and in English, with 10,000 cells that want to be formulas.
+//! The file for people, opened by `LibreOffice` as a person would: in French and in English, with 10,000 cells that want to be formulas.
 //! `scripts/libreoffice.sh` finds or installs it; `make test` calls that.
 
 use std::collections::BTreeMap;
@@ -11,10 +11,10 @@ use crate::support::factories::{self, Order, Response};
 use crate::support::program::{Program, shipped};
 use crate::support::{say, test_name};
 
-/// A cell, as LibreOffice understood it.
+/// A cell, as `LibreOffice` understood it.
 #[derive(Debug, Clone, PartialEq, Default)]
 struct Cell {
-    /// What LibreOffice takes it for: `string`, `float`, `date`; empty for an empty cell.
+    /// What `LibreOffice` takes it for: `string`, `float`, `date`; empty for an empty cell.
     kind: String,
     /// The value of a number or a date.
     value: String,
@@ -22,7 +22,7 @@ struct Cell {
     is_formula: bool,
 }
 
-/// What LibreOffice makes of a file, with everything turned on that a person may have turned on: special numbers are recognised and formulas
+/// What `LibreOffice` makes of a file, with everything turned on that a person may have turned on: special numbers are recognised and formulas
 /// are computed. `None`, with a line that cannot be overlooked, where there is none.
 fn opened(path: &Path, delimiter: u8, language: u16) -> Option<Vec<Vec<Cell>>> {
     let found =
@@ -55,7 +55,7 @@ fn attribute(start: &BytesStart<'_>, name: &str) -> Option<String> {
     Some(quick_xml::escape::unescape(&found.value).unwrap().into_owned())
 }
 
-/// The rows of a flat OpenDocument spreadsheet.
+/// The rows of a flat `OpenDocument` spreadsheet.
 fn rows(xml: &str) -> Vec<Vec<Cell>> {
     let mut reader = quick_xml::Reader::from_str(xml);
     let (mut rows, mut row, mut cell, mut times): (Vec<Vec<Cell>>, Vec<Cell>, Cell, usize) =

@@ -673,7 +673,7 @@ async fn since_tells_what_was_added_changed_and_withdrawn() {
         let since = Some(at("2026-03-20T00:00:00Z"));
         setting.export_to(Destination::Stream(&mut file), since, "2026-04-01T06:00:00Z").await.unwrap();
         let mut reader = csv::Reader::from_reader(file.as_slice());
-        assert_eq!(reader.headers().unwrap().iter().last(), Some("change"));
+        assert_eq!(reader.headers().unwrap().iter().next_back(), Some("change"));
         let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
         rows.iter().map(|row| (row[0].parse().unwrap(), row[15].to_owned())).collect::<Vec<(i64, String)>>()
     };
