@@ -270,7 +270,7 @@ pub struct RatingMapping {
 }
 
 /// `[testimonials]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Testimonials {
     /// Under which name an author appears.
     pub display_name: DisplayName,
@@ -278,26 +278,30 @@ pub struct Testimonials {
     pub moderation: Moderation,
     /// Names of those who work in the shop, which a moderator should notice in a text.
     pub staff: Vec<String>,
-    /// How long after it was received an answer is published or refused, as the shop announces.
+    /// How long after it was received an answer is published or refused, as the shop announces near the reviews.
     pub publish_within: TimeDelta,
+    /// Where a product is shown, by the shop's key, with `{product}` for its number.
+    pub product_urls: BTreeMap<String, String>,
 }
 
 /// What a person has to look at before it is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moderation {
     /// Everything.
-    All,
+    #[default]
+    Manual,
     /// What a rule has flagged; the rest is approved by itself.
     Flagged,
 }
 
 /// Under which name an author appears. The database's `display_name_rule`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
 #[sqlx(type_name = "display_name_rule", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DisplayName {
     /// `Claire D.`
+    #[default]
     FirstNameInitial,
     /// `Claire`
     FirstName,

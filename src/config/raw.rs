@@ -305,6 +305,8 @@ pub struct Testimonials {
     #[serde(default)]
     pub staff: Vec<Word>,
     pub publish_within: Option<Word>,
+    #[serde(default)]
+    pub product_urls: BTreeMap<String, Word>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -51,7 +51,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .iter()
         .filter_map(|(name, format)| Some((name.clone(), formats::rating_format(name, format, problems)?)))
         .collect();
-    let testimonials = testimonials::testimonials(&file.testimonials, problems);
+    let testimonials = testimonials::testimonials(&file.testimonials, &shop_keys, problems);
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
     let access = access::accesses(&base, &file.access, &shop_keys, problems);

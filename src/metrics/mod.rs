@@ -367,6 +367,35 @@ pub async fn report(
     })
 }
 
+/// The recommendation rate of all these shops together, of everything that was answered up to a moment.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn recommendation_rate_of(
+    conn: &mut PgConnection,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    as_of: DateTime<Utc>,
+) -> sqlx::Result<Figure> {
+    let metric = &METRICS[0];
+    let (mut hits, mut total) = (0, 0);
+    for (id, shop) in shops {
+        let scope = Scope {
+            shop: *id,
+            surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
+            span: Span { from: None, to: None, as_of },
+            one_per_customer: false,
+        };
+        let (yes, all) = recommendation_rate::yes_of_all(conn, &scope).await?;
+        hits += yes;
+        total += all;
+    }
+    let surveys: Vec<&Survey> =
+        surveys.iter().filter(|survey| shops.iter().any(|(_, shop)| survey.is_for(&shop.key))).collect();
+    let definition = metric.defined(Some(recommendation_rate::detail(&surveys)), false);
+    Ok(Figure::new(Counts::Share { hits, total, unknown: None }, metric.noun, definition))
+}
+
 async fn report_shop(
     conn: &mut PgConnection,
     shop: &Shop,

@@ -508,7 +508,10 @@ async fn the_export_is_a_dated_file_and_the_latest() {
     for _ in 0..2 {
         program.run(&export).expect(0);
     }
-    assert_eq!(names_in(&folder), ["latest.csv", "testimonials-2026-03-02.csv"]);
+    let files = ["latest", "testimonials-2026-03-02"].map(|name| {
+        ["csv", "manifest.json", "notice.en.md", "notice.fr.md"].map(|ending| format!("{name}.{ending}"))
+    });
+    assert_eq!(names_in(&folder), files.concat());
     let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
     assert!(latest.starts_with("testimonial_id,shop,"), "{latest}");
 }

@@ -36,6 +36,7 @@ mod fuzz;
 mod testimonials;
 mod moderation;
 mod flags;
+mod spreadsheet;
 mod erasure;
 mod olist;
 mod journey;

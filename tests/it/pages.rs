@@ -924,12 +924,9 @@ impl Site {
         let now = self.context.clock.now();
         moderation::approve(&self.database.pool, &[self.shop], &ids, now).await.unwrap();
         let shops = [(self.shop, &self.context.config.shops[0])];
-        let export = Export {
-            shops: &shops,
-            format: export::format("generic").unwrap(),
-            names: self.context.config.testimonials.display_name,
-            since: None,
-        };
+        let config = &self.context.config;
+        let format = export::format("generic").unwrap();
+        let export = Export::new(&shops, format, &config.testimonials, &config.surveys);
         let mut file = Vec::new();
         let destination = Destination::Stream(&mut file);
         let report =
