@@ -354,6 +354,10 @@ pub struct ScheduledJob {
     pub catch_up: CatchUp,
     /// Occurrences older than this are not caught up.
     pub catch_up_window: Duration,
+    /// What happens to occurrences that come due while the one before runs.
+    pub overlap: Overlap,
+    /// Each occurrence begins later by up to this, so that not everything begins at once; shorter than the time between two.
+    pub jitter: Duration,
     /// Longer than this, and the job is told to stop.
     pub timeout: Duration,
 }
@@ -419,6 +423,19 @@ pub enum CatchUp {
     Skip,
     /// Each runs, the earliest first.
     All,
+}
+
+/// What happens to occurrences that come due while the run before them is still going. A run is only taken for going when it shows a
+/// sign of life after that; until then the occurrence waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// They are recorded as skipped.
+    Skip,
+    /// The latest runs when the other has ended, the earlier ones are recorded as skipped.
+    QueueOne,
+    /// Each runs when the one before it has ended.
+    QueueAll,
 }
 
 /// The configuration file cannot be read.

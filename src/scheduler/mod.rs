@@ -7,7 +7,7 @@
 //!
 //! This file holds [`Schedule`]; [`planner`] decides what is due, without a database; [`tick`] is the loop that asks it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
@@ -97,6 +97,14 @@ impl Schedule {
     /// The occurrences that are later than `moment`, one after the other.
     pub fn after(&self, moment: DateTime<Utc>) -> impl Iterator<Item = DateTime<Utc>> {
         std::iter::successors(self.next_after(moment), |at| self.next_after(*at))
+    }
+
+    /// The shortest time between two occurrences that follow each other, as far as a year or a thousand of them show it; `None` when
+    /// there is only one.
+    pub fn shortest_gap(&self) -> Option<TimeDelta> {
+        let occurrences = || self.after(DateTime::UNIX_EPOCH).take(1000);
+        let gaps = occurrences().zip(occurrences().skip(1)).map(|(one, next)| next - one);
+        gaps.min()
     }
 
     /// As it was written, with single spaces.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use afterword::config::{CatchUp, Config, ScheduledJob};
+use afterword::config::{CatchUp, Config, Overlap, ScheduledJob};
 use afterword::context::{Context, Shops};
 use afterword::jobs::ledger::{self, JobRunState, JobTrigger, Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome, Pace, run_occurrence};
@@ -63,6 +63,8 @@ where
         enabled: true,
         catch_up: CatchUp::Once,
         catch_up_window: Duration::from_secs(24 * 3600),
+        overlap: Overlap::Skip,
+        jitter: Duration::ZERO,
         timeout: Duration::from_secs(60),
     }
 }

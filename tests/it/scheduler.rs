@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use afterword::config::{CatchUp, ScheduledJob};
+use afterword::config::{CatchUp, Overlap, ScheduledJob};
 use afterword::context::Context;
 use afterword::jobs::RunOutcome;
 use afterword::jobs::ledger::{self, JobRunState};
@@ -27,6 +27,7 @@ use crate::support::program::{Program, shipped};
 fn on(mut job: ScheduledJob, schedule: &str, catch_up: CatchUp) -> ScheduledJob {
     job.schedule = Some(Schedule::parse(schedule, chrono_tz::UTC).unwrap());
     job.catch_up = catch_up;
+    job.overlap = if catch_up == CatchUp::All { Overlap::QueueAll } else { Overlap::Skip };
     job
 }
 
