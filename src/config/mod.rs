@@ -100,6 +100,8 @@ pub enum LogFormat {
 pub struct Database {
     /// `url`, else the environment's `DATABASE_URL`, else `None`: the embedded one under `data_dir`.
     pub url: Option<String>,
+    /// The same database by way of a pooler, for the pages; `None`: they connect as everybody else.
+    pub pooled_url: Option<String>,
     /// Size of the pool.
     pub max_connections: u32,
     /// Whether commands bring the schema up to date by themselves.

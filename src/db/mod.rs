@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::types::ShopId;
 
 pub mod embedded;
+pub mod pooler;
 
 /// The migrations, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -49,10 +50,12 @@ pub async fn open(config: &Config) -> anyhow::Result<Database> {
     // A pool repeats a refused connection until its time is up and then says only that; a single connection tells why. It belongs to
     // nobody, so that it may be cut off.
     let connected = tokio::time::timeout(Duration::from_secs(10), connect(&options)).await;
-    let connection = connected
+    let connected = connected
         .map_err(|_| anyhow::anyhow!("it does not answer within 10 seconds"))
-        .and_then(|connected| connected.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot use the database {name}"))?;
+        .and_then(|connected| connected.map_err(pooler::explained))
+        .with_context(|| format!("cannot use the database {name}"));
+    let mut connection = connected?;
+    pooler::is_direct(&mut connection).await.with_context(|| format!("cannot use the database {name}"))?;
     connection.close().await.ok();
     match &server {
         Some(server) => {
@@ -309,6 +312,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
         ("idle_in_transaction_session_timeout", "60s"),
         // Compiling a query costs more than it saves on statements that take a second or less.
         ("jit", "off"),
+        pooler::KEPT,
         // Otherwise every `rollback` outside a transaction is a warning in our log.
         ("client_min_messages", "error"),
     ])

@@ -129,8 +129,8 @@ pub struct Standing {
     pub is_left_behind: bool,
     /// The run that has a living lease.
     pub running: Option<Running>,
-    /// From when to when the last run went that came to its end.
-    pub ended: Option<(DateTime<Utc>, DateTime<Utc>)>,
+    /// The last run that came to its end.
+    pub ended: Option<Ended>,
     /// Why it is paused.
     pub paused: Option<String>,
 }
@@ -138,9 +138,18 @@ pub struct Standing {
 /// A run that is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
+    pub scheduled_for: DateTime<Utc>,
     pub since: DateTime<Utc>,
     /// Grows with every sign of life.
     pub lease_until: DateTime<Utc>,
+}
+
+/// A run that came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub scheduled_for: DateTime<Utc>,
+    pub since: DateTime<Utc>,
+    pub until: DateTime<Utc>,
 }
 
 /// How long a claim waits for the open transactions of runs that are over.
@@ -373,14 +382,14 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
         r#"select since, last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
                running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
                running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
-               ended.started_at as "began?", ended.finished_at as "ended?",
+               ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",
                (select reason from job_pause where job = $1 and resumed_at is null) as paused
            from job_schedule
            left join lateral (select scheduled_for, state, attempt from job_run
                               where job = $1 and trigger = 'schedule' and scheduled_for <= $2
                               order by scheduled_for desc limit 1) last on true
            left join job_run running on running.job = $1 and running.state = 'running'
-           left join lateral (select started_at, finished_at from job_run
+           left join lateral (select scheduled_for, started_at, finished_at from job_run
                               where job = $1 and state in ('done', 'partial', 'failed')
                               order by started_at desc limit 1) ended on true
            where job_schedule.job = $1"#,
@@ -401,12 +410,18 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
             since: row.since,
             last: row.last,
             is_left_behind: is_interrupted && row.last_attempt.is_some_and(|attempt| attempt < MOST_ATTEMPTS),
-            running: row
-                .running_since
-                .zip(row.lease_until)
-                .filter(|_| is_alive)
-                .map(|(since, lease_until)| Running { since, lease_until }),
-            ended: row.began.zip(row.ended),
+            running: match (row.running_for, row.running_since, row.lease_until) {
+                (Some(scheduled_for), Some(since), Some(lease_until)) if is_alive => {
+                    Some(Running { scheduled_for, since, lease_until })
+                }
+                _ => None,
+            },
+            ended: match (row.ended_for, row.began, row.ended) {
+                (Some(scheduled_for), Some(since), Some(until)) => {
+                    Some(Ended { scheduled_for, since, until })
+                }
+                _ => None,
+            },
             paused: row.paused,
         }
     }))

@@ -223,16 +223,25 @@ fn in_the_way<'a>(
     standing: &Standing,
     mut policy: Policy<'a>,
 ) -> (Policy<'a>, Option<Busy>) {
+    // What came due behind an occurrence that had to wait itself is in the same queue.
+    let since = |scheduled_for: DateTime<Utc>, since: DateTime<Utc>| match policy.overlap {
+        Overlap::QueueAll => since.min(scheduled_for),
+        Overlap::Skip | Overlap::QueueOne => since,
+    };
     let Some(running) = standing.running else {
         *seen = None;
-        return (policy, standing.ended.map(|(since, until)| Busy { since, until: Some(until) }));
+        let busy = standing
+            .ended
+            .map(|ended| Busy { since: since(ended.scheduled_for, ended.since), until: Some(ended.until) });
+        return (policy, busy);
     };
+    let busy = Busy { since: since(running.scheduled_for, running.since), until: None };
     let first = seen.filter(|seen| seen.since == running.since).unwrap_or(running);
     *seen = Some(first);
     if policy.overlap == Overlap::Skip && running.lease_until == first.lease_until {
         policy.overlap = Overlap::QueueOne;
     }
-    (policy, Some(Busy { since: running.since, until: None }))
+    (policy, Some(busy))
 }
 
 fn start(
@@ -292,7 +301,7 @@ mod tests {
             since: utc("2026-01-01T00:00:00Z"),
             last: Some(since),
             is_left_behind: false,
-            running: Some(Running { since, lease_until: heard }),
+            running: Some(Running { scheduled_for: since, since, lease_until: heard }),
             ended: None,
             paused: None,
         };
@@ -300,10 +309,12 @@ mod tests {
         let mut overlap = |standing: &Standing| in_the_way(&mut seen, standing, policy).0.overlap;
         // Twice the same is no sign.
         assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::QueueOne; 2]);
-        standing.running = Some(Running { since, lease_until: heard + TimeDelta::seconds(10) });
+        standing.running =
+            Some(Running { scheduled_for: since, since, lease_until: heard + TimeDelta::seconds(10) });
         assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::Skip; 2]);
         // Another run has to show it anew.
-        standing.running = Some(Running { since: heard, lease_until: heard + TimeDelta::seconds(60) });
+        standing.running =
+            Some(Running { scheduled_for: since, since: heard, lease_until: heard + TimeDelta::seconds(60) });
         assert_eq!(overlap(&standing), Overlap::QueueOne);
     }
 

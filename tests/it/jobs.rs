@@ -359,7 +359,9 @@ async fn a_run_whose_database_is_gone_stops_before_another_may_begin() {
         let context = context.clone();
         async move { quickly(&context, &job, &CancellationToken::new()).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while states(&db.pool).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // The heart's own connections find the table locked: they wait, and no renewal comes through.
     let mut lock = db.pool.begin().await.unwrap();
     sqlx::query("lock table job_run in access exclusive mode").execute(&mut *lock).await.unwrap();
