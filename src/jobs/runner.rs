@@ -2,7 +2,7 @@
 //!
 //! In: a job and an occurrence. Out: a settled row in the [`ledger`] and one line in the log. The row is taken first, and a lease on
 //! it is renewed while the job runs, on a connection of its own, so that a busy pool does not look like a dead program. If we die half
-//! way, the lease runs out and the next run closes the row as interrupted; the work itself is made to be done again.
+//! way, the lease runs out, and an occurrence of the schedule is begun again in the same row; the work is made to be done again.
 //!
 //! A job is never cut off, because a future that is dropped in the middle of a query spoils its connection: it is told to stop, and
 //! it looks. One that does not look ends with the program; its row says so, and from then on the database refuses what it writes: the

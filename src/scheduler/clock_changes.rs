@@ -53,8 +53,17 @@ const EXPRESSIONS: [&str; 32] = [
     "*/15 2 25-31 3,10 *",
 ];
 
+/// Some of the numbers from 0 to 59.
+struct Allowed(u64);
+
+impl Allowed {
+    fn has(&self, number: u32) -> bool {
+        self.0 >> number & 1 == 1
+    }
+}
+
 /// What a field allows, as crontab(5) describes it: numbers and names, ranges, lists, steps.
-fn field(text: &str, low: u32, high: u32) -> HashSet<u32> {
+fn field(text: &str, low: u32, high: u32) -> Allowed {
     let number = |word: &str| {
         let names = match high {
             12 => "jan feb mar apr may jun jul aug sep oct nov dec",
@@ -63,7 +72,7 @@ fn field(text: &str, low: u32, high: u32) -> HashSet<u32> {
         let named = names.split(' ').position(|name| name.eq_ignore_ascii_case(word));
         named.map_or_else(|| word.parse().unwrap(), |n| u32::try_from(n).unwrap() + low)
     };
-    let mut allowed = HashSet::new();
+    let mut allowed = Allowed(0);
     for part in text.split(',') {
         let (range, step) =
             part.split_once('/').map_or((part, 1), |(range, step)| (range, step.parse().unwrap()));
@@ -72,18 +81,18 @@ fn field(text: &str, low: u32, high: u32) -> HashSet<u32> {
             Some((from, to)) => (number(from), number(to)),
             None => (number(range), number(range)),
         };
-        allowed.extend((from..=to).step_by(step));
+        (from..=to).step_by(step).for_each(|number| allowed.0 |= 1 << number);
     }
     allowed
 }
 
 /// The second implementation's idea of a line of a crontab.
 struct Line {
-    minute: HashSet<u32>,
-    hour: HashSet<u32>,
-    day: HashSet<u32>,
-    month: HashSet<u32>,
-    weekday: HashSet<u32>,
+    minute: Allowed,
+    hour: Allowed,
+    day: Allowed,
+    month: Allowed,
+    weekday: Allowed,
     /// Both fields of the day are restricted: one of them is enough.
     either: bool,
     /// One fixed time of the day.
@@ -110,12 +119,13 @@ impl Line {
     }
 
     fn matches(&self, wall: NaiveDateTime) -> bool {
-        let (by_day, by_weekday) =
-            (self.day.contains(&wall.day()), self.weekday.contains(&wall.weekday().num_days_from_sunday()));
-        self.minute.contains(&wall.minute())
-            && self.hour.contains(&wall.hour())
-            && self.month.contains(&wall.month())
-            && if self.either { by_day || by_weekday } else { by_day && by_weekday }
+        // The cheap ones first: this is asked some ten million times.
+        if !self.minute.has(wall.minute()) || !self.hour.has(wall.hour()) || !self.month.has(wall.month()) {
+            return false;
+        }
+        let by_day = self.day.has(wall.day());
+        let by_weekday = self.weekday.has(wall.weekday().num_days_from_sunday());
+        if self.either { by_day || by_weekday } else { by_day && by_weekday }
     }
 
     /// What the words of [`Schedule`] promise. The walls are what the zone's clock shows at each minute of real time.
@@ -154,7 +164,7 @@ fn a_second_implementation_agrees_around_every_change_of_the_clocks() {
             let is_control = day.month() == 6 && day.day() == 1;
             if has_changed || is_control {
                 n_changes += usize::from(has_changed);
-                let (from, to) = (day - TimeDelta::days(1), day + TimeDelta::days(2));
+                let (from, to) = (day - TimeDelta::hours(12), day + TimeDelta::hours(36));
                 let walls: Vec<_> = (0..=(to - from).num_minutes())
                     .map(|minute| from + TimeDelta::minutes(minute))
                     .map(|at| (at, at.with_timezone(&zone).naive_local()))

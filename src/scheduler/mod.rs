@@ -3,7 +3,7 @@
 //! What comes in: the five crontab fields and the zone of every job, and the wall clock. What goes out: each occurrence once into the
 //! ledger (`job_run`), as run or as skipped with its reason. Nothing is remembered here that matters: the ledger's unique key on job
 //! and occurrence is the only election, between instances as well as across restarts and clock changes, so that dying half way costs
-//! at most the run that was under way, which the next one finds closed as interrupted.
+//! nothing but time: the run that was under way is begun again, by whoever finds that its lease has run out.
 //!
 //! This file holds [`Schedule`]; [`planner`] decides what is due, without a database; [`tick`] is the loop that asks it.
 
