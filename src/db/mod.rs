@@ -183,7 +183,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
 }
 
 /// The connections of one run of a job, which connect as this pool does and say whose they are (`fence`), so that the database can refuse what
-/// they write once the run is over (migrations/20_fence.sql). A transaction that does nothing is ended after `idle`, which has to be
+/// they write once the run is over (`migrations/20_fence.sql`). A transaction that does nothing is ended after `idle`, which has to be
 /// shorter than the lease: of a program that was stopped, nothing is left open when another takes over.
 pub fn pool_of_run(pool: &PgPool, fence: &str, idle: Duration) -> PgPool {
     /// As many as the busiest job uses side by side.

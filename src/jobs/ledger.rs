@@ -3,7 +3,7 @@
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
 //! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same
 //! row, with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and
-//! the database refuses whatever else it writes (migrations/20_fence.sql).
+//! the database refuses whatever else it writes (`migrations/20_fence.sql`).
 
 use std::time::Duration;
 

@@ -6,7 +6,7 @@
 //!
 //! A job is never cut off, because a future that is dropped in the middle of a query spoils its connection: it is told to stop, and
 //! it looks. One that does not look ends with the program; its row says so, and from then on the database refuses what it writes: the
-//! job works with connections of its own, which say whose they are (migrations/20_fence.sql).
+//! job works with connections of its own, which say whose they are (`migrations/20_fence.sql`).
 
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;

@@ -161,7 +161,7 @@ fn a_second_implementation_agrees_around_every_change_of_the_clocks() {
         let mut day: DateTime<Utc> = "2024-01-01T12:00:00Z".parse().unwrap();
         while day.year() < 2038 {
             let has_changed = offset(day) != offset(day + TimeDelta::days(1));
-            let is_control = day.month() == 6 && day.day() == 1;
+            let is_control = (day.year() % 6, day.month(), day.day()) == (2, 6, 1);
             if has_changed || is_control {
                 n_changes += usize::from(has_changed);
                 let (from, to) = (day - TimeDelta::hours(12), day + TimeDelta::hours(36));
