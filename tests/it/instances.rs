@@ -121,7 +121,10 @@ async fn steps(pool: &PgPool) -> sqlx::Result<()> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "no test: started by tests"]
 async fn instance() {
-    let (Ok(url), Ok(time)) = (std::env::var("INSTANCE_OF"), std::env::var("INSTANCE_TIME")) else { return };
+    let (Some(url), Some(time)) = (std::env::var_os("INSTANCE_OF"), std::env::var_os("INSTANCE_TIME")) else {
+        return;
+    };
+    let (url, time) = (url.into_string().unwrap(), time.into_string().unwrap());
     let (began, n_minutes) = time.split_once('/').unwrap();
     let time =
         Time { began: Duration::from_millis(began.parse().unwrap()), n_minutes: n_minutes.parse().unwrap() };
