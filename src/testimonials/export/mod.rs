@@ -117,6 +117,78 @@ pub async fn export_testimonials(
     }
 }
 
+/// Writes what [`export_testimonials`] writes; nothing of it counts until [`Written::commit`]. `destination` is who takes it.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn write_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    destination: String,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Written> {
+    let shops = export.shops.iter().map(|(id, _)| id.0).collect();
+    let (tx, report) = write(pool.begin().await?, export, out, destination, now).await?;
+    Ok(Written { tx, shops, report })
+}
+
+/// An export that somebody may still take or leave. Dropped, it has never been.
+#[derive(Debug)]
+pub struct Written {
+    tx: Transaction,
+    shops: Vec<i32>,
+    report: ExportReport,
+}
+
+impl Written {
+    /// What was written.
+    pub fn report(&self) -> &ExportReport {
+        &self.report
+    }
+
+    /// When one of the shops' testimonials was last decided on or published. (An order that is cancelled or a person who is erased
+    /// changes an export, too, and leaves no moment here.)
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn modified_at(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let modified_at = sqlx::query_scalar!(
+            "select max(greatest(decided_at, published_at)) from testimonial where shop_id = any($1)",
+            &self.shops,
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(modified_at)
+    }
+
+    /// Lets whoever takes it take their time: otherwise the database ends a transaction that does nothing for a minute.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hold(&mut self) -> anyhow::Result<()> {
+        sqlx::raw_sql("set local idle_in_transaction_session_timeout = 0").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// It was taken: it counts as published.
+    ///
+    /// # Errors
+    /// When the database does not answer. Then nothing counts as published.
+    pub async fn commit(self) -> anyhow::Result<ExportReport> {
+        self.tx.commit().await?;
+        Ok(self.report)
+    }
+
+    /// Nobody took it.
+    ///
+    /// # Errors
+    /// When the database does not answer; it does not count then either.
+    pub async fn forget(self) -> anyhow::Result<()> {
+        Ok(self.tx.rollback().await?)
+    }
+}
+
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// The header and the rows of all shops, and what is to be committed with them.
