@@ -35,6 +35,7 @@ mod import_ratings;
 mod compute_metrics;
 mod send_report;
 mod export_testimonials;
+mod upload;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[

@@ -34,6 +34,7 @@ mod report;
 mod naughty;
 mod fuzz;
 mod testimonials;
+mod private;
 mod erasure;
 mod olist;
 mod journey;

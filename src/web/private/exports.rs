@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -92,8 +92,7 @@ pub(super) async fn testimonials(
             write_export(&context.pool, export, &mut spool, destination, now).await.map_err(Refusal::of)?;
         let modified = written.modified_at().await.map_err(Refusal::of)?;
         let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
-        let mut shown =
-            Shown::new(&file, name("testimonials", &shops, now.with_timezone(&zone(&shops)).date_naive()));
+        let mut shown = Shown::new(&file, name("testimonials", &shops, now));
         shown.modified = modified;
         if file.is_known(&headers) || method == Method::HEAD {
             written.forget().await.map_err(Refusal::of)?;
@@ -187,8 +186,7 @@ pub(super) async fn metrics(
             .await
             .map_err(Refusal::of)?;
         let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
-        let shown =
-            Shown::new(&file, name("metrics", &shops, as_of.with_timezone(&zone(&shops)).date_naive()));
+        let shown = Shown::new(&file, name("metrics", &shops, as_of));
         if file.is_known(&headers) || method == Method::HEAD {
             return Ok(shown.without_body(file.is_known(&headers)));
         }
@@ -209,7 +207,8 @@ fn spool(house: &House, headers: &HeaderMap) -> Result<Spool, Refusal> {
 }
 
 /// What the file is called where the reader keeps it.
-fn name(what: &str, shops: &[(ShopId, &Shop)], day: NaiveDate) -> String {
+fn name(what: &str, shops: &[(ShopId, &Shop)], now: DateTime<Utc>) -> String {
+    let day = now.with_timezone(&zone(shops)).date_naive();
     let shop = if let [(_, shop)] = shops { format!("-{}", shop.key) } else { String::new() };
     format!("{what}{shop}-{}.csv", day.format("%F"))
 }

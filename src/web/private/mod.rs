@@ -97,11 +97,14 @@ fn router(context: Context) -> Router {
         router = router.route(path, answers().layer(door(*who, path)));
     }
     let nothing = get(async || StatusCode::NOT_FOUND).fallback(async || StatusCode::NOT_FOUND);
-    router
+    let router = router
         .fallback_service(nothing.layer(door(Who::Known, "(no route)")).with_state(house.clone()))
+        .with_state(house);
+    // In a router of its own, because what axum says of verbs is added outside of all layers of the inner one.
+    Router::new()
+        .fallback_service(router)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
         .layer(middleware::from_fn(finish))
-        .with_state(house)
 }
 
 /// What the handlers work with. Cheap to clone.
@@ -278,7 +281,12 @@ fn known<'a>(all: &'a [Access], headers: &HeaderMap) -> Option<&'a Access> {
 /// Puts the headers of the public pages on everything; the stylesheets that pages have in themselves are known by their digests.
 async fn finish(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
+    let is_told_verbs = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
+    if !is_told_verbs {
+        // It is there whatever the door has answered.
+        headers.remove(header::ALLOW);
+    }
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
