@@ -35,6 +35,8 @@ mod naughty;
 mod fuzz;
 mod testimonials;
 mod private;
+#[cfg(feature = "s3")]
+mod upload;
 mod erasure;
 mod olist;
 mod journey;
