@@ -115,7 +115,6 @@ impl Upload {
     /// # Errors
     /// Always; [`Upload::check`] has said so before.
     #[cfg(not(feature = "s3"))]
-    #[expect(clippy::unused_async, reason = "it is what it is with the feature")]
     pub(super) async fn send(&self, _: &Config, _: &[&Path]) -> anyhow::Result<()> {
         anyhow::bail!("this afterword was built without the cargo feature `s3`")
     }

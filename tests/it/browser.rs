@@ -542,9 +542,8 @@ async fn marketing_picks_looks_and_downloads() {
     browser.click("button.first");
     let until = Instant::now() + Duration::from_secs(20);
     let file = loop {
-        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-        let whole = names.filter(|path| path.extension().is_some_and(|ending| ending == "csv")).next();
-        match whole {
+        let mut names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        match names.find(|path| path.extension().is_some_and(|ending| ending == "csv")) {
             Some(path) => break path,
             None => assert!(Instant::now() < until, "nothing was downloaded"),
         }

@@ -276,11 +276,12 @@ fn first_rows(text: &str, is_cut: bool) -> Preview {
         return Preview { lines: lines.join("\n"), ..Preview::default() };
     }
     let head = text.lines().next().unwrap_or_default();
-    let delimiter = [',', ';', '\t'].into_iter().max_by_key(|delimiter| head.matches(*delimiter).count());
+    let delimiter =
+        b",;\t".iter().max_by_key(|delimiter| head.bytes().filter(|byte| byte == *delimiter).count());
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .delimiter(delimiter.map_or(b',', |delimiter| delimiter as u8))
+        .delimiter(delimiter.copied().unwrap_or(b','))
         .from_reader(text.as_bytes());
     let mut records: Vec<csv::StringRecord> =
         reader.records().take(ROWS + 2).filter_map(Result::ok).collect();
