@@ -126,6 +126,8 @@ struct Preview {
 
 #[derive(Debug, Serialize)]
 struct Field {
+    /// On a phone it stands before each field.
+    column: String,
     text: String,
     is_long: bool,
 }
@@ -289,10 +291,15 @@ fn first_rows(text: &str, is_cut: bool) -> Preview {
         records.pop();
     }
     let mut records = records.into_iter();
-    let columns = records.next().map(|record| record.iter().map(str::to_owned).collect());
-    let field = |text: &str| Field { text: text.to_owned(), is_long: text.chars().count() > LONG };
-    let rows = records.take(ROWS).map(|record| record.iter().map(field).collect()).collect();
-    Preview { columns: columns.unwrap_or_default(), rows, ..Preview::default() }
+    let columns: Vec<String> =
+        records.next().map(|record| record.iter().map(str::to_owned).collect()).unwrap_or_default();
+    let field = |(column, text): (&String, &str)| Field {
+        column: column.clone(),
+        text: text.to_owned(),
+        is_long: text.chars().count() > LONG,
+    };
+    let rows = records.take(ROWS).map(|record| columns.iter().zip(&record).map(field).collect()).collect();
+    Preview { columns, rows, ..Preview::default() }
 }
 
 #[cfg(test)]
