@@ -18,6 +18,7 @@ use crate::config::Config;
 /// Where to.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(not(feature = "s3"), expect(dead_code, reason = "read where it is built with the feature"))]
 pub(super) struct Upload {
     bucket: String,
     /// Before the name of each file, as `shop/testimonials`.

@@ -18,7 +18,7 @@ use crate::config::{Right, Shop};
 use crate::context::Context;
 use crate::mail::templates::words::fill;
 use crate::metrics::window::Bound;
-use crate::testimonials::export::{EXPORT_FORMATS, Export, write_export};
+use crate::testimonials::export::{EXPORT_FORMATS, Export, preview_export};
 use crate::types::{Locale, ShopId};
 
 const PAGE: &str = include_str!("../../../templates/exports/page.hbs");
@@ -229,13 +229,8 @@ fn language(asked: Option<&str>, headers: &HeaderMap, shops: &[(ShopId, &Shop)])
 /// The first rows of an export, which then never was.
 async fn preview(context: &Context, export: Export<'_>, words: &Words) -> Result<Preview, Refusal> {
     let mut first = First::default();
-    let written = write_export(&context.pool, export, &mut first, "-".to_owned(), context.clock.now()).await;
-    let n_rows = match written {
-        Ok(written) => {
-            let n_rows = written.report().n_rows;
-            written.forget().await.map_err(Refusal::of)?;
-            Some(n_rows)
-        }
+    let n_rows = match preview_export(&context.pool, export, &mut first, context.clock.now()).await {
+        Ok(report) => Some(report.n_rows),
         Err(_) if first.is_full => None,
         Err(error) => return Err(Refusal::of(error)),
     };
