@@ -176,9 +176,8 @@ pub(super) async fn metrics(
         let shops = visitor.shops(context, asked.shop.as_deref())?;
         let window = Window { from: bound("from", asked.from)?, to: bound("to", asked.to)? };
         let as_of = context.clock.now();
-        if let Some(empty) = shops.iter().find_map(|(_, shop)| window.span(shop.timezone, as_of).err()) {
-            return Err(Refusal::Wrong(empty.to_string()));
-        }
+        let zones = shops.iter().map(|(_, shop)| shop.timezone);
+        window.check(zones, as_of).map_err(|empty| Refusal::Wrong(empty.to_string()))?;
         let surveys = &context.config.surveys;
         let export = metrics::export::Export { shops: &shops, surveys, window, by, segments: &segments };
         let mut spool = spool(&house, &headers)?;
