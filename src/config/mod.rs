@@ -386,8 +386,10 @@ impl Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// To read the report.
+    /// To read the report, and its figures as a file.
     Report,
+    /// To take the testimonials that may be published.
+    Export,
 }
 
 /// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.

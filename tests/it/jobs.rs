@@ -1,6 +1,7 @@
 //! The runner and its ledger: once per occurrence, one at a time, and every end recorded.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -515,6 +516,18 @@ async fn the_export_is_a_dated_file_and_the_latest() {
     assert_eq!(names_in(&folder), ["latest.csv", "testimonials-2026-03-02.csv"]);
     let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
     assert!(latest.starts_with("testimonial_id,shop,"), "{latest}");
+    // The group may read them, the world may not; and only so many days are kept.
+    for name in names_in(&folder) {
+        let mode = std::fs::metadata(folder.join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o037, 0, "{name} has {mode:o}");
+    }
+    program.configure(&shipped().replace("\nkeep = 30", "\nkeep = 2"));
+    for day in ["03", "04"] {
+        let as_of = format!("2026-03-{day}T05:00:00Z");
+        program.run(&["run", "weekly-testimonials", "--as-of", &as_of]).expect(0);
+    }
+    let dated: Vec<_> = names_in(&folder).into_iter().filter(|name| name.ends_with(".csv")).collect();
+    assert_eq!(dated, ["latest.csv", "testimonials-2026-03-03.csv", "testimonials-2026-03-04.csv"]);
 }
 
 #[tokio::test]

@@ -39,6 +39,9 @@ mod fuzz;
 mod testimonials;
 mod moderation;
 mod flags;
+mod private;
+#[cfg(feature = "s3")]
+mod upload;
 mod erasure;
 mod olist;
 mod journey;

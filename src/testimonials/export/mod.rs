@@ -102,7 +102,7 @@ pub async fn export_testimonials(
             let mut file = NewFile::create(&path)?;
             let tx = pool.begin().await?;
             let name = path.display().to_string();
-            let (tx, report) = write(tx, export, &mut file, name, now).await?;
+            let (tx, report) = write(tx, export, &mut file, name, now, Order::InTurn).await?;
             file.sync()?;
             tx.commit().await?;
             file.publish()?;
@@ -110,10 +110,107 @@ pub async fn export_testimonials(
         }
         Destination::Stream(out) => {
             let tx = pool.begin().await?;
-            let (tx, report) = write(tx, export, out, "-".to_owned(), now).await?;
+            let (tx, report) = write(tx, export, out, "-".to_owned(), now, Order::InTurn).await?;
             tx.commit().await?;
             Ok(report)
         }
+    }
+}
+
+/// Writes what [`export_testimonials`] writes; nothing of it counts until [`Written::commit`]. `destination` is who takes it.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn write_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    destination: String,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Written> {
+    let shops = export.shops.iter().map(|(id, _)| id.0).collect();
+    let (tx, report) = write(pool.begin().await?, export, out, destination, now, Order::InTurn).await?;
+    Ok(Written { tx, shops, report })
+}
+
+/// Writes what [`export_testimonials`] writes, and forgets it. It does not wait for other exports, and none waits for it: who has seen
+/// enough and refuses more may leave a query behind that has not ended.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn preview_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    now: DateTime<Utc>,
+) -> anyhow::Result<ExportReport> {
+    let (tx, report) = write(pool.begin().await?, export, out, "-".to_owned(), now, Order::Any).await?;
+    tx.rollback().await?;
+    Ok(report)
+}
+
+/// Whether exports of a shop wait for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// Two at once would give a testimonial two first dates.
+    InTurn,
+    /// It will not count.
+    Any,
+}
+
+/// An export that somebody may still take or leave. Dropped, it has never been.
+#[derive(Debug)]
+pub struct Written {
+    tx: Transaction,
+    shops: Vec<i32>,
+    report: ExportReport,
+}
+
+impl Written {
+    /// What was written.
+    pub fn report(&self) -> &ExportReport {
+        &self.report
+    }
+
+    /// When one of the shops' testimonials was last decided on or published. (An order that is cancelled or a person who is erased
+    /// changes an export, too, and leaves no moment here.)
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn modified_at(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let modified_at = sqlx::query_scalar!(
+            "select max(greatest(decided_at, published_at)) from testimonial where shop_id = any($1)",
+            &self.shops,
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(modified_at)
+    }
+
+    /// Lets whoever takes it take their time: otherwise the database ends a transaction that does nothing for a minute.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hold(&mut self) -> anyhow::Result<()> {
+        sqlx::raw_sql("set local idle_in_transaction_session_timeout = 0").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// It was taken: it counts as published.
+    ///
+    /// # Errors
+    /// When the database does not answer. Then nothing counts as published.
+    pub async fn commit(self) -> anyhow::Result<ExportReport> {
+        self.tx.commit().await?;
+        Ok(self.report)
+    }
+
+    /// Nobody took it.
+    ///
+    /// # Errors
+    /// When the database does not answer; it does not count then either.
+    pub async fn forget(self) -> anyhow::Result<()> {
+        Ok(self.tx.rollback().await?)
     }
 }
 
@@ -126,6 +223,7 @@ async fn write(
     out: &mut (dyn Write + Send),
     destination: String,
     now: DateTime<Utc>,
+    order: Order,
 ) -> anyhow::Result<(Transaction, ExportReport)> {
     let mut report = ExportReport {
         destination,
@@ -141,8 +239,9 @@ async fn write(
     write_row(&mut rows, export.format.columns).context("writing the testimonials")?;
     for (id, shop) in export.shops {
         let before = report.n_rows;
-        // Two at once would give a testimonial two first dates.
-        db::take_turn(&mut tx, Turn::Exports, *id).await?;
+        if order == Order::InTurn {
+            db::take_turn(&mut tx, Turn::Exports, *id).await?;
+        }
         let house = House { shop, names: export.names, now };
         let first_published = write_shop(&mut tx, *id, house, export, &mut rows, &mut report).await?;
         report.n_first_published += first_published.len() as u64;
