@@ -100,8 +100,14 @@ mod tests {
             assert!(!is_gone(other), "{other}");
         }
         assert!(is_here("shop/1a2b/pid4026531836", "shop/1a2b/pid4026531836"));
-        assert!(!is_here("shop/1a2b/pid4026531836", "shop/3c4d/pid4026531836"), "another start of the machine");
-        assert!(!is_here("shop//pid4026531836", "shop//pid4026531836"), "any start of any machine of this name");
+        assert!(
+            !is_here("shop/1a2b/pid4026531836", "shop/3c4d/pid4026531836"),
+            "another start of the machine"
+        );
+        assert!(
+            !is_here("shop//pid4026531836", "shop//pid4026531836"),
+            "any start of any machine of this name"
+        );
         let nameless = name().rsplit_once('/').unwrap().0.to_owned() + "/";
         assert!(!is_gone(&nameless), "without a start nothing is known");
     }

@@ -690,7 +690,8 @@ mod tests {
     #[test]
     fn what_was_dropped_is_a_regular_file_or_left_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let (file, link, pipe) = (dir.path().join("a.csv"), dir.path().join("b.csv"), dir.path().join("c.csv"));
+        let (file, link, pipe) =
+            (dir.path().join("a.csv"), dir.path().join("b.csv"), dir.path().join("c.csv"));
         std::fs::write(&file, "order_id,email\n").unwrap();
         std::os::unix::fs::symlink(&file, &link).unwrap();
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -868,7 +869,7 @@ mod tests {
         check_unusable(&endless, "on line 4 that is not closed within 1024 KiB");
 
         let dir = tempfile::tempdir().unwrap();
-        let open = |path: &Path| Source::open(path).map(|_| ()).unwrap_err().to_string();
+        let open = |path: &Path| Source::open(path, Whence::Named).map(|_| ()).unwrap_err().to_string();
         assert!(open(dir.path()).contains("is a directory"));
         assert!(open(&dir.path().join("nowhere.csv")).contains("is not there"));
         assert!(open(Path::new("/dev/null")).contains("neither a file nor a pipe"));
