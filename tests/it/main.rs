@@ -37,5 +37,7 @@ mod testimonials;
 mod erasure;
 mod olist;
 mod journey;
+mod security;
+mod packaging;
 mod documents;
 mod demo;
