@@ -1,4 +1,4 @@
-//! What systemd is told of `afterword serve` (sd_notify(3)): that it is ready, that it is alive, that it stops. A datagram to a socket it
+//! What systemd is told of `afterword serve` (`sd_notify(3)`): that it is ready, that it is alive, that it stops. A datagram to a socket it
 //! names; without one, nobody wants to know.
 
 use std::io;

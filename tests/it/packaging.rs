@@ -126,7 +126,8 @@ fn commands_in_packaging_are_commands_and_their_jobs_are_shipped() {
 #[test]
 fn every_file_of_packaging_is_explained_and_none_is_missing() {
     let readme = read("README.md");
-    let explained = [readme.as_str(), &read("Cargo.toml"), &read("Makefile")].concat();
+    let explained =
+        [readme.as_str(), &read("Cargo.toml"), &read("Makefile"), &read("CONTRIBUTING.md")].concat();
     for file in packaged() {
         // Those of a folder that is named whole.
         let folder = Path::new(&file).parent().unwrap().to_string_lossy().into_owned();
