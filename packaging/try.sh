@@ -85,7 +85,7 @@ ok "a wrong configuration is not tried again and again"
 # The next version, as far as dpkg can tell.
 dpkg-deb --raw-extract "$deb" "$root/root/next"
 sed -i 's/^Version: .*/&+next/' "$root/root/next/DEBIAN/control"
-dpkg-deb --build "$root/root/next" "$root/root/next.deb" >/dev/null
+dpkg-deb -Zgzip -z1 --build "$root/root/next" "$root/root/next.deb" >/dev/null
 before=$(inside 'systemctl show --property MainPID --value afterword')
 inside "dpkg --install /root/next.deb" >/dev/null
 after=$(inside 'systemctl show --property MainPID --value afterword')
