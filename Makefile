@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check sqlx postgres postfix pgbouncer chromium
+.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer chromium
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -31,6 +31,9 @@ check: postgres ## What must hold before a commit: format, .sqlx, lints, unused 
 
 sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
 	@scripts/sqlx.sh
+
+deb: ## The Debian package, in target/debian; wants `cargo install cargo-deb`
+	@packaging/deb.sh $(ARGS)
 
 postgres:
 	@scripts/postgres.sh >/dev/null

@@ -45,5 +45,7 @@ mod upload;
 mod erasure;
 mod olist;
 mod journey;
+mod security;
+mod packaging;
 mod documents;
 mod demo;
