@@ -102,7 +102,7 @@ create table export_run (
     kind          text not null,
     format        text not null,
     n_rows        bigint not null,
-    destination   text not null, -- the file, or - for standard output
+    destination   text not null, -- the file, - for standard output, or who has taken it: access <name>
     created_at    timestamptz not null,
     primary key (shop_id, export_run_id)
 );

@@ -9,6 +9,7 @@ create table job_run (
     scheduled_for timestamptz not null, -- of a run by hand: when it was asked for
     trigger       job_trigger not null,
     state         job_run_state not null,
+    attempt       integer not null default 1, -- grows when an interrupted run is taken over: the fence
     reason        text, -- why it was skipped, how it failed
     owner         text not null, -- host and process that runs it
     lease_until   timestamptz, -- the database's clock; past it, the owner counts as dead

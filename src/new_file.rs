@@ -1,4 +1,7 @@
 //! A file that appears complete or not at all: written beside its name, made durable, then renamed.
+//!
+//! Others may be able to write to the folder. What they put there under our names is not followed: the file beside is always a new one,
+//! and only a regular file is replaced, because to replace `/dev/null` or what a link leads to is never what was meant.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +23,7 @@ impl NewFile {
     /// Begins a file, and its folder if need be. Its group may read it, the rest of the world may not.
     ///
     /// # Errors
-    /// When the folder cannot be written, or the name is not one of a file. Every error names the file.
+    /// When the folder cannot be written, or the name is that of something else than a file. Every error names the file.
     pub fn create(path: &Path) -> io::Result<Self> {
         Self::with_mode(path, 0o640)
     }
@@ -45,19 +48,33 @@ impl NewFile {
         let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
             return Err(io::Error::other(format!("{} is a folder: name a file in it", path.display())));
         };
+        match fs::symlink_metadata(path).map(|there| there.file_type()) {
+            Ok(kind) if kind.is_symlink() => {
+                return Err(io::Error::other(format!("{} is a link: name the file itself", path.display())));
+            }
+            Ok(kind) if !kind.is_file() => {
+                return Err(io::Error::other(format!(
+                    "{} is a device or a pipe, and a file would take its place",
+                    path.display()
+                )));
+            }
+            _ => {}
+        }
         let folder = folder(path);
         fs::create_dir_all(folder).map_err(|error| writing(path, &error))?;
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));
         let part = folder.join(hidden);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(mode)
-            .open(&part)
-            .map_err(|error| writing(path, &error))?;
+        let create = || OpenOptions::new().write(true).create_new(true).mode(mode).open(&part);
+        let file = match create() {
+            // Left by a process that had our number and was killed; or put there by somebody else.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&part).and_then(|()| create())
+            }
+            created => created,
+        };
+        let file = file.map_err(|error| writing(path, &error))?;
         Ok(Self { path: path.to_owned(), part, file, published: false })
     }
 
@@ -148,5 +165,33 @@ mod tests {
         let error = NewFile::create(folder.path()).unwrap_err();
         assert!(error.to_string().contains("is a folder"), "{error}");
         assert!(NewFile::create(Path::new("/proc/afterword/x.csv")).is_err());
+    }
+
+    #[test]
+    fn nothing_but_a_file_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (victim, link) = (folder.path().join("victim"), folder.path().join("latest.csv"));
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        let pipe = folder.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (other, why) in [(&*link, "is a link"), (&pipe, "is a device or a pipe")] {
+            let error = NewFile::create(other).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert!(NewFile::create(Path::new("/dev/null")).is_err(), "who is root would take it from everybody");
+
+        // A link under the name that is written beside.
+        let part = folder.path().join(format!(".new.csv.{}.part", std::process::id()));
+        std::os::unix::fs::symlink(&victim, part).unwrap();
+        let mut file = NewFile::create(&folder.path().join("new.csv")).unwrap();
+        file.write_all(b"ours").unwrap();
+        file.publish().unwrap();
+        assert_eq!(fs::read(folder.path().join("new.csv")).unwrap(), b"ours");
+        assert_eq!(fs::read(&victim).unwrap(), b"precious");
+
+        for name in ["x".repeat(300), "nul\0.csv".to_owned()] {
+            assert!(NewFile::create(&folder.path().join(name)).is_err());
+        }
     }
 }

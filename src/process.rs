@@ -28,8 +28,9 @@ pub fn is_gone(name: &str) -> bool {
         return false;
     };
     let Ok(pid) = pid.parse::<u32>() else { return false };
-    // An empty start was not told by the system, so nothing follows from it.
-    if start.is_empty() || its_place != place() {
+    // What is empty was not told by the system, so nothing follows from it: without the machine's start, the first processes of any two
+    // machines live in places of the same name.
+    if start.is_empty() || !is_here(its_place, place()) {
         return false;
     }
     match started(pid) {
@@ -40,6 +41,11 @@ pub fn is_gone(name: &str) -> bool {
                 || i32::try_from(pid).is_ok_and(|pid| kill(Pid::from_raw(pid), None) == Err(Errno::ESRCH))
         }
     }
+}
+
+/// Whether a process of this place is one of ours; not where either says too little.
+fn is_here(its_place: &str, ours: &str) -> bool {
+    its_place == ours && ours.split('/').all(|part| !part.is_empty())
 }
 
 /// This start of this machine, and the numbering of processes we live in.
@@ -93,6 +99,15 @@ mod tests {
         for other in ["", "host", "elsewhere/1234/4026531836/77/123", "host/1/2/x/3"] {
             assert!(!is_gone(other), "{other}");
         }
+        assert!(is_here("shop/1a2b/pid4026531836", "shop/1a2b/pid4026531836"));
+        assert!(
+            !is_here("shop/1a2b/pid4026531836", "shop/3c4d/pid4026531836"),
+            "another start of the machine"
+        );
+        assert!(
+            !is_here("shop//pid4026531836", "shop//pid4026531836"),
+            "any start of any machine of this name"
+        );
         let nameless = name().rsplit_once('/').unwrap().0.to_owned() + "/";
         assert!(!is_gone(&nameless), "without a start nothing is known");
     }

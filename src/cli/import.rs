@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
 use crate::import::run::{Destination, ImportOptions, ImportReport, Waited};
+use crate::import::text::Whence;
 use crate::orders::events::import_events;
 use crate::orders::import::import_orders;
 use crate::responses::import::{Asked, aside, import_responses};
@@ -178,6 +179,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     };
     let to = chosen.map(|(shop, config)| Destination { pool: &context.pool, shop, config });
     let options = ImportOptions {
+        whence: Whence::Named,
         format: file.format,
         text: TextFormat {
             delimiter: file.delimiter,

@@ -22,6 +22,7 @@ pub mod run;
 pub mod serve;
 pub mod shell;
 pub mod suppress;
+pub mod systemd;
 pub mod testimonials;
 
 use std::path::PathBuf;

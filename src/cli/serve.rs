@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::logging::{self, Attendance};
+use super::systemd::{self, State};
 use super::{Exit, Global, output};
 use crate::config::Config;
 use crate::context::Context;
@@ -69,8 +70,11 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
 
     let private = tokio::spawn(until_end(private(context.clone(), stop.clone()), stop.clone()));
     let keeping_up = tokio::spawn(keep_up(context.clone(), stop.clone()));
+    systemd::tell(State::Ready);
+    tokio::spawn(systemd::say_alive());
 
     stop.cancelled().await;
+    systemd::tell(State::Stopping);
     tracing::info!("stopping: nothing more is started, what is running may end within {} s", grace.as_secs());
     // A little more than a job gets, because what became of it is still to be recorded.
     let all = async { (pages.await, schedule.await, private.await, keeping_up.await) };

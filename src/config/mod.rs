@@ -100,6 +100,8 @@ pub enum LogFormat {
 pub struct Database {
     /// `url`, else the environment's `DATABASE_URL`, else `None`: the embedded one under `data_dir`.
     pub url: Option<String>,
+    /// The same database by way of a pooler, for the pages; `None`: they connect as everybody else.
+    pub pooled_url: Option<String>,
     /// Size of the pool.
     pub max_connections: u32,
     /// Whether commands bring the schema up to date by themselves.
@@ -358,6 +360,10 @@ pub struct ScheduledJob {
     pub catch_up: CatchUp,
     /// Occurrences older than this are not caught up.
     pub catch_up_window: Duration,
+    /// What happens to occurrences that come due while the one before runs.
+    pub overlap: Overlap,
+    /// Each occurrence begins later by up to this, so that not everything begins at once; shorter than the time between two.
+    pub jitter: Duration,
     /// Longer than this, and the job is told to stop.
     pub timeout: Duration,
 }
@@ -384,8 +390,10 @@ impl Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Right {
-    /// To read the report.
+    /// To read the report, and its figures as a file.
     Report,
+    /// To take the testimonials that may be published.
+    Export,
 }
 
 /// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.
@@ -423,6 +431,19 @@ pub enum CatchUp {
     Skip,
     /// Each runs, the earliest first.
     All,
+}
+
+/// What happens to occurrences that come due while the run before them is still going. A run is only taken for going when it shows a
+/// sign of life after that; until then the occurrence waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Overlap {
+    /// They are recorded as skipped.
+    Skip,
+    /// The latest runs when the other has ended, the earlier ones are recorded as skipped.
+    QueueOne,
+    /// Each runs when the one before it has ended.
+    QueueAll,
 }
 
 /// The configuration file cannot be read.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de};
 use toml::Spanned;
 
-use super::{CatchUp, DisplayName, LogFormat, Moderation, Right, Tls};
+use super::{CatchUp, DisplayName, LogFormat, Moderation, Overlap, Right, Tls};
 use crate::orders::OrderStatus;
 use crate::survey::Demand;
 use crate::types::Locale;
@@ -89,6 +89,8 @@ pub struct App {
 pub struct Database {
     pub url: Option<Word>,
     pub url_file: Option<Word>,
+    pub pooled_url: Option<Word>,
+    pub pooled_url_file: Option<Word>,
     pub max_connections: Option<Spanned<u32>>,
     pub auto_migrate: Option<bool>,
 }
@@ -358,6 +360,8 @@ pub struct Job {
     pub enabled: Option<bool>,
     pub catch_up: Option<CatchUp>,
     pub catch_up_window: Option<Word>,
+    pub overlap: Option<Overlap>,
+    pub jitter: Option<Word>,
     pub timeout: Option<Word>,
     pub params: Option<Spanned<toml::Table>>,
 }

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::types::ShopId;
 
 pub mod embedded;
+pub mod pooler;
 
 /// The migrations, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -49,10 +50,12 @@ pub async fn open(config: &Config) -> anyhow::Result<Database> {
     // A pool repeats a refused connection until its time is up and then says only that; a single connection tells why. It belongs to
     // nobody, so that it may be cut off.
     let connected = tokio::time::timeout(Duration::from_secs(10), connect(&options)).await;
-    let connection = connected
+    let connected = connected
         .map_err(|_| anyhow::anyhow!("it does not answer within 10 seconds"))
-        .and_then(|connected| connected.map_err(anyhow::Error::from))
-        .with_context(|| format!("cannot use the database {name}"))?;
+        .and_then(|connected| connected.map_err(pooler::explained))
+        .with_context(|| format!("cannot use the database {name}"));
+    let mut connection = connected?;
+    pooler::is_direct(&mut connection).await.with_context(|| format!("cannot use the database {name}"))?;
     connection.close().await.ok();
     match &server {
         Some(server) => {
@@ -176,6 +179,40 @@ pub async fn check_schema(pool: &PgPool) -> Result<(), SchemaError> {
 /// Nothing may cut off a future that uses a connection, so the time limits are the server's: a statement gets 30 s, a lock 5 s, an
 /// open transaction that does nothing 60 s. Work that may take longer says [`lift_statement_timeout`].
 pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    pool_as_is(limited(options), max_connections)
+}
+
+/// The connections of one run of a job, which connect as this pool does and say whose they are (`fence`), so that the database can refuse what
+/// they write once the run is over (`migrations/20_fence.sql`). A transaction that does nothing is ended after `idle`, which has to be
+/// shorter than the lease: of a program that was stopped, nothing is left open when another takes over.
+pub fn pool_of_run(pool: &PgPool, fence: &str, idle: Duration) -> PgPool {
+    /// As many as the busiest job uses side by side.
+    const MOST: u32 = 8;
+    let idle = format!("{}ms", idle.as_millis());
+    let options = (*pool.connect_options())
+        .clone()
+        .options([(FENCE, fence), ("idle_in_transaction_session_timeout", idle.as_str())]);
+    pool_as_is(options, pool.options().get_max_connections().min(MOST))
+}
+
+/// The setting that says for which run a connection works.
+const FENCE: &str = "afterword.job_run";
+
+/// The same connection, but nobody's: for what has a fence of its own and must be written even when its run was taken for dead.
+pub fn unfenced(options: &PgConnectOptions) -> PgConnectOptions {
+    options.clone().options([(FENCE, "")])
+}
+
+/// Lets this transaction hold the fence of its run from here to its end, for one that reads all of its tables as of its beginning.
+///
+/// # Errors
+/// When the run is over, or the database does not answer.
+pub async fn hold_fence(connection: &mut PgConnection) -> sqlx::Result<()> {
+    sqlx::raw_sql("select hold_fence()").execute(connection).await?;
+    Ok(())
+}
+
+fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
@@ -188,7 +225,7 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(limited(options))
+        .connect_lazy_with(options)
 }
 
 /// Lets the transaction that this connection is in run longer than a statement usually may: for imports and other long work.
@@ -275,6 +312,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
         ("idle_in_transaction_session_timeout", "60s"),
         // Compiling a query costs more than it saves on statements that take a second or less.
         ("jit", "off"),
+        pooler::KEPT,
         // Otherwise every `rollback` outside a transaction is a warning in our log.
         ("client_min_messages", "error"),
     ])

@@ -16,7 +16,7 @@ use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 use super::ImportError;
 use super::copy::{CopyBuffer, Sink, Stop, copy_in};
 use super::rejects::{Reject, Rejects};
-use super::text::{Fault, Records, Written};
+use super::text::{Fault, Records, Whence, Written};
 use crate::config::{Shop, TextFormat};
 use crate::db::{self, Table, Turn};
 use crate::types::{ImportRunId, ShopId};
@@ -43,6 +43,8 @@ pub struct Destination<'a> {
 /// How a file is to be imported.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImportOptions {
+    /// How we come to the file.
+    pub whence: Whence,
     /// A format's name, or `auto`.
     pub format: String,
     /// How the file is written, where that was said by hand; it goes before what the format says.
@@ -60,6 +62,7 @@ pub struct ImportOptions {
 impl Default for ImportOptions {
     fn default() -> Self {
         Self {
+            whence: Whence::Named,
             format: "auto".to_owned(),
             text: TextFormat::default(),
             columns: BTreeMap::new(),

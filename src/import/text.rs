@@ -13,13 +13,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use csv::ByteRecord;
 use encoding_rs::{Decoder, DecoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use nix::fcntl::OFlag;
 use sha2::{Digest as _, Sha256};
 
 use super::ImportError;
@@ -85,16 +87,29 @@ pub struct Written {
     pub delimiter: u8,
 }
 
+/// How we come to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whence {
+    /// Somebody who may run this program named it: links are followed, pipes are read.
+    Named,
+    /// It lay in a folder that others may write to, and is nothing but a regular file, or is left alone.
+    Dropped,
+}
+
 impl Source {
-    /// Opens a file, `-` being standard input, and reads it once.
+    /// Opens a file, `-` being standard input where it was named, and reads it once.
     ///
     /// # Errors
     /// When it is not there, is a directory or empty, is something other than text, or has no header line of reasonable length.
-    pub fn open(path: &Path) -> Result<Self, ImportError> {
-        let mut file = if path == Path::new("-") {
+    pub fn open(path: &Path, whence: Whence) -> Result<Self, ImportError> {
+        let mut file = if whence == Whence::Named && path == Path::new("-") {
             spool(io::stdin().lock())?
         } else {
-            let file = match File::open(path) {
+            let opened = match whence {
+                Whence::Named => File::open(path),
+                Whence::Dropped => open_dropped(path),
+            };
+            let file = match opened {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return unusable("is not there"),
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                     return unusable("may not be read by this user");
@@ -302,6 +317,22 @@ fn is_a_value(name: &str) -> bool {
 }
 
 /// Copies what can be read only once to a temporary file without a name.
+/// Opens a file of a folder that others may write to. Whatever was listed there may be something else by now, so it is the open file that
+/// is looked at: a link would lead anywhere, a pipe would keep us waiting for ever.
+///
+/// # Errors
+/// When it cannot be opened, or is no regular file.
+pub fn open_dropped(path: &Path) -> io::Result<File> {
+    let no_file = || io::Error::other("it is no regular file, and is left alone");
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = opened.map_err(|error| match error.raw_os_error().map(nix::errno::Errno::from_raw) {
+        Some(nix::errno::Errno::ELOOP | nix::errno::Errno::ENXIO) => no_file(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
 fn spool(mut from: impl Read) -> io::Result<File> {
     let mut file = unnamed_file()?;
     io::copy(&mut from, &mut file)?;
@@ -311,7 +342,6 @@ fn spool(mut from: impl Read) -> io::Result<File> {
 
 /// A temporary file that nobody else can open and that is gone when it is closed, however that happens.
 pub fn unnamed_file() -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(io::Error::other)?;
     let path = std::env::temp_dir().join(format!("afterword-{:016x}", u64::from_ne_bytes(name)));
@@ -654,7 +684,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file.csv");
         std::fs::write(&path, bytes).unwrap();
-        Source::open(&path)
+        Source::open(&path, Whence::Named)
+    }
+
+    #[test]
+    fn what_was_dropped_is_a_regular_file_or_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link, pipe) =
+            (dir.path().join("a.csv"), dir.path().join("b.csv"), dir.path().join("c.csv"));
+        std::fs::write(&file, "order_id,email\n").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Source::open(&file, Whence::Dropped).is_ok());
+        assert!(Source::open(&link, Whence::Named).is_ok(), "who names a link means what it leads to");
+        // Opening the pipe for reading would wait until somebody writes to it.
+        for other in [&link, &pipe, Path::new("/dev/zero"), dir.path()] {
+            let refused = Source::open(other, Whence::Dropped).err().map(|error| error.to_string());
+            assert!(refused.is_some_and(|why| why.contains("no regular file")), "{}", other.display());
+        }
     }
 
     /// The header and the rows of a file: line and fields, or line and fault.
@@ -822,7 +869,7 @@ mod tests {
         check_unusable(&endless, "on line 4 that is not closed within 1024 KiB");
 
         let dir = tempfile::tempdir().unwrap();
-        let open = |path: &Path| Source::open(path).map(|_| ()).unwrap_err().to_string();
+        let open = |path: &Path| Source::open(path, Whence::Named).map(|_| ()).unwrap_err().to_string();
         assert!(open(dir.path()).contains("is a directory"));
         assert!(open(&dir.path().join("nowhere.csv")).contains("is not there"));
         assert!(open(Path::new("/dev/null")).contains("neither a file nor a pipe"));

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::outbox::{self, Claimed, Record, Try};
+use crate::db;
 use crate::masked;
 use crate::types::InvitationId;
 
@@ -56,10 +57,11 @@ impl Handed {
 }
 
 impl Recorder {
-    /// Starts the task, which connects as this pool does. So many senders may wait for it at the same time.
+    /// Starts the task, which connects as this pool does, but for no run: each row has a fence of its own, and what the relay has said
+    /// is true even when the run was taken for dead. So many senders may wait for it at the same time.
     pub fn start(pool: &PgPool, n_senders: usize) -> Self {
         let (requests, received) = mpsc::channel(AT_ONCE);
-        tokio::spawn(write_all(pool.connect_options(), received, n_senders));
+        tokio::spawn(write_all(Arc::new(db::unfenced(&pool.connect_options())), received, n_senders));
         Self(requests)
     }
 

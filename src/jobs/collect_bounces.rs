@@ -11,6 +11,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -21,10 +22,12 @@ use serde_json::json;
 
 use super::{Job, JobError, Run, RunOutcome, RunReport, counted, inbox};
 use crate::config::Config;
+use crate::import::text::open_dropped;
 use crate::invitations::bounces::collect::{self, NotOurs, Outcome};
 use crate::invitations::bounces::mailbox::{self, Messages, RawMessage};
 use crate::invitations::bounces::{self, BounceKind};
 use crate::masked;
+use crate::new_file::NewFile;
 use crate::types::Clock;
 
 /// `[jobs.<name>.params]`
@@ -89,7 +92,7 @@ async fn from_folder(run: &Run<'_>, folder: &Path, tally: &mut Tally) -> anyhow:
             }
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let (n_read, n_malformed) = (tally.n_read, tally.n_malformed);
-            match File::open(&path).and_then(Messages::new) {
+            match open_dropped(&path).and_then(Messages::new) {
                 Ok(messages) => match each(run, &name, messages, tally, |_| Ok(())).await? {
                     Ended::Whole => {}
                     Ended::Stopped => return Ok(()),
@@ -155,13 +158,15 @@ async fn from_mbox(run: &Run<'_>, mbox: &Path, tally: &mut Tally) -> anyhow::Res
         } else if !taken.exists() {
             continue;
         }
-        let content = File::open(&taken).with_context(|| format!("cannot read {}", taken.display()))?;
+        let content = open_dropped(&taken).with_context(|| format!("cannot read {}", taken.display()))?;
         let messages = Messages::new(content).with_context(|| format!("cannot read {}", taken.display()))?;
         let keep_aside = |raw: &RawMessage| {
             let aside = beside.join("aside");
-            fs::create_dir_all(&aside)?;
+            inbox::make_folder(&aside)?;
             let digest: String = raw.digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-            fs::write(aside.join(format!("{name}.{digest}.eml")), &raw.bytes)
+            let mut file = NewFile::create_private(&aside.join(format!("{name}.{digest}.eml")))?;
+            file.write_all(&raw.bytes)?;
+            file.publish()
         };
         match each(run, &name, messages, tally, keep_aside).await? {
             Ended::Whole => {
@@ -255,7 +260,12 @@ fn take_mbox(mbox: &Path, taken: &Path) -> io::Result<Taking> {
         return Ok(Taking::Empty);
     }
     let part = taken.with_extension("part");
-    let mut copy = OpenOptions::new().write(true).create(true).truncate(true).open(&part)?;
+    // Left by a run that died, or a link that somebody else put there: it is not written through.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut copy = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part)?;
     fs::set_permissions(&part, file.metadata()?.permissions())?;
     io::copy(&mut &file, &mut copy)?;
     copy.flush()?;

@@ -3,15 +3,24 @@
 //! Comes in: approved testimonials. Goes out: `testimonials-<date>.csv`, and the same as `latest.csv`, or with the ending of another format;
 //! beside each its manifest and notices. All appear complete or not at all: they are written beside and then given their name. If it dies
 //! half way, a hidden file is left behind that the next run replaces.
+//!
+//! Where it is told to (`upload`), they go to storage that speaks S3 as well, the dated ones first. A file that is there counts as
+//! published, whether or not its upload succeeds; the next run uploads again.
+//!
+//! What is older than the `keep` newest days is removed, with all that lies beside it; what another program has put there stays.
 
-use std::fs::File;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use chrono::NaiveDate;
 use chrono_tz::Tz;
 use serde::Deserialize;
 
+use super::upload::Upload;
 use super::{Job, JobError, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
 use crate::nearest::unknown;
@@ -39,6 +48,15 @@ pub struct ExportTestimonials {
     locale: Option<Locale>,
     /// The folder.
     out: PathBuf,
+    /// Of so many days files are kept.
+    #[serde(default = "a_month")]
+    keep: NonZeroUsize,
+    /// Where else to.
+    upload: Option<Upload>,
+}
+
+fn a_month() -> NonZeroUsize {
+    const { NonZeroUsize::new(30).expect("it is not zero") }
 }
 
 fn generic() -> String {
@@ -70,6 +88,7 @@ impl Job for ExportTestimonials {
         selected_label = "Avis sélectionnés"
         locale = "fr"
         out = "./data/exports/testimonials"
+        keep = 30
     "#;
 
     fn check(&self, config: &Config) -> Vec<String> {
@@ -84,6 +103,7 @@ impl Job for ExportTestimonials {
                 EXPORT_FORMATS.iter().map(|format| format.name),
             ))
             .chain(export::format(&self.format).and_then(|format| self.judge(config, format).err()))
+            .chain(self.upload.iter().flat_map(Upload::check))
             .collect()
     }
 
@@ -117,11 +137,27 @@ impl Job for ExportTestimonials {
         let report =
             export::export_testimonials(&context.pool, export, Destination::File(dated.clone()), now).await?;
         replace(&latest, &dated)?;
-        for (latest, dated) in export::beside(&latest).iter().zip(export::beside(&dated)) {
-            replace(latest, &dated)?;
+        let (beside_dated, beside_latest) = (export::beside(&dated), export::beside(&latest));
+        for (latest, dated) in beside_latest.iter().zip(&beside_dated) {
+            replace(latest, dated)?;
         }
+        if let Some(upload) = &self.upload {
+            let files = |file, beside: &'_ [PathBuf]| -> Vec<PathBuf> {
+                std::iter::once(file).chain(beside.iter().cloned()).collect()
+            };
+            let all = [files(dated, &beside_dated), files(latest, &beside_latest)].concat();
+            let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+            upload.send(&context.config, &all).await?;
+        }
+        let n_removed = prune(&folder, self.keep).context("removing old files")?;
+        let removed = if n_removed > 0 {
+            format!(", {} removed", counted(n_removed, "old file"))
+        } else {
+            String::new()
+        };
         let outcome = if report.refused.is_empty() { RunOutcome::Done } else { RunOutcome::Partial };
-        Ok(RunReport { outcome, ..RunReport::done(text(&report), serde_json::to_value(&report)?) })
+        let text = text(&report) + &removed;
+        Ok(RunReport { outcome, ..RunReport::done(text, serde_json::to_value(&report)?) })
     }
 }
 
@@ -132,6 +168,34 @@ fn replace(latest: &Path, dated: &Path) -> anyhow::Result<()> {
     io::copy(&mut dated, &mut file).with_context(|| format!("writing {}", latest.display()))?;
     file.sync()?;
     Ok(file.publish()?)
+}
+
+/// Removes the files of all days but the newest `keep`; comes back with how many they were.
+fn prune(folder: &Path, keep: NonZeroUsize) -> io::Result<u64> {
+    let mut of_days: BTreeMap<NaiveDate, BTreeSet<PathBuf>> = BTreeMap::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let day = entry.file_name().to_str().and_then(day_of);
+        if let Some(day) = day.filter(|_| entry.file_type().is_ok_and(|kind| kind.is_file())) {
+            of_days.entry(day).or_default().insert(entry.path());
+        }
+    }
+    let mut n_removed = 0;
+    for path in of_days.into_values().rev().skip(keep.get()).flatten() {
+        match fs::remove_file(path) {
+            Ok(()) => n_removed += 1,
+            // Another run was here first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(n_removed)
+}
+
+/// The day of a file of ours: `testimonials-2026-03-02.csv`, and what lies beside it.
+fn day_of(name: &str) -> Option<NaiveDate> {
+    let (day, _) = name.strip_prefix("testimonials-")?.split_once('.')?;
+    day.parse().ok().filter(|date: &NaiveDate| date.to_string() == day)
 }
 
 fn text(report: &ExportReport) -> String {
@@ -155,4 +219,44 @@ fn text(report: &ExportReport) -> String {
         report.destination,
         report.n_first_published
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_files_of_ours_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let ours = ["02", "03", "04"].map(|day| format!("testimonials-2026-03-{day}"));
+        let endings = [".csv", ".manifest.json", ".notice.fr.md"];
+        let of_others = [
+            "latest.csv",
+            "testimonials-2026-03-01",
+            "testimonials-2026-3-1.csv",
+            "testimonials-2026-03-01b.csv",
+            "testimonials-2025.csv",
+            "my-testimonials-2026-03-01.csv",
+            ".testimonials-2026-03-01.csv.7.part",
+        ];
+        let names = ours.iter().flat_map(|stem| endings.map(|ending| format!("{stem}{ending}")));
+        for name in names.chain(of_others.map(str::to_owned)) {
+            fs::write(folder.path().join(name), "x").unwrap();
+        }
+        fs::create_dir(folder.path().join("testimonials-2026-02-01.csv")).unwrap();
+        let keep = |n| prune(folder.path(), NonZeroUsize::new(n).unwrap()).unwrap();
+        assert_eq!(keep(3), 0);
+        assert_eq!(keep(1), 6);
+        assert_eq!(keep(1), 0);
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        let mut expected: Vec<_> = endings.iter().map(|ending| format!("{}{ending}", ours[2])).collect();
+        expected.extend(of_others.map(str::to_owned));
+        expected.push("testimonials-2026-02-01.csv".to_owned());
+        expected.sort();
+        assert_eq!(left, expected);
+    }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
 use crate::import::run::{Destination, ImportOptions};
+use crate::import::text::Whence;
 use crate::nearest::unknown;
 use crate::orders::events::import_events;
 
@@ -46,7 +47,12 @@ impl Job for ImportEvents {
         let to = Destination { pool: &context.pool, shop, config };
         let inbox = context.config.resolve(&self.inbox);
         inbox::take_in(run, &inbox, |path, rejects| async move {
-            let options = ImportOptions { dry_run: run.dry_run, rejects, ..ImportOptions::default() };
+            let options = ImportOptions {
+                whence: Whence::Dropped,
+                dry_run: run.dry_run,
+                rejects,
+                ..ImportOptions::default()
+            };
             import_events(to, &path, &options, context.clock, &|_, _| {}).await
         })
         .await

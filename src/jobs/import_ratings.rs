@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::{Job, JobError, Run, RunReport, inbox};
 use crate::config::Config;
 use crate::import::run::ImportOptions;
+use crate::import::text::Whence;
 use crate::nearest::unknown;
 use crate::responses::ratings::{Constants, Rated, import_ratings};
 
@@ -60,6 +61,7 @@ impl Job for ImportRatings {
         let inbox = context.config.resolve(&self.inbox);
         inbox::take_in(run, &inbox, |path, rejects| async move {
             let options = ImportOptions {
+                whence: Whence::Dropped,
                 format: self.format.clone(),
                 dry_run: run.dry_run,
                 rejects,

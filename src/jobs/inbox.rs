@@ -3,11 +3,14 @@
 //! A file is moved after it was imported. If we die between the two, it is offered again, and the import recognises it. Nothing is
 //! ever overwritten: where the name is taken, the time of the run goes into it. Beside a file in `done/` lies `<stem>.rejects.csv` with
 //! the rows that were not taken, if there are any; beside a file in `failed/` lies `<name>.reason.txt`.
+//!
+//! Others write to this folder. Only regular files are taken, of which is made sure once they are open; `done/` and `failed/` are folders
+//! and no links to some; what is written has a new name, or replaces a regular file.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +23,7 @@ use crate::import::ImportError;
 use crate::import::rejects;
 use crate::import::run::ImportReport;
 use crate::masked;
+use crate::new_file::NewFile;
 use crate::types::Clock;
 
 /// The format of the files where the parameters name none.
@@ -74,13 +78,15 @@ where
             }
             Err(ImportError::Database(error)) if !is_fault_of_the_file(&error) => return Err(error.into()),
             Err(error) => {
-                let why = match error {
+                let mut why = match error {
                     ImportError::Database(error) => masked::reason(&error.into()),
                     other => other.to_string(),
                 };
                 if !run.dry_run {
                     let moved = put_away(&path, &inbox.join("failed"), now)?;
-                    write_reason(&moved, &why)?;
+                    if let Err(error) = write_reason(&moved, &why) {
+                        why.push_str(&format!(" ({error})"));
+                    }
                 }
                 report.add_failed(&name, &why);
             }
@@ -127,10 +133,19 @@ fn is_private(name: &OsStr) -> bool {
     name.starts_with('.') || [".part", ".tmp", ".rejects.csv"].iter().any(|end| name.ends_with(end))
 }
 
+/// Makes a folder among what others may write to, or sees that it is one.
+pub(super) fn make_folder(folder: &Path) -> io::Result<()> {
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ if fs::symlink_metadata(folder)?.is_dir() => Ok(()),
+        _ => Err(io::Error::other("it is no folder, but a link or a file")),
+    }
+}
+
 /// Moves a file into a folder under its own name, or under one with the time where that is taken; answers where it is now.
 pub(super) fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow::Result<PathBuf> {
     let move_it = || -> io::Result<PathBuf> {
-        fs::create_dir_all(folder)?;
+        make_folder(folder)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let (stem, ending) =
             name.rsplit_once('.').map_or((&*name, String::new()), |(stem, e)| (stem, format!(".{e}")));
@@ -155,11 +170,12 @@ pub(super) fn put_away(path: &Path, folder: &Path, now: DateTime<Utc>) -> anyhow
     move_it().with_context(|| format!("cannot move a file into {}", folder.display()))
 }
 
-fn write_reason(path: &Path, why: &str) -> anyhow::Result<()> {
+fn write_reason(path: &Path, why: &str) -> io::Result<()> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".reason.txt");
-    let beside = path.with_file_name(name);
-    fs::write(&beside, format!("{why}\n")).with_context(|| format!("cannot write {}", beside.display()))
+    let mut file = NewFile::create(&path.with_file_name(name))?;
+    writeln!(file, "{why}")?;
+    file.publish()
 }
 
 /// Whether the database objects to what stands in the file, which must then not keep the files behind it waiting. Otherwise it was
@@ -294,6 +310,33 @@ mod tests {
         let (files, _) = waiting(&inbox, modified - Duration::from_secs(3600), STILL_GROWING).unwrap();
         assert_eq!(files.len(), 2, "a file of the future is no growing file");
         assert_eq!(waiting(&folder.path().join("new"), modified, STILL_GROWING).unwrap(), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn nothing_leaves_by_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let (elsewhere, file) = (folder.path().join("elsewhere"), folder.path().join("orders.csv"));
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(&file, "x").unwrap();
+        let now = "2026-11-22T03:00:00Z".parse().unwrap();
+        let done = folder.path().join("done");
+        std::os::unix::fs::symlink(&elsewhere, &done).unwrap();
+        let error = format!("{:#}", put_away(&file, &done, now).unwrap_err());
+        assert!(error.contains("it is no folder"), "{error}");
+        assert!(file.exists() && fs::read_dir(&elsewhere).unwrap().next().is_none());
+
+        let victim = folder.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("orders.csv.reason.txt")).unwrap();
+        assert!(write_reason(&file, "why").is_err());
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+        // A link under the name of a file that is moved is a taken name, as any other.
+        let failed = folder.path().join("failed");
+        fs::create_dir(&failed).unwrap();
+        std::os::unix::fs::symlink(&victim, failed.join("orders.csv")).unwrap();
+        let moved = put_away(&file, &failed, now).unwrap();
+        assert_eq!(moved, failed.join("orders.20261122T030000Z.csv"));
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
     }
 
     #[test]

@@ -1,14 +1,16 @@
 //! The ledger of the jobs: the table `job_run`, with `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
-//! database's clock, and whoever comes next closes the row as interrupted. The row's number is the fence: a run that was taken for
-//! dead finds its row settled and can settle nothing any more.
+//! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same
+//! row, with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and
+//! the database refuses whatever else it writes (`migrations/20_fence.sql`).
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use tokio::time::Instant;
 
 use crate::process;
 use crate::types::JobRunId;
@@ -71,6 +73,23 @@ pub enum Occurrence {
     ByHand,
 }
 
+/// So often an occurrence is begun at most. What kills its program every time must not do so for ever.
+pub const MOST_ATTEMPTS: i32 = 5;
+
+/// A row of the ledger in our hands: the proof that its run is ours, until somebody takes us for dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    pub id: JobRunId,
+    pub attempt: i32,
+}
+
+impl Hold {
+    /// What the connections of the run say to the database, which `hold_fence` reads.
+    pub fn fence(self) -> String {
+        format!("{}/{}", self.id, self.attempt)
+    }
+}
+
 /// Why a run did not begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
@@ -90,6 +109,8 @@ pub struct JobRun {
     pub scheduled_for: DateTime<Utc>,
     pub trigger: JobTrigger,
     pub state: JobRunState,
+    /// How often it was begun.
+    pub attempt: i32,
     pub reason: Option<String>,
     pub owner: String,
     pub started_at: DateTime<Utc>,
@@ -102,15 +123,40 @@ pub struct JobRun {
 pub struct Standing {
     /// When its schedule was first seen as it is now.
     pub since: DateTime<Utc>,
-    /// Its last settled or running occurrence up to now.
+    /// Its last occurrence up to now that is settled or running.
     pub last: Option<DateTime<Utc>>,
-    /// When the run began that has a living lease.
-    pub running_since: Option<DateTime<Utc>>,
+    /// Whether `last` was interrupted and may be begun once more.
+    pub is_left_behind: bool,
+    /// The run that has a living lease.
+    pub running: Option<Running>,
+    /// The last run that came to its end.
+    pub ended: Option<Ended>,
     /// Why it is paused.
     pub paused: Option<String>,
 }
 
-/// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one.
+/// A run that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    pub scheduled_for: DateTime<Utc>,
+    pub since: DateTime<Utc>,
+    /// Grows with every sign of life.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// A run that came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    pub scheduled_for: DateTime<Utc>,
+    pub since: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+}
+
+/// How long a claim waits for the open transactions of runs that are over.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one: for an occurrence
+/// that was interrupted the same row again.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -119,45 +165,90 @@ pub async fn claim(
     job: &str,
     occurrence: Occurrence,
     lease: Duration,
-) -> sqlx::Result<Result<JobRunId, Refusal>> {
+) -> sqlx::Result<Result<Hold, Refusal>> {
     if let Some(Pause { reason, paused_at, resumed_at: None }) = pause(pool, job).await? {
         return Ok(Err(Refusal::Paused { since: paused_at, reason }));
     }
     close_abandoned(pool, job).await?;
+    let begun = Instant::now();
+    loop {
+        if let Some(claimed) = try_to_claim(pool, job, occurrence, lease).await? {
+            return Ok(claimed);
+        }
+        if begun.elapsed() > CLAIM_PATIENCE {
+            // Its row is closed, its transaction is not: the database ends those that do nothing, the others end by themselves.
+            let last = sqlx::query!(
+                "select started_at, owner from job_run where job = $1 and state <> 'skipped' order by started_at desc limit 1",
+                job,
+            )
+            .fetch_optional(pool)
+            .await?;
+            return Ok(Err(last.map_or(Refusal::Taken, |last| Refusal::Running {
+                since: last.started_at,
+                owner: last.owner,
+            })));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// One try; `None` while a run that is over, or another claim, has an open transaction.
+async fn try_to_claim(
+    pool: &PgPool,
+    job: &str,
+    occurrence: Occurrence,
+    lease: Duration,
+) -> sqlx::Result<Option<Result<Hold, Refusal>>> {
     let (trigger, scheduled_for) = match occurrence {
         Occurrence::Scheduled(at) => (JobTrigger::Schedule, Some(at)),
         Occurrence::ByHand => (JobTrigger::Hand, None),
     };
-    // Twice, because the run that stands in the way may end between our two questions.
-    for _ in 0..2 {
-        let claimed = sqlx::query_scalar!(
-            r#"insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
-               values ($1, coalesce($2, clock_timestamp()), $3, 'running', $4, now() + make_interval(secs => $5), now())
-               on conflict do nothing
-               returning job_run_id as "id: JobRunId""#,
-            job,
-            scheduled_for,
-            trigger as JobTrigger,
-            process::name(),
-            lease.as_secs_f64(),
-        )
-        .fetch_optional(pool)
-        .await?;
-        if let Some(id) = claimed {
-            return Ok(Ok(id));
-        }
-        let running = sqlx::query!(
-            "select started_at, owner from job_run where job = $1 and state = 'running' and scheduled_for is distinct from $2",
-            job,
-            scheduled_for,
-        )
-        .fetch_optional(pool)
-        .await?;
-        if let Some(running) = running {
-            return Ok(Err(Refusal::Running { since: running.started_at, owner: running.owner }));
-        }
+    let mut tx = pool.begin().await?;
+    // Tried and not waited for: whoever waits in the queue of a lock holds up those behind, and they may be a living run's.
+    let is_free = sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtext('job'), hashtext($1)) as "is_free!""#,
+        job
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let running = sqlx::query!(
+        "select started_at, owner, scheduled_for is not distinct from $2 as \"is_same!\" from job_run where job = $1 and state = 'running'",
+        job,
+        scheduled_for,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if let Some(running) = running {
+        tx.rollback().await?;
+        return Ok(Some(Err(match running.is_same {
+            true => Refusal::Taken,
+            false => Refusal::Running { since: running.started_at, owner: running.owner },
+        })));
     }
-    Ok(Err(Refusal::Taken))
+    if !is_free {
+        tx.rollback().await?;
+        return Ok(None);
+    }
+    let claimed = sqlx::query!(
+        r#"insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+           values ($1, coalesce($2, clock_timestamp()), $3, 'running', $4, clock_timestamp() + make_interval(secs => $5),
+               clock_timestamp())
+           on conflict on constraint job_run_occurrence_key do update
+           set state = 'running', attempt = job_run.attempt + 1, reason = null, owner = excluded.owner,
+               lease_until = excluded.lease_until, started_at = excluded.started_at, finished_at = null
+           where job_run.state = 'interrupted' and job_run.trigger = 'schedule' and job_run.attempt < $6
+           returning job_run_id as "id: JobRunId", attempt"#,
+        job,
+        scheduled_for,
+        trigger as JobTrigger,
+        process::name(),
+        lease.as_secs_f64(),
+        MOST_ATTEMPTS,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(Some(claimed.map(|row| Hold { id: row.id, attempt: row.attempt }).ok_or(Refusal::Taken)))
 }
 
 /// Closes a run whose owner no longer renews its lease, or is known to be gone.
@@ -167,7 +258,7 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
         .await?;
     let closed = sqlx::query_scalar!(
         r#"update job_run
-           set state = 'interrupted', finished_at = now(), lease_until = null,
+           set state = 'interrupted', finished_at = clock_timestamp(), lease_until = null,
                reason = 'its program ended, or lost the database, before it was done'
            where job = $1 and state = 'running' and (lease_until < now() or owner = $2)
            returning job_run_id as "id: JobRunId""#,
@@ -186,10 +277,12 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn renew(connection: &mut PgConnection, id: JobRunId, lease: Duration) -> sqlx::Result<bool> {
+pub async fn renew(connection: &mut PgConnection, hold: Hold, lease: Duration) -> sqlx::Result<bool> {
     let renewed = sqlx::query!(
-        "update job_run set lease_until = now() + make_interval(secs => $2) where job_run_id = $1 and state = 'running'",
-        id.0,
+        "update job_run set lease_until = now() + make_interval(secs => $3)
+         where job_run_id = $1 and attempt = $2 and state = 'running'",
+        hold.id.0,
+        hold.attempt,
         lease.as_secs_f64(),
     )
     .execute(connection)
@@ -203,15 +296,16 @@ pub async fn renew(connection: &mut PgConnection, id: JobRunId, lease: Duration)
 /// When the database does not answer.
 pub async fn settle(
     pool: &PgPool,
-    id: JobRunId,
+    hold: Hold,
     state: JobRunState,
     reason: Option<&str>,
     report: Option<&serde_json::Value>,
 ) -> sqlx::Result<bool> {
     let settled = sqlx::query!(
-        "update job_run set state = $2, reason = $3, report = $4, finished_at = now(), lease_until = null
-         where job_run_id = $1 and state = 'running'",
-        id.0,
+        "update job_run set state = $3, reason = $4, report = $5, finished_at = clock_timestamp(), lease_until = null
+         where job_run_id = $1 and attempt = $2 and state = 'running'",
+        hold.id.0,
+        hold.attempt,
         state as JobRunState,
         reason,
         report,
@@ -284,20 +378,53 @@ pub async fn forget_schedule(pool: &PgPool, job: &str) -> sqlx::Result<()> {
 /// # Errors
 /// When the database does not answer.
 pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<Option<Standing>> {
-    sqlx::query_as!(
-        Standing,
-        r#"select since,
-               (select max(scheduled_for) from job_run
-                where job = $1 and trigger = 'schedule' and scheduled_for <= $2) as last,
-               (select started_at from job_run
-                where job = $1 and state = 'running' and lease_until >= now()) as running_since,
+    let row = sqlx::query!(
+        r#"select since, last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
+               running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
+               running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
+               ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",
                (select reason from job_pause where job = $1 and resumed_at is null) as paused
-           from job_schedule where job = $1"#,
+           from job_schedule
+           left join lateral (select scheduled_for, state, attempt from job_run
+                              where job = $1 and trigger = 'schedule' and scheduled_for <= $2
+                              order by scheduled_for desc limit 1) last on true
+           left join job_run running on running.job = $1 and running.state = 'running'
+           left join lateral (select scheduled_for, started_at, finished_at from job_run
+                              where job = $1 and state in ('done', 'partial', 'failed')
+                              order by started_at desc limit 1) ended on true
+           where job_schedule.job = $1"#,
         job,
         now,
     )
     .fetch_optional(pool)
-    .await
+    .await?;
+    Ok(row.map(|row| {
+        let is_gone = |owner: String| process::is_gone(&owner);
+        let is_alive = row.is_alive == Some(true) && !row.owner.is_some_and(is_gone);
+        let is_interrupted = match row.last_state {
+            Some(JobRunState::Interrupted) => true,
+            Some(JobRunState::Running) => row.running_for == row.last && !is_alive,
+            _ => false,
+        };
+        Standing {
+            since: row.since,
+            last: row.last,
+            is_left_behind: is_interrupted && row.last_attempt.is_some_and(|attempt| attempt < MOST_ATTEMPTS),
+            running: match (row.running_for, row.running_since, row.lease_until) {
+                (Some(scheduled_for), Some(since), Some(lease_until)) if is_alive => {
+                    Some(Running { scheduled_for, since, lease_until })
+                }
+                _ => None,
+            },
+            ended: match (row.ended_for, row.began, row.ended) {
+                (Some(scheduled_for), Some(since), Some(until)) => {
+                    Some(Ended { scheduled_for, since, until })
+                }
+                _ => None,
+            },
+            paused: row.paused,
+        }
+    }))
 }
 
 /// That a job was paused, and perhaps resumed.
@@ -358,7 +485,7 @@ pub async fn history(pool: &PgPool, job: Option<&str>, limit: i64) -> sqlx::Resu
         JobRun,
         r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
                case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
-               reason, owner, started_at, finished_at, report
+               attempt, reason, owner, started_at, finished_at, report
            from job_run where $1::text is null or job = $1
            order by started_at desc, scheduled_for desc limit $2"#,
         job,
@@ -378,7 +505,7 @@ pub async fn last_runs(pool: &PgPool) -> sqlx::Result<Vec<JobRun>> {
         r#"select distinct on (job)
                job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
                case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
-               reason, owner, started_at, finished_at, report
+               attempt, reason, owner, started_at, finished_at, report
            from job_run where state <> 'skipped'
            order by job, started_at desc, job_run_id desc"#
     )

@@ -36,6 +36,7 @@ mod compute_metrics;
 mod send_report;
 mod moderate_testimonials;
 mod export_testimonials;
+mod upload;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[

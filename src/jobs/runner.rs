@@ -2,11 +2,11 @@
 //!
 //! In: a job and an occurrence. Out: a settled row in the [`ledger`] and one line in the log. The row is taken first, and a lease on
 //! it is renewed while the job runs, on a connection of its own, so that a busy pool does not look like a dead program. If we die half
-//! way, the lease runs out and the next run closes the row as interrupted; the work itself is made to be done again.
+//! way, the lease runs out, and an occurrence of the schedule is begun again in the same row; the work is made to be done again.
 //!
 //! A job is never cut off, because a future that is dropped in the middle of a query spoils its connection: it is told to stop, and
-//! it looks. One that does not look ends with the program; its row says so. Until then it may run beside the next occurrence, which
-//! costs nothing but the doubled effort, since all work is claimed by rows.
+//! it looks. One that does not look ends with the program; its row says so, and from then on the database refuses what it writes: the
+//! job works with connections of its own, which say whose they are (`migrations/20_fence.sql`).
 
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
@@ -19,10 +19,11 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::ledger::{self, JobRunState, Occurrence, Refusal};
+use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal};
 use super::{JobError, Refused, Run, RunOutcome, RunReport};
 use crate::config::ScheduledJob;
 use crate::context::Context;
+use crate::db;
 use crate::masked;
 use crate::types::{Clock, JobRunId};
 
@@ -104,16 +105,21 @@ pub async fn run_at_pace(
         return Ok(supervise(context, job, how, stop, pace, Lease { renewed, lost: None }).await);
     }
     let name = job.name.as_str();
-    let id = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
-        Ok(id) => id,
+    let hold = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
+        Ok(hold) => hold,
         Err(refusal) => return Ok(Outcome::Refused(refusal)),
     };
-    tracing::debug!(job = name, job_run.id = %id, "job {name}: run {id} begins");
+    let Hold { id, attempt } = hold;
+    tracing::debug!(job = name, job_run.id = %id, attempt, "job {name}: run {id} begins");
     how.job_run = Some(id);
-    let heart = Heart::start(context.pool.clone(), id, pace);
-    let outcome = supervise(context, job, how, stop, pace, heart.lease()).await;
-    let outcome = settle(context, name, id, outcome).await;
+    let heart = Heart::start(context.pool.clone(), hold, pace);
+    let fenced =
+        Context { pool: db::pool_of_run(&context.pool, &hold.fence(), pace.lease / 2), ..context.clone() };
+    let outcome = supervise(&fenced, job, how, stop, pace, heart.lease()).await;
+    let outcome = settle(context, name, hold, outcome).await;
     heart.stop().await;
+    // Nobody waits for it, because a job that did not end keeps what it has; it gets nothing more.
+    tokio::spawn(async move { fenced.pool.close().await });
     if let Outcome::Ended(RunReport { pause: Some(reason), .. }) = &outcome {
         pause(context, name, reason).await;
     }
@@ -308,7 +314,7 @@ struct Heart {
 }
 
 impl Heart {
-    fn start(pool: PgPool, id: JobRunId, pace: Pace) -> Self {
+    fn start(pool: PgPool, hold: Hold, pace: Pace) -> Self {
         let (beat, renewed) = watch::channel(Instant::now());
         let (lost, done) = (CancellationToken::new(), CancellationToken::new());
         let task = tokio::spawn({
@@ -318,7 +324,7 @@ impl Heart {
                 // Short runs never come as far as opening the connection.
                 while done.run_until_cancelled(tokio::time::sleep(pace.renew)).await.is_some() {
                     let begun = Instant::now();
-                    match Self::beat(&pool, &mut connection, id, pace).await {
+                    match Self::beat(&pool, &mut connection, hold, pace).await {
                         Ok(true) => drop(beat.send(begun)),
                         Ok(false) => {
                             lost.cancel();
@@ -326,6 +332,7 @@ impl Heart {
                         }
                         Err(error) => {
                             connection = None;
+                            let id = hold.id;
                             tracing::warn!(job_run.id = %id, error = %masked::reason(&error.into()), "the lease of run {id} could not be renewed");
                         }
                     }
@@ -342,14 +349,14 @@ impl Heart {
     async fn beat(
         pool: &PgPool,
         connection: &mut Option<PgConnection>,
-        id: JobRunId,
+        hold: Hold,
         pace: Pace,
     ) -> sqlx::Result<bool> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(pool.connect_options().connect().await?),
         };
-        ledger::renew(connection, id, pace.lease).await
+        ledger::renew(connection, hold, pace.lease).await
     }
 
     fn lease(&self) -> Lease {
@@ -366,7 +373,7 @@ impl Heart {
 
 /// Writes how the run ended. A database that is away for a moment gets a few chances; after that the lease runs out and the row is
 /// closed as interrupted.
-async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) -> Outcome {
+async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> Outcome {
     let (state, why, report) = match &outcome {
         Outcome::Ended(report) => {
             let state = match report.outcome {
@@ -386,7 +393,7 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
         Outcome::Refused(_) => return outcome,
     };
     for pause in [1, 2, 4, 8, 0] {
-        match ledger::settle(&context.pool, id, state, why, report.as_ref()).await {
+        match ledger::settle(&context.pool, hold, state, why, report.as_ref()).await {
             Ok(true) => return outcome,
             Ok(false) => {
                 return Outcome::Interrupted {
@@ -394,7 +401,7 @@ async fn settle(context: &Context, job: &str, id: JobRunId, outcome: Outcome) ->
                 };
             }
             Err(error) => {
-                let error = masked::reason(&error.into());
+                let (id, error) = (hold.id, masked::reason(&error.into()));
                 tracing::warn!(job, job_run.id = %id, error, "job {job}: the end of run {id} could not be recorded");
                 tokio::time::sleep(Duration::from_secs(pause)).await;
             }

@@ -454,10 +454,12 @@ fn unexpected(phase: Phase, reply: &Response) -> Fault {
     Fault::io(phase, format!("answered {} where that makes no sense", reply.code()))
 }
 
-/// Written beside its place and renamed, so that a reader never finds half a mail and a second try replaces the first.
+/// Written beside its place and renamed, so that a reader never finds half a mail and a second try replaces the first. For its owner
+/// alone: an address stands in it, and a link that answers for its owner.
 async fn write_file(folder: &Path, name: &str, message: &[u8]) -> io::Result<()> {
     let unfinished = folder.join(format!(".{name}.part"));
-    let mut file = tokio::fs::File::create(&unfinished).await?;
+    let mut options = tokio::fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&unfinished).await?;
     file.write_all(message).await?;
     file.sync_all().await?;
     tokio::fs::rename(&unfinished, folder.join(format!("{name}.eml"))).await

@@ -112,7 +112,7 @@ fn settle(
     options: &ImportOptions,
     shops_zone: chrono_tz::Tz,
 ) -> Result<Settled, ImportError> {
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(path, options.whence)?;
     let format = choose(&options.format, formats, &options.columns, |format| {
         let written = source.written(&options.laid_over(&format.text))?;
         source.header(written)

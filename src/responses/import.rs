@@ -155,7 +155,7 @@ fn settle(
     shops_zone: chrono_tz::Tz,
     now: DateTime<Utc>,
 ) -> Result<Settled, ImportError> {
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(path, options.whence)?;
     let format = candidates.choose(|format| {
         let written = source.written(&options.laid_over(&format.text))?;
         source.header(written)

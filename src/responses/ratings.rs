@@ -327,7 +327,7 @@ fn settle(
     shops: Shops,
     now: DateTime<Utc>,
 ) -> Result<Settled, ImportError> {
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(path, options.whence)?;
     let format = {
         let mut header = |format: &RatingFormat| {
             let written = source.written(&options.laid_over(&format.text))?;

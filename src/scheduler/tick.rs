@@ -14,11 +14,11 @@ use tokio_cron_scheduler::JobScheduler;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::planner::{self, Plan, Skip};
-use crate::config::{CatchUp, ScheduledJob};
+use super::planner::{self, Busy, Plan, Policy, Skip};
+use crate::config::{Overlap, ScheduledJob};
 use crate::context::Context;
-use crate::jobs::ledger::{self, Occurrence, Refusal, Standing};
-use crate::jobs::runner::{self, Outcome};
+use crate::jobs::ledger::{self, Occurrence, Refusal, Running, Standing};
+use crate::jobs::runner::{self, Outcome, Pace};
 use crate::masked;
 
 /// The loop wakes up after this time even without a tick.
@@ -30,9 +30,12 @@ const AFTER_AN_ERROR: TimeDelta = TimeDelta::seconds(5);
 /// A wall clock that moves this much more or less than time itself was set.
 const CLOCK_WAS_SET: TimeDelta = TimeDelta::seconds(5);
 
-/// A due occurrence waits so long for a run that is under way before it is skipped. Longer than a lease: a run that is still there
-/// after this time has a living owner.
-const PATIENCE: Duration = Duration::from_secs(75);
+/// Earlier than this, the system's clock has not been set yet: this program was not written then. Missed occurrences would be counted
+/// from there once it is.
+const PLAUSIBLE: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0) {
+    Some(new_year_2026) => new_year_2026,
+    None => DateTime::<Utc>::MIN_UTC,
+};
 
 /// Runs the jobs of jobs.toml at their times until `stop`; then it starts nothing more, tells what is running to stop, and returns
 /// when that has ended, or had `shutdown_grace` to do so.
@@ -42,6 +45,14 @@ const PATIENCE: Duration = Duration::from_secs(75);
 pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     let (mut ticking, mut ticks) = start_ticking().await.context("cannot start the scheduler's tick")?;
     let clock = context.clock;
+    if clock.now() < PLAUSIBLE {
+        tracing::warn!("the system's clock stands at {}; no job begins until it is set", clock.now());
+    }
+    while clock.now() < PLAUSIBLE {
+        if stop.run_until_cancelled(tokio::time::sleep(LONGEST_SLEEP)).await.is_none() {
+            return Ok(());
+        }
+    }
     let mut agenda = Agenda::new(context, stop.clone()).await.context("cannot write down the schedules")?;
     loop {
         // Nothing that holds a connection is inside this `select!`.
@@ -79,6 +90,7 @@ async fn start_ticking() -> Result<(JobScheduler, mpsc::Receiver<()>), tokio_cro
 pub struct Agenda {
     context: Context,
     stop: CancellationToken,
+    pace: Pace,
     items: Vec<Item>,
     running: TaskTracker,
     last_look: Option<(Instant, DateTime<Utc>)>,
@@ -88,8 +100,8 @@ struct Item {
     job: ScheduledJob,
     /// Nothing can be due before.
     look_at: DateTime<Utc>,
-    /// Since when a due occurrence waits for a run that is under way.
-    waiting_since: Option<Instant>,
+    /// The run that was first seen in the way of a due occurrence. Once it has moved, its owner lives.
+    seen: Option<Running>,
 }
 
 impl Agenda {
@@ -98,18 +110,27 @@ impl Agenda {
     /// # Errors
     /// When the database does not answer.
     pub async fn new(context: Context, stop: CancellationToken) -> sqlx::Result<Self> {
+        let pace = Pace::usual(context.config.app.shutdown_grace);
+        Self::at_pace(context, stop, pace).await
+    }
+
+    /// [`Agenda::new`] with other times of the runs.
+    ///
+    /// # Errors
+    /// As [`Agenda::new`].
+    pub async fn at_pace(context: Context, stop: CancellationToken, pace: Pace) -> sqlx::Result<Self> {
         let now = context.clock.now();
         let mut items = Vec::new();
         for job in &context.config.jobs {
             match &job.schedule {
                 Some(schedule) if job.enabled => {
                     ledger::note_schedule(&context.pool, &job.name, schedule, now).await?;
-                    items.push(Item { job: job.clone(), look_at: now, waiting_since: None });
+                    items.push(Item { job: job.clone(), look_at: now, seen: None });
                 }
                 _ => ledger::forget_schedule(&context.pool, &job.name).await?,
             }
         }
-        Ok(Self { context, stop, items, running: TaskTracker::new(), last_look: None })
+        Ok(Self { context, stop, pace, items, running: TaskTracker::new(), last_look: None })
     }
 
     /// Starts what is due at `now`, and records what is not to run.
@@ -123,7 +144,7 @@ impl Agenda {
             }
             match look_at(&self.context, item, now).await {
                 Ok(Some(occurrence)) => {
-                    start(&self.running, &self.context, &item.job, occurrence, &self.stop);
+                    start(&self.running, &self.context, &item.job, occurrence, &self.stop, self.pace);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -169,16 +190,8 @@ async fn look_at(
         ledger::note_schedule(&context.pool, &job.name, schedule, now).await?;
         return Ok(None);
     };
-    let after = standing.last.map_or(standing.since, |last| last.max(standing.since));
-    let plan = planner::plan(schedule, after, now, job.catch_up, job.catch_up_window);
-    let waited = match standing.running_since {
-        Some(_) if plan.run.is_some() => item.waiting_since.get_or_insert_with(Instant::now).elapsed(),
-        _ => {
-            item.waiting_since = None;
-            Duration::ZERO
-        }
-    };
-    let Plan { mut skip, mut run } = give_way(plan, &standing, job.catch_up, waited);
+    let (policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
+    let Plan { mut skip, mut run, next } = planner::plan(schedule, settled(&standing), now, policy, busy);
     if let (Some(reason), Some(_)) = (&standing.paused, run) {
         let reason = format!("it is paused: {reason}");
         skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason }));
@@ -191,22 +204,44 @@ async fn look_at(
     }
     if run.is_none() {
         // Until then nothing can be due. While something is, we look at every tick, until the ledger says that it is settled.
-        item.look_at = schedule.next_after(now).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        item.look_at = next.unwrap_or(DateTime::<Utc>::MAX_UTC);
     }
-    Ok(run.filter(|_| standing.running_since.is_none()))
+    Ok(run.filter(|_| standing.running.is_none()))
 }
 
-/// A job runs once at a time: what comes due while it runs waits a moment, and is then skipped, unless every occurrence is to run.
-fn give_way(mut plan: Plan, standing: &Standing, catch_up: CatchUp, waited: Duration) -> Plan {
-    let Some(since) = standing.running_since else { return plan };
-    let reason = format!("the run that began at {} was still going", since.format("%Y-%m-%d %H:%M:%S UTC"));
-    for skip in plan.skip.iter_mut().filter(|skip| skip.scheduled_for >= since) {
-        skip.reason.clone_from(&reason);
+/// Up to which occurrence everything is settled. One that was left behind by its program is due once more, unless its schedule has
+/// changed since.
+fn settled(standing: &Standing) -> DateTime<Utc> {
+    let before = |last| last - TimeDelta::seconds(i64::from(standing.is_left_behind));
+    standing.last.map(before).map_or(standing.since, |last| last.max(standing.since))
+}
+
+/// Which run is in the way of what is due. One that goes on may belong to a program that is gone, whose lease only has not run out yet.
+/// `seen` is what was seen of it first: until it shows a sign of life, what came due meanwhile waits for it instead of being skipped.
+fn in_the_way<'a>(
+    seen: &mut Option<Running>,
+    standing: &Standing,
+    mut policy: Policy<'a>,
+) -> (Policy<'a>, Option<Busy>) {
+    // What came due behind an occurrence that had to wait itself is in the same queue.
+    let since = |scheduled_for: DateTime<Utc>, since: DateTime<Utc>| match policy.overlap {
+        Overlap::QueueAll => since.min(scheduled_for),
+        Overlap::Skip | Overlap::QueueOne => since,
+    };
+    let Some(running) = standing.running else {
+        *seen = None;
+        let busy = standing
+            .ended
+            .map(|ended| Busy { since: since(ended.scheduled_for, ended.since), until: Some(ended.until) });
+        return (policy, busy);
+    };
+    let busy = Busy { since: since(running.scheduled_for, running.since), until: None };
+    let first = seen.filter(|seen| seen.since == running.since).unwrap_or(running);
+    *seen = Some(first);
+    if policy.overlap == Overlap::Skip && running.lease_until == first.lease_until {
+        policy.overlap = Overlap::QueueOne;
     }
-    if waited >= PATIENCE && catch_up != CatchUp::All {
-        plan.skip.extend(plan.run.take().map(|scheduled_for| Skip { scheduled_for, reason }));
-    }
-    plan
+    (policy, Some(busy))
 }
 
 fn start(
@@ -215,11 +250,14 @@ fn start(
     job: &ScheduledJob,
     occurrence: DateTime<Utc>,
     stop: &CancellationToken,
+    pace: Pace,
 ) {
     let (context, job, stop) = (context.clone(), job.clone(), stop.clone());
     running.spawn(async move {
         let name = &job.name;
-        match runner::run_occurrence(&context, &job, Occurrence::Scheduled(occurrence), false, &stop).await {
+        let at = occurrence;
+        let occurrence = Occurrence::Scheduled(at);
+        match runner::run_at_pace(&context, &job, occurrence, false, &stop, pace).await {
             Ok(Outcome::Refused(Refusal::Taken)) => {}
             Ok(Outcome::Refused(Refusal::Running { owner, .. })) => {
                 tracing::debug!(job = name, owner, "job {name} is running already");
@@ -233,7 +271,7 @@ fn start(
                 tracing::error!(
                     job = name,
                     error,
-                    "job {name}: the run of {occurrence} could not be taken; trying again"
+                    "job {name}: the run of {at} could not be taken; trying again"
                 );
             }
         }
@@ -243,22 +281,57 @@ fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::CatchUp;
 
     fn utc(text: &str) -> DateTime<Utc> {
         DateTime::parse_from_rfc3339(text).unwrap().to_utc()
     }
 
     #[test]
-    fn an_occurrence_waits_for_the_run_before_it_and_is_then_skipped() {
-        let due = Plan { run: Some(utc("2026-03-01T09:00:00Z")), ..Plan::default() };
-        let mut standing =
-            Standing { since: utc("2026-01-01T00:00:00Z"), last: None, running_since: None, paused: None };
-        assert_eq!(give_way(due.clone(), &standing, CatchUp::Once, PATIENCE), due);
-        standing.running_since = Some(utc("2026-03-01T08:00:00Z"));
-        assert_eq!(give_way(due.clone(), &standing, CatchUp::Once, Duration::ZERO), due);
-        assert_eq!(give_way(due.clone(), &standing, CatchUp::All, PATIENCE), due);
-        let skipped = give_way(due, &standing, CatchUp::Once, PATIENCE);
-        assert_eq!(skipped.run, None);
-        assert!(skipped.skip[0].reason.contains("still going"));
+    fn a_run_is_in_the_way_once_it_has_shown_a_sign_of_life() {
+        let policy = Policy {
+            job: "probe",
+            catch_up: CatchUp::Once,
+            window: Duration::ZERO,
+            overlap: Overlap::Skip,
+            jitter: Duration::ZERO,
+        };
+        let (since, heard) = (utc("2026-03-01T08:00:00Z"), utc("2026-03-01T09:00:30Z"));
+        let mut standing = Standing {
+            since: utc("2026-01-01T00:00:00Z"),
+            last: Some(since),
+            is_left_behind: false,
+            running: Some(Running { scheduled_for: since, since, lease_until: heard }),
+            ended: None,
+            paused: None,
+        };
+        let mut seen = None;
+        let mut overlap = |standing: &Standing| in_the_way(&mut seen, standing, policy).0.overlap;
+        // Twice the same is no sign.
+        assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::QueueOne; 2]);
+        standing.running =
+            Some(Running { scheduled_for: since, since, lease_until: heard + TimeDelta::seconds(10) });
+        assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::Skip; 2]);
+        // Another run has to show it anew.
+        standing.running =
+            Some(Running { scheduled_for: since, since: heard, lease_until: heard + TimeDelta::seconds(60) });
+        assert_eq!(overlap(&standing), Overlap::QueueOne);
+    }
+
+    #[test]
+    fn what_was_left_behind_is_due_once_more_but_not_after_a_change_of_the_schedule() {
+        let mut standing = Standing {
+            since: utc("2026-01-01T00:00:00Z"),
+            last: Some(utc("2026-03-01T08:00:00Z")),
+            is_left_behind: false,
+            running: None,
+            ended: None,
+            paused: None,
+        };
+        assert_eq!(settled(&standing), utc("2026-03-01T08:00:00Z"));
+        standing.is_left_behind = true;
+        assert_eq!(settled(&standing), utc("2026-03-01T07:59:59Z"));
+        standing.since = utc("2026-03-01T08:10:00Z");
+        assert_eq!(settled(&standing), standing.since);
     }
 }

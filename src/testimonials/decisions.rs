@@ -18,7 +18,7 @@ use crate::config::TextFormat;
 use crate::import::ImportError;
 use crate::import::header::Search;
 use crate::import::row;
-use crate::import::text::Source;
+use crate::import::text::{Source, Whence};
 use crate::nearest::did_you_mean;
 use crate::types::{ResponseId, ShopId};
 
@@ -141,7 +141,7 @@ fn failed(error: anyhow::Error) -> ImportError {
 
 /// Reads a file: what its rows say, and those that say nothing.
 fn read(path: &Path) -> Result<(Vec<Decision>, Vec<Problem>), ImportError> {
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(path, Whence::Named)?;
     let written = source.written(&TextFormat::default())?;
     let header: Vec<String> = source.header(written)?.iter().map(|name| name.to_lowercase()).collect();
     let mut search = Search::new(&header);

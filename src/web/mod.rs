@@ -38,6 +38,7 @@ use tower_http::timeout::TimeoutLayer;
 
 use self::pages::Pages;
 use crate::context::Context;
+use crate::db::pooler;
 use crate::mail::templates::views::MessagePage;
 use crate::mail::templates::words::Words;
 use crate::masked;
@@ -81,6 +82,12 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     let versions = Arc::new(Versions::default());
     let (collector, mut writing) = Collector::start(&context, &versions);
     let (hits, noting) = HitLog::start(&context.pool);
+    // What the pages ask may go by way of a pooler; what was sent is written by the connections above, which have settings of their own.
+    let database = &context.config.database;
+    let context = match &database.pooled_url {
+        Some(url) => Context { pool: pooler::pages(url, database.max_connections).await?, ..context },
+        None => context,
+    };
     let web = Web::new(context, versions, collector, hits);
     server::serve(listener, router(web), proxies, stop, grace).await;
     // The last request has dropped its hold on both by now, unless it was cut off; then what it began still ends.

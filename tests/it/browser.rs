@@ -2,9 +2,9 @@
 //! do. Screenshots of everything lie in `target/screenshots` afterwards.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::process::Child;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
@@ -470,6 +470,107 @@ async fn everybody_can_use_the_pages_from_right_to_left_and_a_long_scale() {
     browser.follow("button");
     look("thanks-unhappy");
     asked_nobody_else(&browser, &site);
+}
+
+/// Whoever has a token picks, looks and downloads, with the keyboard and without a script.
+#[tokio::test(flavor = "multi_thread")]
+async fn marketing_picks_looks_and_downloads() {
+    let Some(browser) = Browser::start(PHONE) else { return };
+    let private = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let token = "k".repeat(32);
+    let access = format!(
+        "\n[[access]]\nname = \"marketing\"\ntoken = \"{token}\"\nallow = [\"report\", \"export\"]\n"
+    );
+    let change = |config: String| {
+        config.replace("# private_listen = \"127.0.0.1:8081\"", &format!("private_listen = \"{private}\""))
+            + &access
+    };
+    let site = Site::new(change, &[("X-1", "fr")]).await;
+    let (pool, folder) = (&site.program.db.pool, site.program.path("downloads"));
+    crate::private::approved(pool, "maison", 12, 150).await;
+    std::fs::create_dir(&folder).unwrap();
+    browser.downloads_to(&folder);
+    let until = Instant::now() + Duration::from_secs(10);
+    while TcpStream::connect(&private).is_err() {
+        assert!(Instant::now() < until, "the private pages are not there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let page = |query: &str| format!("http://marketing:{token}@{private}/exports?{query}");
+    let rows = "return document.querySelectorAll('tbody tr').length";
+
+    browser.open(&page("locale=fr"));
+    assert!(browser.title().starts_with("Témoignages à publier"), "{}", browser.title());
+    assert!(browser.text().contains("Témoignages dans ce fichier : 14"), "{}", browser.text());
+    assert_eq!(browser.script(rows), 8);
+    look(&browser, "fr-exports");
+
+    // By the keyboard alone, from the top: each field once, then the buttons, then the rows, which can be scrolled.
+    browser.resize(DESK);
+    browser.script("document.activeElement.blur()");
+    let mut order = Vec::new();
+    for _ in 0..6 {
+        browser.press(&[TAB]);
+        // (A field for a day has a part for the day, the month and the year.)
+        while browser.focused() == "since" && order.last().is_some_and(|last| last == "since") {
+            browser.press(&[TAB]);
+        }
+        order.push(browser.focused());
+    }
+    assert_eq!(order[..3], ["shop", "format", "since"]);
+    assert!(order[3..].iter().all(|focused| focused != "since"), "{order:?}");
+    assert_eq!(order[5], "DIV", "{order:?}");
+    assert_eq!(
+        browser.script("return [...document.querySelectorAll('select, input:not([type=hidden])')].map(e => e.labels.length)"),
+        json!([1, 1, 1])
+    );
+
+    // From a day on.
+    browser.script("document.querySelector('#since').value = '2026-03-13'");
+    browser.follow("button:not(.first)");
+    assert!(
+        browser.url().contains("since=2026-03-13") && browser.url().contains("locale=fr"),
+        "{}",
+        browser.url()
+    );
+    assert!(browser.text().contains("il n’y a rien à publier"), "{}", browser.text());
+    assert_eq!(browser.value("#since"), "2026-03-13");
+    look(&browser, "fr-exports-nothing");
+
+    // What cannot be read is named beside its field, which has the focus.
+    browser.open(&page("locale=en&since=yesterday"));
+    assert!(browser.title().starts_with("Error: Testimonials to publish"), "{}", browser.title());
+    assert_eq!(browser.focused(), "since");
+    assert!(browser.text_of("#since-wrong").contains("such as 2026-03-29"));
+    look(&browser, "en-exports-wrong");
+    browser.open(&page("locale=en&shop=maison"));
+    browser.click("summary");
+    assert!(browser.text_of("code").ends_with("/exports/testimonials.csv?shop=maison&format=generic"));
+    look(&browser, "en-exports");
+
+    // Nothing has left until the file has.
+    let left = "select (select count(*) from export_run), count(published_at) from testimonial";
+    let left = async || sqlx::query_as::<_, (i64, i64)>(left).fetch_one(pool).await.unwrap();
+    assert_eq!(left().await, (0, 0));
+    browser.click("button.first");
+    let until = Instant::now() + Duration::from_secs(20);
+    let file = loop {
+        let mut names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+        match names.find(|path| path.extension().is_some_and(|ending| ending == "csv")) {
+            Some(path) => break path,
+            None => assert!(Instant::now() < until, "nothing was downloaded"),
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let mut reader = csv::Reader::from_path(&file).unwrap();
+    assert_eq!(reader.records().map(Result::unwrap).count(), 14);
+    assert!(file.file_name().unwrap().to_str().unwrap().starts_with("testimonials-maison-20"), "{file:?}");
+    assert_eq!(left().await, (1, 14));
+    for url in browser.requests() {
+        assert!(
+            url.starts_with(&format!("http://{private}/")) || url.contains(&format!("@{private}/")),
+            "{url}"
+        );
+    }
 }
 
 /// Whoever has set the system's own colours, wants more contrast, or enlarges everything, still sees what is chosen.

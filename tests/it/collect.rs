@@ -25,7 +25,7 @@ fn is_soak() -> bool {
 }
 
 /// An order like the site's own, mailed at the same time.
-async fn another_order(site: &Site, name: &str) -> (OrderId, InvitationId) {
+pub async fn another_order(site: &Site, name: &str) -> (OrderId, InvitationId) {
     let pool = &site.database.pool;
     let customer = factories::customer(pool, site.shop, &format!("{name}@customer.example")).await;
     let order = Order::new(site.shop, customer, name).insert(pool).await;
@@ -33,7 +33,7 @@ async fn another_order(site: &Site, name: &str) -> (OrderId, InvitationId) {
 }
 
 /// The POST of a form that was fetched a minute ago, as it goes over the wire.
-fn post(site: &Site, invitation: InvitationId, fields: &str) -> String {
+pub fn post(site: &Site, invitation: InvitationId, fields: &str) -> String {
     let Site { context, shop, .. } = site;
     let token = context.tokens.issue(Purpose::Survey, *shop, invitation);
     let proof = fetched(&context.tokens, *shop, invitation, context.clock.now() - TimeDelta::minutes(1));
@@ -49,7 +49,7 @@ fn post_with(token: &str, body: &str) -> String {
 }
 
 /// What is answered to a request; its status and everything.
-async fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
+pub async fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     read_reply(&mut stream).await

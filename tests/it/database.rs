@@ -211,6 +211,10 @@ async fn a_server_starts_is_shared_and_stops_after_its_last_user() {
     for private in [root.clone(), root.join("run"), root.join("data")] {
         assert_eq!(fs::metadata(&private).unwrap().mode() & 0o077, 0, "{}", private.display());
     }
+    // Memory that is written and then executed is what packaging/systemd forbids.
+    let mut connection = again.options().connect().await.unwrap();
+    let jit: String = sqlx::query_scalar("show jit").fetch_one(&mut connection).await.unwrap();
+    assert_eq!(jit, "off");
 }
 
 #[tokio::test]

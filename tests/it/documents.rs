@@ -17,12 +17,44 @@ fn every_invariant_names_tests_that_exist() {
         architecture.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
     assert_eq!(rows.len(), 11, "one row an invariant");
     for row in rows {
-        let names = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2);
-        for name in names {
-            let (module, test) = name.split_once("::").unwrap();
-            let source = read(format!("tests/it/{module}.rs"));
-            assert!(source.contains(&format!("fn {test}(")), "{name} is gone");
-        }
+        check_tests(row);
+    }
+}
+
+/// The last cell of a table's row names tests, all of which must be there.
+fn check_tests(row: &str) {
+    let names: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+    assert!(!names.is_empty(), "no test: {row}");
+    for name in names {
+        let (module, test) = name.split_once("::").unwrap();
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/it/{module}.rs"));
+        // A file, or a folder of them.
+        let sources: Vec<PathBuf> = match std::fs::read_dir(file.with_extension("")) {
+            Ok(files) => files.map(|file| file.unwrap().path()).collect(),
+            Err(_) => vec![file],
+        };
+        let is_there = sources.iter().any(|source| {
+            let source = read(source);
+            let after =
+                source.split(&format!("fn {test}(")).next().filter(|before| before.len() < source.len());
+            // With the attribute of a test just before it.
+            after.is_some_and(|before| before.trim_end_matches("async ").trim_end().ends_with(']'))
+        });
+        assert!(is_there, "{name} is gone");
+    }
+}
+
+#[test]
+fn every_threat_names_tests_that_exist() {
+    let security = read("SECURITY.md");
+    let rows: Vec<&str> =
+        security.lines().filter(|line| line.starts_with("| ") && line.contains("::")).collect();
+    let n_rows =
+        security.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| threat")).count();
+    assert_eq!(rows.len(), n_rows, "each threat has tests");
+    assert!(n_rows > 20);
+    for row in rows {
+        check_tests(row);
     }
 }
 

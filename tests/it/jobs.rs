@@ -1,12 +1,13 @@
 //! The runner and its ledger: once per occurrence, one at a time, and every end recorded.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use afterword::config::{CatchUp, Config, ScheduledJob};
+use afterword::config::{CatchUp, Config, Overlap, ScheduledJob};
 use afterword::context::{Context, Shops};
 use afterword::jobs::ledger::{self, JobRunState, JobTrigger, Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome, Pace, run_occurrence};
@@ -63,6 +64,8 @@ where
         enabled: true,
         catch_up: CatchUp::Once,
         catch_up_window: Duration::from_secs(24 * 3600),
+        overlap: Overlap::Skip,
+        jitter: Duration::ZERO,
         timeout: Duration::from_secs(60),
     }
 }
@@ -357,7 +360,9 @@ async fn a_run_whose_database_is_gone_stops_before_another_may_begin() {
         let context = context.clone();
         async move { quickly(&context, &job, &CancellationToken::new()).await }
     });
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while states(&db.pool).await.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     // The heart's own connections find the table locked: they wait, and no renewal comes through.
     let mut lock = db.pool.begin().await.unwrap();
     sqlx::query("lock table job_run in access exclusive mode").execute(&mut *lock).await.unwrap();
@@ -514,6 +519,18 @@ async fn the_export_is_a_dated_file_and_the_latest() {
     assert_eq!(names_in(&folder), files.concat());
     let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
     assert!(latest.starts_with("testimonial_id,shop,"), "{latest}");
+    // The group may read them, the world may not; and only so many days are kept.
+    for name in names_in(&folder) {
+        let mode = std::fs::metadata(folder.join(&name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o037, 0, "{name} has {mode:o}");
+    }
+    program.configure(&shipped().replace("\nkeep = 30", "\nkeep = 2"));
+    for day in ["03", "04"] {
+        let as_of = format!("2026-03-{day}T05:00:00Z");
+        program.run(&["run", "weekly-testimonials", "--as-of", &as_of]).expect(0);
+    }
+    let dated: Vec<_> = names_in(&folder).into_iter().filter(|name| name.ends_with(".csv")).collect();
+    assert_eq!(dated, ["latest.csv", "testimonials-2026-03-03.csv", "testimonials-2026-03-04.csv"]);
 }
 
 #[tokio::test]

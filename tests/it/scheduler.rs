@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use afterword::config::{CatchUp, ScheduledJob};
+use afterword::config::{CatchUp, Overlap, ScheduledJob};
 use afterword::context::Context;
 use afterword::jobs::RunOutcome;
 use afterword::jobs::ledger::{self, JobRunState};
+use afterword::jobs::runner::Pace;
 use afterword::scheduler::tick::Agenda;
 use afterword::scheduler::{self, Schedule};
 use afterword::types::Clock;
@@ -27,6 +28,7 @@ use crate::support::program::{Program, shipped};
 fn on(mut job: ScheduledJob, schedule: &str, catch_up: CatchUp) -> ScheduledJob {
     job.schedule = Some(Schedule::parse(schedule, chrono_tz::UTC).unwrap());
     job.catch_up = catch_up;
+    job.overlap = if catch_up == CatchUp::All { Overlap::QueueAll } else { Overlap::Skip };
     job
 }
 
@@ -223,6 +225,147 @@ async fn what_comes_due_during_a_run_waits_for_it() {
     instance.drain().await;
     let all = ["07:00", "08:00", "09:00"].map(|time| (time, JobRunState::Done));
     assert_eq!(rows(&db.pool).await, expected(&all));
+}
+
+/// A job that runs until it is let go, at ten to nine first, and what the ledger says of the hours up to the 12th: it is let go after
+/// the last of these looks.
+async fn while_it_runs(overlap: Overlap, catch_up: CatchUp) -> Vec<(String, JobRunState)> {
+    let db = TestDb::new().await;
+    let let_go = CancellationToken::new();
+    let job = probe({
+        let let_go = let_go.clone();
+        move |_| {
+            let let_go = let_go.clone();
+            async move {
+                let_go.cancelled().await;
+                Ok(done("at last"))
+            }
+        }
+    });
+    let mut job = on(job, "0 * * * *", catch_up);
+    job.overlap = overlap;
+    let context = context(&db.pool, vec![job]).await;
+    let pace = Pace {
+        lease: Duration::from_secs(30),
+        renew: Duration::from_millis(50),
+        give_up: Duration::from_secs(20),
+        grace: Duration::from_secs(1),
+    };
+    let begun = Context { clock: Clock::Fixed(at("2026-03-01T08:30:00Z")), ..context };
+    let mut instance = Agenda::at_pace(begun, CancellationToken::new(), pace).await.unwrap();
+    settle(&mut instance, at("2026-03-01T09:00:10Z")).await;
+    // The ledger runs on the database's clock, the schedule of this test on another.
+    let sql = "update job_run set started_at = '2026-03-01T09:00:10Z'";
+    sqlx::query(sql).execute(&db.pool).await.unwrap();
+    for hour in [10, 11, 12] {
+        settle(&mut instance, at(&format!("2026-03-01T{hour}:00:10Z"))).await;
+    }
+    let_go.cancel();
+    while ledger::history(&db.pool, None, 9)
+        .await
+        .unwrap()
+        .iter()
+        .any(|run| run.state == JobRunState::Running)
+    {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let sql = "update job_run set finished_at = '2026-03-01T12:00:11Z' where state = 'done'";
+    sqlx::query(sql).execute(&db.pool).await.unwrap();
+    settle(&mut instance, at("2026-03-01T12:05:00Z")).await;
+    instance.drain().await;
+    rows(&db.pool).await
+}
+
+#[tokio::test]
+async fn what_comes_due_during_a_run_is_skipped_or_queued_as_configured() {
+    use JobRunState::{Done, Skipped};
+    let of = |states: [JobRunState; 4]| {
+        expected(&["09:00", "10:00", "11:00", "12:00"].into_iter().zip(states).collect::<Vec<_>>())
+    };
+    for catch_up in [CatchUp::Once, CatchUp::Skip] {
+        let skip = while_it_runs(Overlap::Skip, catch_up).await;
+        assert_eq!(skip, of([Done, Skipped, Skipped, Skipped]), "{catch_up:?}");
+        let queue_one = while_it_runs(Overlap::QueueOne, catch_up).await;
+        assert_eq!(queue_one, of([Done, Skipped, Skipped, Done]), "{catch_up:?}");
+        let queue_all = while_it_runs(Overlap::QueueAll, catch_up).await;
+        assert_eq!(queue_all, of([Done; 4]), "{catch_up:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_left_behind_by_a_program_is_done_by_another() {
+    let db = TestDb::new().await;
+    let (job, count) = counting();
+    let context = context(&db.pool, vec![on(job, "0 * * * *", CatchUp::Once)]).await;
+    let mut instance = agenda(&context, at("2026-03-01T08:30:00Z")).await;
+    // Another machine has begun with it, and is no longer heard.
+    let left_behind = |seconds: f64| {
+        sqlx::query(
+            "insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+             values ('probe', '2026-03-01T09:00:00Z', 'schedule', 'running', 'other/1/00', now() + make_interval(secs => $1), now())
+             on conflict on constraint job_run_occurrence_key do update set lease_until = excluded.lease_until",
+        )
+        .bind(seconds)
+        .execute(&db.pool)
+    };
+    left_behind(60.0).await.unwrap();
+    settle(&mut instance, at("2026-03-01T09:00:10Z")).await;
+    assert_eq!(rows(&db.pool).await, expected(&[("09:00", JobRunState::Running)]));
+    left_behind(-1.0).await.unwrap();
+    // An instance that begins only then finds it as well.
+    let mut instance = agenda(&context, at("2026-03-01T09:20:00Z")).await;
+    settle(&mut instance, at("2026-03-01T09:20:00Z")).await;
+    instance.drain().await;
+    let runs = ledger::history(&db.pool, None, 9).await.unwrap();
+    assert_eq!(runs.iter().map(|run| (run.state, run.attempt)).collect::<Vec<_>>(), [(JobRunState::Done, 2)]);
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn after_every_downtime_the_ledger_says_what_became_of_each_hour() {
+    let db = TestDb::new().await;
+    let hour = 3600_u64;
+    let mut n = 0;
+    for catch_up in [CatchUp::Once, CatchUp::Skip, CatchUp::All] {
+        for minutes in [0, 1, 29, 31, 89, 5 * 60, 25 * 60, 3 * 24 * 60, 40 * 24 * 60] {
+            let (job, count) = counting();
+            let mut job = on(job, "0 * * * *", catch_up);
+            n += 1;
+            job.name = format!("job-{n}");
+            job.catch_up_window = Duration::from_secs(48 * hour);
+            let context = context(&db.pool, vec![job.clone()]).await;
+            let start = at("2026-03-01T06:30:00Z");
+            agenda(&context, start).await;
+            let now = start + TimeDelta::minutes(minutes) + TimeDelta::seconds(10);
+            let mut later = agenda(&context, now).await;
+            for _ in 0..60 {
+                later.look(now).await;
+                later.drain().await;
+            }
+            // By hand: the hours that passed, whether the last is less than a minute old, and how many lie in the window.
+            let n_missed = usize::try_from((minutes + 30) / 60).unwrap();
+            let is_on_time = (minutes + 30) % 60 == 0 && n_missed > 0;
+            let n_within = n_missed.min(48);
+            let n_run = match catch_up {
+                CatchUp::Once => n_missed.min(1),
+                CatchUp::Skip => usize::from(is_on_time),
+                CatchUp::All => n_within,
+            };
+            let n_skipped = n_missed - n_run;
+            let runs = ledger::history(&db.pool, Some(&job.name), 10_000).await.unwrap();
+            let of = |state| runs.iter().filter(|run| run.state == state).count();
+            let n_rows = if n_skipped > 100 { 1 } else { n_skipped };
+            let counts = (of(JobRunState::Done), of(JobRunState::Skipped), runs.len());
+            assert_eq!(counts, (n_run, n_rows, n_run + n_rows), "{catch_up:?} after {minutes} minutes");
+            assert_eq!(count.load(Ordering::SeqCst), n_run);
+            let skipped = runs.iter().filter(|run| run.state == JobRunState::Skipped);
+            for reason in skipped.map(|run| run.reason.as_deref().unwrap_or_default()) {
+                assert!(reason.starts_with("missed: "), "{reason}");
+                let says_how_many = reason.contains(&format!("one row for {n_skipped} occurrences"));
+                assert_eq!(says_how_many, n_skipped > 100, "{reason}");
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::words::{DAY, check_key, duration, known, parsed, settle, std_duration, text, timezone};
 use crate::config::problem::Problems;
-use crate::config::{CatchUp, Config, ScheduledJob, raw};
+use crate::config::{CatchUp, Config, Overlap, ScheduledJob, raw};
 use crate::jobs;
 use crate::nearest::did_you_mean;
 use crate::scheduler::Schedule;
@@ -59,14 +59,25 @@ pub(super) fn job(
     }
     let catch_up_window = duration(job.catch_up_window.as_ref(), DAY, problems);
     let timeout = duration(job.timeout.as_ref(), TimeDelta::hours(1), problems);
+    let jitter = duration(job.jitter.as_ref(), TimeDelta::zero(), problems);
+    if let (Some(word), Some(jitter), Some(schedule)) = (&job.jitter, jitter, &schedule)
+        && let Some(gap) = schedule.shortest_gap().filter(|gap| jitter >= *gap)
+    {
+        let problem = format!("there are only {} s from one run to the next", gap.num_seconds());
+        problems.add(word.span(), problem, Some("a jitter is shorter than that".to_owned()));
+    }
+    let catch_up = job.catch_up.unwrap_or(CatchUp::Once);
+    let usual = if catch_up == CatchUp::All { Overlap::QueueAll } else { Overlap::Skip };
     Some(ScheduledJob {
         name: name.to_owned(),
         kind: kind.name,
         job: parsed,
         schedule,
         enabled: job.enabled.unwrap_or(true),
-        catch_up: job.catch_up.unwrap_or(CatchUp::Once),
+        catch_up,
         catch_up_window: std_duration(catch_up_window?),
+        overlap: job.overlap.unwrap_or(usual),
+        jitter: std_duration(jitter?),
         timeout: std_duration(timeout?),
     })
 }

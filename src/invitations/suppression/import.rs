@@ -20,7 +20,7 @@ use crate::import::copy::CopyBuffer;
 use crate::import::rejects::{Reject, Rejects};
 use crate::import::row;
 use crate::import::run;
-use crate::import::text::{Fault, Source, Written};
+use crate::import::text::{Fault, Source, Whence, Written};
 use crate::nearest::did_you_mean;
 use crate::types::EmailAddress;
 
@@ -178,7 +178,7 @@ struct Settled {
 }
 
 fn settle(path: &Path, text: &TextFormat, column: Option<&str>) -> Result<Settled, ImportError> {
-    let mut source = Source::open(path)?;
+    let mut source = Source::open(path, Whence::Named)?;
     let written = source.written(text)?;
     let first = source.first_line(written)?;
     // A single field that is an address, or means to be one, or a hash, is the first row of a file without a header.

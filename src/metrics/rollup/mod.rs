@@ -220,6 +220,7 @@ type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 async fn begin(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Transaction> {
     let mut tx = pool.begin_with("begin isolation level repeatable read").await?;
+    db::hold_fence(&mut tx).await?;
     db::lift_statement_timeout(&mut tx).await?;
     sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
     let shop = &house.config.key;

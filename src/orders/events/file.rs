@@ -65,7 +65,7 @@ impl EventFile {
                 .unwrap_or_else(|| format!("the columns are {}", EVENT_COLUMNS.join(", ")));
             return Err(ImportError::Unusable(format!("there is no column {ours:?} to fill; {hint}")));
         }
-        let mut source = Source::open(path)?;
+        let mut source = Source::open(path, options.whence)?;
         let text = options.laid_over(&Default::default());
         let written = source.written(&text)?;
         let header = source.header(written)?;

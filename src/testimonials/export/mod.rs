@@ -224,7 +224,7 @@ pub async fn export_testimonials(
             let tx = pool.begin().await?;
             let name = path.display().to_string();
             let mut hashed = Hashed::new(&mut file);
-            let (tx, report) = write(tx, export, &mut hashed, name, now).await?;
+            let (tx, report) = write(tx, export, &mut hashed, name, now, Purpose::File).await?;
             let sha256 = hashed.finish();
             file.sync()?;
             let companions = companions(&path, &sha256, export, &report, now)?;
@@ -235,7 +235,7 @@ pub async fn export_testimonials(
         }
         Destination::Stream(out) => {
             let tx = pool.begin().await?;
-            let (tx, report) = write(tx, export, out, "-".to_owned(), now).await?;
+            let (tx, report) = write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
             tx.commit().await?;
             Ok(report)
         }
@@ -272,6 +272,105 @@ fn companions(
     Ok(files)
 }
 
+/// Writes what [`export_testimonials`] writes; nothing of it counts until [`Written::commit`]. `destination` is who takes it.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn write_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    destination: String,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Written> {
+    let shops = export.shops.iter().map(|(id, _)| id.0).collect();
+    let (tx, report) = write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
+    Ok(Written { tx, shops, report })
+}
+
+/// Writes what [`export_testimonials`] writes, and forgets it. It does not wait for other exports, and none waits for it: who has seen
+/// enough and refuses more may leave a query behind that has not ended.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn preview_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    out: &mut (dyn Write + Send),
+    now: DateTime<Utc>,
+) -> anyhow::Result<ExportReport> {
+    let (tx, report) = write(pool.begin().await?, export, out, "-".to_owned(), now, Purpose::Preview).await?;
+    tx.rollback().await?;
+    Ok(report)
+}
+
+/// What an export is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A file, with a manifest beside it that tells the figures of all who answered.
+    File,
+    /// Whoever reads it.
+    Stream,
+    /// A look. It does not count, and so it need not wait for other exports.
+    Preview,
+}
+
+/// An export that somebody may still take or leave. Dropped, it has never been.
+#[derive(Debug)]
+pub struct Written {
+    tx: Transaction,
+    shops: Vec<i32>,
+    report: ExportReport,
+}
+
+impl Written {
+    /// What was written.
+    pub fn report(&self) -> &ExportReport {
+        &self.report
+    }
+
+    /// When one of the shops' testimonials was last decided on or published. (An order that is cancelled or a person who is erased
+    /// changes an export, too, and leaves no moment here.)
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn modified_at(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
+        let modified_at = sqlx::query_scalar!(
+            "select max(greatest(decided_at, published_at)) from testimonial where shop_id = any($1)",
+            &self.shops,
+        )
+        .fetch_one(&mut *self.tx)
+        .await?;
+        Ok(modified_at)
+    }
+
+    /// Lets whoever takes it take their time: otherwise the database ends a transaction that does nothing for a minute.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn hold(&mut self) -> anyhow::Result<()> {
+        sqlx::raw_sql("set local idle_in_transaction_session_timeout = 0").execute(&mut *self.tx).await?;
+        Ok(())
+    }
+
+    /// It was taken: it counts as published.
+    ///
+    /// # Errors
+    /// When the database does not answer. Then nothing counts as published.
+    pub async fn commit(self) -> anyhow::Result<ExportReport> {
+        self.tx.commit().await?;
+        Ok(self.report)
+    }
+
+    /// Nobody took it.
+    ///
+    /// # Errors
+    /// When the database does not answer; it does not count then either.
+    pub async fn forget(self) -> anyhow::Result<()> {
+        Ok(self.tx.rollback().await?)
+    }
+}
+
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// All of the file, and what is to be committed with it.
@@ -281,8 +380,8 @@ async fn write(
     out: &mut (dyn Write + Send),
     destination: String,
     now: DateTime<Utc>,
+    purpose: Purpose,
 ) -> anyhow::Result<(Transaction, ExportReport)> {
-    let to_file = destination != "-";
     let mut report = ExportReport {
         destination,
         format: export.format.name,
@@ -297,11 +396,13 @@ async fn write(
         submitted: None,
     };
     db::lift_statement_timeout(&mut tx).await?;
-    for (id, _) in export.shops {
-        // Two at once would give a testimonial two first dates.
-        db::take_turn(&mut tx, Turn::Exports, *id).await?;
+    if purpose != Purpose::Preview {
+        for (id, _) in export.shops {
+            // Two at once would give a testimonial two first dates.
+            db::take_turn(&mut tx, Turn::Exports, *id).await?;
+        }
     }
-    if to_file || export.selection.is_some() {
+    if purpose == Purpose::File || export.selection.is_some() {
         let figure = metrics::recommendation_rate_of(&mut tx, export.shops, export.surveys, now).await?;
         report.recommendation = Some(figure);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use afterword::import::text::Source;
+use afterword::import::text::{Source, Whence};
 use afterword::import::times::Times;
 use afterword::orders::format::choose;
 use afterword::orders::parse::OrderReader;
@@ -11,7 +11,7 @@ use afterword::orders::parse::OrderReader;
 pub fn run(file: &[u8]) {
     let mut on_disk = tempfile::NamedTempFile::new().unwrap();
     on_disk.write_all(file).unwrap();
-    let Ok(mut source) = Source::open(on_disk.path()) else { return };
+    let Ok(mut source) = Source::open(on_disk.path(), Whence::Named) else { return };
     let chosen = choose("auto", &BTreeMap::new(), &BTreeMap::new(), |format| {
         let written = source.written(&format.text)?;
         source.header(written)

@@ -101,6 +101,11 @@ impl Browser {
         self.cdp("Emulation.setTouchEmulationEnabled", json!({ "enabled": is_touched }));
     }
 
+    /// Where files go that are downloaded.
+    pub fn downloads_to(&self, folder: &Path) {
+        self.cdp("Browser.setDownloadBehavior", json!({ "behavior": "allow", "downloadPath": folder }));
+    }
+
     /// What the reader has told the system: `[("prefers-color-scheme", "dark")]`. What is not named is as it was at first.
     pub fn prefers(&self, features: &[(&str, &str)]) {
         let features: Vec<_> =

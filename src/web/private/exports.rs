@@ -1,0 +1,269 @@
+//! Files to pull: `GET /exports/testimonials.csv` and `GET /exports/metrics.csv`.
+//!
+//! A file is made first (`spool.rs`), and then sent. Testimonials count as published, and the export is recorded, when the reader has
+//! taken the whole file: the transaction that wrote it stays open until then, and the end of the file is sent when it is committed. A
+//! reader who goes away, or who takes longer than [`TAKING_LIMIT`], leaves nothing behind. Who has the file already (`If-None-Match`),
+//! who only looks (HEAD, and the page), and figures write nothing.
+
+use std::io;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse as _, Response};
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::report::bound;
+use super::spool::{Coding, Spool, Spooled};
+use super::{House, Refusal, Visitor, fields, read, seat};
+use crate::config::Shop;
+use crate::masked;
+use crate::metrics;
+use crate::metrics::period::Period;
+use crate::metrics::segment::Segment;
+use crate::metrics::window::Window;
+use crate::testimonials::export::{self, Export, ExportFormat, Written, write_export};
+use crate::types::ShopId;
+
+/// In which a reader takes the whole file. While they do, other exports of the shop wait.
+const TAKING_LIMIT: Duration = Duration::from_secs(300);
+
+/// Which testimonials are asked for.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    pub(super) shop: Option<String>,
+    format: Option<String>,
+    pub(super) since: Option<String>,
+    /// The page's language; the form sends it along.
+    pub(super) locale: Option<String>,
+}
+
+impl Asked {
+    pub(super) fn of(uri: &Uri) -> Result<Self, Refusal> {
+        read(&fields(uri)?, "shop, format, since and locale")
+    }
+
+    pub(super) fn format(&self) -> Result<&'static ExportFormat, Refusal> {
+        let name = self.format.as_deref().unwrap_or(export::EXPORT_FORMATS[0].name);
+        export::format(name).ok_or_else(|| {
+            let known: Vec<_> = export::EXPORT_FORMATS.iter().map(|format| format.name).collect();
+            Refusal::Wrong(format!("format: known are {}", known.join(", ")))
+        })
+    }
+
+    /// A day is the shop's, or the one that several can agree on.
+    pub(super) fn since(&self, shops: &[(ShopId, &Shop)]) -> Result<Option<DateTime<Utc>>, Refusal> {
+        Ok(bound("since", self.since.clone())?.map(|since| since.at(zone(shops))))
+    }
+}
+
+/// Of one shop, its own; of several, one for all.
+fn zone(shops: &[(ShopId, &Shop)]) -> Tz {
+    if let [(_, shop)] = shops { shop.timezone } else { Tz::UTC }
+}
+
+/// `GET /exports/testimonials.csv?shop=&format=&since=`
+pub(super) async fn testimonials(
+    State(house): State<House>,
+    visitor: Visitor,
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let asked = Asked::of(&uri)?;
+    let seat = seat(&house.exports)?;
+    // A reader who goes away must not leave a query half way.
+    tokio::spawn(async move {
+        let context = &house.context;
+        let shops = visitor.shops(context, asked.shop.as_deref())?;
+        let (format, since) = (asked.format()?, asked.since(&shops)?);
+        let now = context.clock.now();
+        let config = &context.config;
+        let export = Export { since, ..Export::new(&shops, format, &config.testimonials, &config.surveys) };
+        export.check().map_err(Refusal::Wrong)?;
+        let mut spool = spool(&house, &headers)?;
+        let destination = format!("access {}", visitor.access.name);
+        let mut written =
+            write_export(&context.pool, export, &mut spool, destination, now).await.map_err(Refusal::of)?;
+        let modified = written.modified_at().await.map_err(Refusal::of)?;
+        let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
+        let mut shown =
+            Shown::new(&file, name("testimonials", &shops, now, format.extension), format.media_type);
+        shown.modified = modified;
+        if file.is_known(&headers) || method == Method::HEAD {
+            written.forget().await.map_err(Refusal::of)?;
+            return Ok(shown.without_body(file.is_known(&headers)));
+        }
+        written.hold().await.map_err(Refusal::of)?;
+        let (taken, is_taken) = oneshot::channel();
+        let (counted, counts) = oneshot::channel();
+        let access = visitor.access.name.clone();
+        tokio::spawn(settle(written, access, is_taken, counted, seat));
+        let settled = async move {
+            // Whoever settles has given up waiting, or could not commit.
+            let given_up = |_| io::Error::from(io::ErrorKind::TimedOut);
+            taken.send(()).map_err(given_up)?;
+            counts.await.map_err(|_| given_up(()))
+        };
+        Ok(shown.with_body(file.body(settled)))
+    })
+    .await
+    .map_err(|error| Refusal::Failed(error.into()))?
+}
+
+/// Counts what was sent as published, once the reader has taken it.
+async fn settle(
+    written: Written,
+    access: String,
+    is_taken: oneshot::Receiver<()>,
+    counted: oneshot::Sender<()>,
+    _seat: OwnedSemaphorePermit,
+) {
+    let n_rows = written.report().n_rows;
+    let taken = tokio::time::timeout(TAKING_LIMIT, is_taken).await;
+    let is_taken = matches!(taken, Ok(Ok(())));
+    let ended = if is_taken { written.commit().await.map(drop) } else { written.forget().await };
+    match ended {
+        Ok(()) if is_taken => {
+            tracing::info!(access, n_rows, "{access} has taken {n_rows} testimonials");
+            // The reader may be gone by now; what was counted is counted.
+            let _ = counted.send(());
+        }
+        Ok(()) => tracing::info!(access, n_rows, "{access} went away before the end of the testimonials"),
+        Err(error) => {
+            let reason = masked::reason(&error);
+            tracing::error!(
+                access,
+                n_rows,
+                "the testimonials for {access} do not count as published: {reason}"
+            );
+        }
+    }
+}
+
+/// Which figures are asked for, but for the segments.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedFigures {
+    shop: Option<String>,
+    by: Option<String>,
+    from: Option<String>,
+    to: Option<String>,
+}
+
+/// `GET /exports/metrics.csv?shop=&by=&segment=&from=&to=`
+pub(super) async fn metrics(
+    State(house): State<House>,
+    visitor: Visitor,
+    method: Method,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let (segments, others): (Vec<_>, Vec<_>) =
+        fields(&uri)?.into_iter().partition(|(name, _)| name == "segment");
+    let asked: AskedFigures = read(&others, "shop, by, from and to, and segment any number of times")?;
+    let segments = segments.iter().map(|(_, typed)| typed.parse::<Segment>()).collect::<Result<Vec<_>, _>>();
+    let segments = segments.map_err(|why| Refusal::Wrong(format!("segment: {why}")))?;
+    let by = asked.by.as_deref().unwrap_or("month").parse::<Period>();
+    let by = by.map_err(|why| Refusal::Wrong(format!("by: {why}")))?;
+    let seat = seat(&house.exports)?;
+    tokio::spawn(async move {
+        let context = &house.context;
+        let shops = visitor.shops(context, asked.shop.as_deref())?;
+        let window = Window { from: bound("from", asked.from)?, to: bound("to", asked.to)? };
+        let as_of = context.clock.now();
+        let zones = shops.iter().map(|(_, shop)| shop.timezone);
+        window.check(zones, as_of).map_err(|empty| Refusal::Wrong(empty.to_string()))?;
+        let surveys = &context.config.surveys;
+        let export = metrics::export::Export { shops: &shops, surveys, window, by, segments: &segments };
+        let mut spool = spool(&house, &headers)?;
+        metrics::export::export_metrics(&context.pool, &export, as_of, &mut spool)
+            .await
+            .map_err(Refusal::of)?;
+        let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
+        let shown = Shown::new(&file, name("metrics", &shops, as_of, "csv"), "text/csv; charset=utf-8");
+        if file.is_known(&headers) || method == Method::HEAD {
+            return Ok(shown.without_body(file.is_known(&headers)));
+        }
+        Ok(shown.with_body(file.body(async move {
+            drop(seat);
+            Ok(())
+        })))
+    })
+    .await
+    .map_err(|error| Refusal::Failed(error.into()))?
+}
+
+fn spool(house: &House, headers: &HeaderMap) -> Result<Spool, Refusal> {
+    let folder = &house.context.config.app.data_dir;
+    Spool::create(folder, Coding::of(headers))
+        .with_context(|| format!("making a file in {}", folder.display()))
+        .map_err(Refusal::Failed)
+}
+
+/// What the file is called where the reader keeps it.
+fn name(what: &str, shops: &[(ShopId, &Shop)], now: DateTime<Utc>, extension: &str) -> String {
+    let day = now.with_timezone(&zone(shops)).date_naive();
+    let shop = if let [(_, shop)] = shops { format!("-{}", shop.key) } else { String::new() };
+    format!("{what}{shop}-{}.{extension}", day.format("%F"))
+}
+
+/// The head of an answer.
+struct Shown {
+    etag: String,
+    len: u64,
+    coding: Coding,
+    name: String,
+    media_type: &'static str,
+    modified: Option<DateTime<Utc>>,
+}
+
+impl Shown {
+    fn new(file: &Spooled, name: String, media_type: &'static str) -> Self {
+        Self { etag: file.etag(), len: file.len, coding: file.coding, name, media_type, modified: None }
+    }
+
+    fn with_body(self, body: Body) -> Response {
+        // Without a length: the end is told only when the file counts.
+        self.head(StatusCode::OK, body.into_response())
+    }
+
+    /// For who has the file already, and for who only looks.
+    fn without_body(self, is_known: bool) -> Response {
+        let status = if is_known { StatusCode::NOT_MODIFIED } else { StatusCode::OK };
+        let mut response = Body::empty().into_response();
+        if !is_known {
+            response.headers_mut().insert(header::CONTENT_LENGTH, self.len.into());
+        }
+        self.head(status, response)
+    }
+
+    fn head(self, status: StatusCode, mut response: Response) -> Response {
+        *response.status_mut() = status;
+        let modified = self.modified.map(|moment| moment.format("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        let packed = (self.coding == Coding::Gzip).then(|| "gzip".to_owned());
+        let is_here = status == StatusCode::OK;
+        let values = [
+            (header::ETAG, Some(self.etag)),
+            (header::LAST_MODIFIED, modified),
+            (header::VARY, Some("accept-encoding, authorization".to_owned())),
+            // To be kept by who asked, and asked for again each time.
+            (header::CACHE_CONTROL, Some("private, no-cache".to_owned())),
+            (header::CONTENT_ENCODING, packed.filter(|_| is_here)),
+            (header::CONTENT_TYPE, is_here.then(|| self.media_type.to_owned())),
+            (header::CONTENT_DISPOSITION, is_here.then(|| format!("attachment; filename=\"{}\"", self.name))),
+        ];
+        for (name, value) in values {
+            if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+                response.headers_mut().insert(name, value);
+            }
+        }
+        response
+    }
+}

@@ -1,0 +1,220 @@
+//! What SECURITY.md promises about secrets and files, and no other file of the tests shows.
+
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::support::program::{Program, Ran, command, ran, shipped, shipped_with};
+use crate::support::smtp::Relay;
+
+/// Orders of which the first can be asked about on 10 March 2026 and the second has no address.
+const ORDERS: &str = "order_id,email,ordered_at,fulfilled_at,status\n\
+    B-1,claire@customer.example,2026-03-01T10:00:00Z,2026-03-02T10:00:00Z,fulfilled\n\
+    B-2,nobody,2026-03-01T10:00:00Z,2026-03-02T10:00:00Z,fulfilled\n";
+
+/// Makes a file look as if nobody had written to it for a while, so that the job does not wait for its end.
+fn age(path: &Path) {
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600)).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_in_an_output_or_in_the_list_of_processes() {
+    const SECRETS: [&str; 4] = [
+        "hush-database-0123456789",
+        "hush-relay-0123456789",
+        "hush-token-0123456789-0123456789-0123456789",
+        "hush-links-0123456789-0123456789-0123456789",
+    ];
+    let [database, relay, token, links] = SECRETS;
+    let mail = Relay::start();
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let program = Program::new(&shipped()).await;
+    let config = shipped_with(mail.port)
+        .replace("127.0.0.1:8080", &free)
+        .replacen("# username = \"afterword\"", "username = \"afterword\"", 1)
+        .replacen("# password_file = \"/etc/afterword/smtp_password\"", "password_file = \"relay\"", 1)
+        + "[[access]]\nname = \"team\"\ntoken_file = \"token\"\nallow = [\"report\"]\n";
+    program.write("jobs.toml", &config);
+    program.write("relay", relay);
+    program.write("token", token);
+    program.write("orders.csv", ORDERS);
+    let url = program.db.url.replacen("postgres://", "postgres://afterword:PASSWORD@", 1);
+    let url = match url.split_once("PASSWORD@") {
+        // The server of the tests has a user in its address already.
+        Some((start, rest)) if rest.split('?').next().is_some_and(|rest| rest.contains('@')) => {
+            let host = rest.split_once('@').unwrap().1;
+            format!("{start}{database}@{host}")
+        }
+        Some((start, rest)) => format!("{start}{database}@{rest}"),
+        None => panic!("{url}"),
+    };
+    let with = |args: &[&str], url: &str| -> Ran {
+        let mut program = command(program.dir.path());
+        program.env("DATABASE_URL", url).env("AFTERWORD_SECRET", links).env("RUST_LOG", "debug");
+        ran(program.args(args).output().unwrap())
+    };
+    let unreachable = format!("postgres://afterword:{database}@127.0.0.1:1/afterword");
+    let mut said = Vec::new();
+    for (args, url, code) in [
+        (&["import", "orders", "orders.csv", "--shop", "maison"][..], &url, 3),
+        // The relay of the tests takes no login, so that both say what is wrong with it.
+        (&["check", "--online"], &url, 1),
+        (&["jobs", "--json"], &url, 0),
+        (&["--as-of", "2026-03-10T10:00:00Z", "run", "send-invitations"], &url, 3),
+        (&["explain", "order", "B-1"], &url, 0),
+        (&["jobs"], &unreachable, 1),
+        (&["check"], &format!("postgres://afterword:{database}@[/x"), 1),
+    ] {
+        let ran = with(args, url);
+        let ran = ran.expect(code);
+        said.push(format!("{args:?}: {}{}", ran.stdout, ran.stderr));
+    }
+    let mut serve = command(program.dir.path())
+        .arg("serve")
+        .env("DATABASE_URL", &url)
+        .env("AFTERWORD_SECRET", links)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    while std::net::TcpStream::connect(&free).is_err() {
+        assert!(serve.try_wait().unwrap().is_none(), "serve has ended");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let mut n_seen = 0;
+    for process in std::fs::read_dir("/proc").unwrap() {
+        if let Ok(arguments) = std::fs::read(process.unwrap().path().join("cmdline")) {
+            let arguments = String::from_utf8_lossy(&arguments).replace('\0', " ");
+            n_seen += usize::from(arguments.contains("afterword serve"));
+            said.push(arguments);
+        }
+    }
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    assert!(n_seen >= 1, "the list of processes does not show serve");
+    for secret in SECRETS {
+        for words in &said {
+            assert!(!words.contains(secret), "{secret} is shown: {words}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_holds_peoples_data_is_not_for_the_world_to_read() {
+    let program = Program::new(&shipped()).await;
+    let inbox = program.write("data/inbox/orders/orders.csv", ORDERS);
+    age(&inbox);
+    program.run(&["run", "import-orders"]).expect(3);
+    program.run(&["--as-of", "2026-03-10T10:00:00Z", "run", "send-invitations"]).expect(0);
+    program.run(&["run", "weekly-testimonials"]).expect(0);
+    program.run(&["report", "--html", "data/report.html"]).expect(0);
+    let mut folders = vec![program.path("data")];
+    let mut modes = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            if entry.metadata().unwrap().is_dir() {
+                folders.push(entry.path());
+            } else {
+                modes.push((
+                    entry.file_name().into_string().unwrap(),
+                    entry.metadata().unwrap().permissions().mode() & 0o777,
+                ));
+            }
+        }
+    }
+    let mode = |wanted: &dyn Fn(&str) -> bool| {
+        let found: Vec<u32> = modes.iter().filter(|(name, _)| wanted(name)).map(|(_, mode)| *mode).collect();
+        assert!(!found.is_empty(), "{modes:?}");
+        found.into_iter().fold(0, |all, mode| all | mode)
+    };
+    assert_eq!(mode(&|name| name == "secret"), 0o600);
+    assert_eq!(mode(&|name| name.ends_with(".eml")), 0o600);
+    assert_eq!(mode(&|name| name.ends_with(".rejects.csv")), 0o600);
+    assert_eq!(mode(&|name| name == "latest.csv" || name.starts_with("testimonials-")), 0o640);
+    assert_eq!(mode(&|name| name == "report.html"), 0o640);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn from_an_inbox_only_regular_files_are_taken_and_nothing_leaves_by_a_link() {
+    let program = Program::new(&shipped()).await;
+    let elsewhere = program.write("elsewhere/orders.csv", ORDERS.replace("B-", "E-"));
+    age(&elsewhere);
+    let inbox = program.path("data/inbox/orders");
+    let good = program.write("data/inbox/orders/good.csv", ORDERS);
+    age(&good);
+    symlink(&elsewhere, inbox.join("a-link.csv")).unwrap();
+    symlink(program.path("elsewhere"), inbox.join("b-folder.csv")).unwrap();
+    symlink("/dev/zero", inbox.join("c-device.csv")).unwrap();
+    nix::unistd::mkfifo(&inbox.join("d-pipe.csv"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // Would be written through, were it followed.
+    symlink(&elsewhere, inbox.join(".good.csv.rejects")).unwrap();
+    let before = std::fs::read(&elsewhere).unwrap();
+
+    // The link lies where the rejects would go: the file stays, and says why.
+    let held = program.run(&["run", "import-orders", "--json"]).expect(3).json().to_string();
+    assert!(held.contains("is a link"), "{held}");
+    assert!(good.exists());
+    std::fs::remove_file(inbox.join(".good.csv.rejects")).unwrap();
+    program.run(&["run", "import-orders"]).expect(3);
+    let taken = || -> Vec<PathBuf> {
+        std::fs::read_dir(inbox.join("done"))
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    };
+    assert_eq!(taken().len(), 2, "the file and its rejects: {:?}", taken());
+    for left in ["a-link.csv", "b-folder.csv", "c-device.csv", "d-pipe.csv"] {
+        assert!(inbox.join(left).symlink_metadata().is_ok(), "{left} was touched");
+    }
+    let n_foreign: i64 = sqlx::query_scalar("select count(*) from \"order\" where external_id like 'E-%'")
+        .fetch_one(&program.db.pool)
+        .await
+        .unwrap();
+    assert_eq!(n_foreign, 0);
+
+    // A folder of ours that is a link leads nowhere.
+    std::fs::remove_dir_all(inbox.join("done")).unwrap();
+    symlink(program.path("elsewhere"), inbox.join("done")).unwrap();
+    let next = program.write("data/inbox/orders/next.csv", ORDERS.replace("B-", "C-"));
+    age(&next);
+    program.run(&["run", "import-orders"]).expect(1);
+    assert!(next.exists());
+    assert_eq!(std::fs::read_dir(program.path("elsewhere")).unwrap().count(), 1);
+    assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
+}
+
+#[tokio::test]
+async fn what_is_written_replaces_nothing_but_files() {
+    let program = Program::new(&shipped()).await;
+    let victim = program.write("victim", "precious");
+    symlink(&victim, program.path("link.csv")).unwrap();
+    nix::unistd::mkfifo(&program.path("pipe.html"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for args in [
+        &["export", "testimonials", "--out", "link.csv"][..],
+        &["export", "metrics", "--out", "link.csv"],
+        &["export", "testimonials", "--out", "/dev/null"],
+        &["report", "--html", "pipe.html"],
+        &["report", "--html", "/dev/stdout"],
+    ] {
+        let refused = program.run(args).expect(1).stderr;
+        assert!(
+            refused.contains("is a link") || refused.contains("is a device or a pipe"),
+            "{args:?}: {refused}"
+        );
+    }
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(!std::fs::metadata("/dev/null").unwrap().is_file());
+
+    // The folder of a scheduled export.
+    let exports = program.path("data/exports/testimonials");
+    std::fs::create_dir_all(&exports).unwrap();
+    symlink(&victim, exports.join("latest.csv")).unwrap();
+    program.run(&["run", "weekly-testimonials"]).expect(1);
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "precious");
+    // Names that come from outside are keys, and a key has no way out of a folder.
+    program.configure(&shipped().replace("\"maison\"", "\"../maison\""));
+    let wrong = program.run(&["check"]).expect(2).stderr;
+    assert!(wrong.contains("cannot be the key of a shop"), "{wrong}");
+}
