@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod testimonials;
 pub mod story;
 pub mod erasure;
+pub mod retention;
 pub mod jobs;
 pub mod scheduler;
 pub mod web;

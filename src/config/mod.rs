@@ -56,6 +56,8 @@ pub struct Config {
     pub alerts: Vec<Rule>,
     /// `[notify]`
     pub notify: Notify,
+    /// `[retention]`; `None`: it does not say how long anything is kept.
+    pub retention: Option<Retention>,
     /// `[jobs.<name>]`
     pub jobs: Vec<ScheduledJob>,
     /// `[[access]]`; names are unique.
@@ -274,6 +276,8 @@ pub struct RatingMapping {
 pub struct Testimonials {
     /// Under which name an author appears.
     pub display_name: DisplayName,
+    /// How long what was published stays so, from when it first left the house; `None`: as long as answers are kept.
+    pub retain: Option<TimeDelta>,
 }
 
 /// Under which name an author appears. The database's `display_name_rule`.
@@ -320,6 +324,29 @@ impl fmt::Debug for Webhook {
         // The address may hold a key, too.
         f.write_str("Webhook(…)")
     }
+}
+
+/// `[retention]`: how long is kept what is personal. A job of the kind `purge` lets go of what is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The words of an answer, and the name given with it, from when it was given.
+    pub responses: TimeDelta,
+    /// Address and name of a customer, from the last order, mail or answer.
+    pub customers: TimeDelta,
+    /// What relays and mail systems said, notes about visits, rejected rows, words that programs sent, messages to the shop's own people.
+    pub traces: TimeDelta,
+    /// Files that jobs have read and put away; `None`: somebody else looks after them.
+    pub files: Option<TimeDelta>,
+    pub suppressed_addresses: SuppressedAddresses,
+}
+
+/// What becomes of the do-not-contact list, which holds hashes of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuppressedAddresses {
+    /// The hash stays, or its owner would be written to again.
+    KeepHash,
+    /// From when it was put on the list.
+    For(TimeDelta),
 }
 
 /// `[jobs.<name>]`

@@ -64,6 +64,7 @@ pub struct File {
     pub alert: Vec<Spanned<Alert>>,
     #[serde(default)]
     pub notify: Notify,
+    pub retention: Option<Retention>,
     #[serde(default)]
     pub jobs: BTreeMap<String, Spanned<Job>>,
     #[serde(default)]
@@ -301,6 +302,7 @@ pub struct WordedChoice {
 #[serde(deny_unknown_fields)]
 pub struct Testimonials {
     pub display_name: Option<DisplayName>,
+    pub retain: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -341,6 +343,16 @@ pub struct Notify {
     pub webhook_secret: Option<Word>,
     pub webhook_secret_file: Option<Word>,
     pub remind_after: Option<Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub responses: Word,
+    pub customers: Option<Word>,
+    pub traces: Option<Word>,
+    pub files: Option<Word>,
+    pub suppressed_addresses: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@ mod formats;
 mod jobs;
 mod mail;
 mod questions;
+mod retention;
 mod shops;
 mod surveys;
 mod words;
@@ -52,9 +53,11 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .collect();
     let testimonials = Testimonials {
         display_name: file.testimonials.display_name.unwrap_or(DisplayName::FirstNameInitial),
+        retain: file.testimonials.retain.as_ref().and_then(|word| retention::time(word, problems)),
     };
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
+    let retention = retention::retention(file.retention.as_ref(), problems);
     let access = access::accesses(&base, &file.access, &shop_keys, problems);
     if let Some(word) = file.app.private_listen.as_ref().filter(|_| file.access.is_empty()) {
         problems.add(
@@ -76,6 +79,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         testimonials,
         alerts,
         notify: notify?,
+        retention,
         jobs: Vec::new(),
         access,
     };

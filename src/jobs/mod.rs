@@ -35,6 +35,7 @@ mod import_ratings;
 mod compute_metrics;
 mod send_report;
 mod export_testimonials;
+mod purge;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[
@@ -47,6 +48,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<compute_metrics::ComputeMetrics>(),
     JobKind::of::<send_report::SendReport>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
+    JobKind::of::<purge::Purge>(),
 ];
 
 /// A kind of job. `Self` is its parameters; what is in [`JOB_KINDS`] is read from TOML.
