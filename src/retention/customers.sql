@@ -20,6 +20,7 @@ due as materialized (
             or exists (
                 select from invitation i
                 where i.shop_id = $1 and i.order_id = o.order_id
+                  and i.state not in ('skipped', 'expired', 'cancelled', 'suppressed') -- a mail that did not leave is none
                   and greatest(i.decided_at, i.sent_at, i.next_attempt_at, i.remind_at) >= $4
             )
             or exists (

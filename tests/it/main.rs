@@ -35,6 +35,7 @@ mod naughty;
 mod fuzz;
 mod testimonials;
 mod erasure;
+mod retention;
 mod olist;
 mod journey;
 mod documents;
