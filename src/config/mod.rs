@@ -302,6 +302,8 @@ pub struct Notify {
     pub to: Vec<lettre::Address>,
     /// A program.
     pub webhook: Option<Webhook>,
+    /// What is called after a good day.
+    pub heartbeat: Option<Heartbeat>,
     /// After how long an alert that is still open is told again; `None`: never.
     pub remind_after: Option<TimeDelta>,
     /// How long a run waits for a relay or a receiver that does not take what it is given; not in jobs.toml.
@@ -323,6 +325,22 @@ impl fmt::Debug for Webhook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may hold a key, too.
         f.write_str("Webhook(…)")
+    }
+}
+
+/// A dead man's switch.
+#[derive(Clone)]
+pub struct Heartbeat {
+    /// https, or http on this machine.
+    pub url: String,
+    /// How long it may take to answer; not in jobs.toml.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address is the key.
+        f.write_str("Heartbeat(…)")
     }
 }
 

@@ -343,6 +343,7 @@ pub struct Notify {
     pub webhook_secret: Option<Word>,
     pub webhook_secret_file: Option<Word>,
     pub remind_after: Option<Word>,
+    pub heartbeat_url: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -35,6 +35,7 @@ mod import_ratings;
 mod compute_metrics;
 mod send_report;
 mod export_testimonials;
+mod send_digest;
 mod purge;
 
 /// Every kind of job.
@@ -48,6 +49,7 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<compute_metrics::ComputeMetrics>(),
     JobKind::of::<send_report::SendReport>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
+    JobKind::of::<send_digest::SendDigest>(),
     JobKind::of::<purge::Purge>(),
 ];
 
