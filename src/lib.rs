@@ -24,6 +24,7 @@ pub mod survey;
 pub mod config;
 pub mod db;
 pub mod mail;
+pub mod vitals;
 pub mod context;
 pub mod import;
 pub mod orders;

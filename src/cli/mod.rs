@@ -230,6 +230,7 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
         templates: Arc::new(templates),
         tokens,
         clock,
+        vitals: Arc::default(),
     };
     Ok(Opened { context, database })
 }

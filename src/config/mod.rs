@@ -411,6 +411,8 @@ impl Access {
 pub enum Right {
     /// To read the report.
     Report,
+    /// To read how the installation is, as figures for machines; they are of all shops.
+    Metrics,
 }
 
 /// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.

@@ -20,11 +20,14 @@ pub async fn since(pool: &PgPool, now: DateTime<Utc>) -> sqlx::Result<Since> {
     )
     .fetch_optional(pool)
     .await?;
-    Ok(last.map_or(Since { moment: now - FIRST, last_run: None, open_runs: Vec::new() }, |last| Since {
-        moment: last.until_at,
-        last_run: Some(last.last_run),
-        open_runs: last.open_runs,
-    }))
+    if let Some(last) = last {
+        let (moment, last_run) = (last.until_at, Some(last.last_run));
+        return Ok(Since { moment, last_run, open_runs: last.open_runs });
+    }
+    let untold = sqlx::query_scalar!("select min(from_at) from digest where until_at < $1", now)
+        .fetch_one(pool)
+        .await?;
+    Ok(Since { moment: untold.unwrap_or(now - FIRST), last_run: None, open_runs: Vec::new() })
 }
 
 /// Keeps a digest that is about to be told. Comes back with its number.

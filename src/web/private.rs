@@ -28,6 +28,7 @@ use crate::masked;
 use crate::metrics::report;
 use crate::metrics::window::{Bound, Window};
 use crate::types::Locale;
+use crate::vitals;
 
 /// A report of years of orders takes its time.
 const REPORT_LIMIT: Duration = Duration::from_secs(120);
@@ -47,6 +48,8 @@ fn router(context: Context) -> Router {
         .route("/report", get(show))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, REPORT_LIMIT))
         .route("/livez", get(async || "ok"))
+        .route("/readyz", get(async |State(house): State<House>| super::readyz(house.context).await))
+        .route("/metrics", get(metrics))
         .fallback(async || StatusCode::NOT_FOUND)
         .layer(middleware::from_fn(finish))
         .with_state(house)
@@ -123,6 +126,20 @@ async fn show(
         page(&house.context, &access, asked).await
     });
     made.await.map_err(|error| Refusal::Failed(error.into()))?.map(Html)
+}
+
+/// The figures of the whole installation, for a program that watches it.
+async fn metrics(
+    State(house): State<House>,
+    headers: HeaderMap,
+) -> Result<([(header::HeaderName, &'static str); 1], String), Refusal> {
+    let access = known(&house.context.config.access, &headers).ok_or(Refusal::Unknown)?;
+    if !access.allow.contains(&Right::Metrics) {
+        return Err(Refusal::Forbidden);
+    }
+    let read = tokio::spawn(async move { vitals::figures(&house.context).await });
+    let text = read.await.map_err(|error| Refusal::Failed(error.into()))?.map_err(Refusal::Failed)?;
+    Ok(([(header::CONTENT_TYPE, vitals::openmetrics::CONTENT_TYPE)], text))
 }
 
 async fn page(context: &Context, access: &Access, asked: Asked) -> Result<String, Refusal> {

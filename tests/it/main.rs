@@ -31,6 +31,7 @@ mod periods;
 mod alerts;
 mod certainty;
 mod report;
+mod operations;
 mod naughty;
 mod fuzz;
 mod testimonials;
