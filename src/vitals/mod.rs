@@ -1,4 +1,4 @@
-//! How this instance is, for machines that watch it: whether it is ready, and its figures as OpenMetrics.
+//! How this instance is, for machines that watch it: whether it is ready, and its figures as `OpenMetrics`.
 //!
 //! The figures are read from the ledger, the outbox and what came in when they are asked for, at most once in [`KEPT`], so that whoever
 //! asks more often costs nothing. Everything is read by an index or from a small table, and what grows with the years is told of the last
@@ -106,7 +106,7 @@ pub async fn ready(context: &Context) -> Result<(), NotReady> {
     ready
 }
 
-/// The figures as OpenMetrics text. The future holds a connection: it is to be let end.
+/// The figures as `OpenMetrics` text. The future holds a connection: it is to be let end.
 ///
 /// # Errors
 /// When the database does not answer.

@@ -1,4 +1,4 @@
-//! Writes figures as OpenMetrics text: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
+//! Writes figures as `OpenMetrics` text: <https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md>.
 //!
 //! A family at a time, with its type, unit and help; the samples of a family stand together, and the text ends with `# EOF`.
 

@@ -373,15 +373,13 @@ fn compose(
         .subject(clean(&letter.texts.subject, 200))
         .message_id(Some(format!("<{message_id}>")))
         .raw_header(verbatim("Auto-Submitted", "auto-generated".to_owned()))
-        .multipart(
-            match &letter.attached {
-                Some(Attached { file, page }) => MultiPart::mixed()
-                    .boundary(format!("=_{id}"))
-                    .multipart(texts)
-                    .singlepart(Attachment::new(file.clone()).body(page.clone(), ContentType::TEXT_HTML)),
-                None => texts,
-            },
-        )?;
+        .multipart(match &letter.attached {
+            Some(Attached { file, page }) => MultiPart::mixed()
+                .boundary(format!("=_{id}"))
+                .multipart(texts)
+                .singlepart(Attachment::new(file.clone()).body(page.clone(), ContentType::TEXT_HTML)),
+            None => texts,
+        })?;
     if let Some(signer) = &config.mail.signer {
         signer.sign(&mut message);
     }
