@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use afterword::config::environment;
 use afterword::context::Context;
 use afterword::jobs::ledger::{self, Occurrence};
 use afterword::jobs::runner::run_occurrence;
@@ -118,7 +119,7 @@ fn asked(url: &str, token: Option<&str>) -> (u16, String, String) {
     (response.status().as_u16(), kind.unwrap_or_default(), response.body_mut().read_to_string().unwrap())
 }
 
-/// A strict reader of the part of OpenMetrics that we write: samples by name and labels.
+/// A strict reader of the part of `OpenMetrics` that we write: samples by name and labels.
 fn read(text: &str) -> BTreeMap<String, f64> {
     let body = text.strip_suffix("# EOF\n").expect("the text ends with # EOF");
     let mut samples = BTreeMap::new();
@@ -152,7 +153,7 @@ fn read(text: &str) -> BTreeMap<String, f64> {
 
 /// The same by Prometheus's own parser in Python, where it is at hand.
 fn read_by_prometheus(text: &str) {
-    let python = std::env::var("PROMETHEUS_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+    let python = environment("PROMETHEUS_PYTHON").unwrap_or_else(|| "python3".to_owned());
     let parser = "import sys\n\
                   from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
                   print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
