@@ -56,6 +56,8 @@ pub struct Config {
     pub alerts: Vec<Rule>,
     /// `[notify]`
     pub notify: Notify,
+    /// `[retention]`; `None`: it does not say how long anything is kept.
+    pub retention: Option<Retention>,
     /// `[jobs.<name>]`
     pub jobs: Vec<ScheduledJob>,
     /// `[[access]]`; names are unique.
@@ -284,6 +286,8 @@ pub struct Testimonials {
     pub publish_within: TimeDelta,
     /// Where a product is shown, by the shop's key, with `{product}` for its number.
     pub product_urls: BTreeMap<String, String>,
+    /// How long what was published stays so, from when it first left the house; `None`: as long as answers are kept.
+    pub retain: Option<TimeDelta>,
 }
 
 /// What a person has to look at before it is published.
@@ -320,6 +324,8 @@ pub struct Notify {
     pub to: Vec<lettre::Address>,
     /// A program.
     pub webhook: Option<Webhook>,
+    /// What is called after a good day.
+    pub heartbeat: Option<Heartbeat>,
     /// After how long an alert that is still open is told again; `None`: never.
     pub remind_after: Option<TimeDelta>,
     /// How long a run waits for a relay or a receiver that does not take what it is given; not in jobs.toml.
@@ -342,6 +348,45 @@ impl fmt::Debug for Webhook {
         // The address may hold a key, too.
         f.write_str("Webhook(…)")
     }
+}
+
+/// A dead man's switch.
+#[derive(Clone)]
+pub struct Heartbeat {
+    /// https, or http on this machine.
+    pub url: String,
+    /// How long it may take to answer; not in jobs.toml.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address is the key.
+        f.write_str("Heartbeat(…)")
+    }
+}
+
+/// `[retention]`: how long is kept what is personal. A job of the kind `purge` lets go of what is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The words of an answer, and the name given with it, from when it was given.
+    pub responses: TimeDelta,
+    /// Address and name of a customer, from the last order, mail or answer.
+    pub customers: TimeDelta,
+    /// What relays and mail systems said, notes about visits, rejected rows, words that programs sent, messages to the shop's own people.
+    pub traces: TimeDelta,
+    /// Files that jobs have read and put away; `None`: somebody else looks after them.
+    pub files: Option<TimeDelta>,
+    pub suppressed_addresses: SuppressedAddresses,
+}
+
+/// What becomes of the do-not-contact list, which holds hashes of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuppressedAddresses {
+    /// The hash stays, or its owner would be written to again.
+    KeepHash,
+    /// From when it was put on the list.
+    For(TimeDelta),
 }
 
 /// `[jobs.<name>]`
@@ -394,6 +439,8 @@ pub enum Right {
     Report,
     /// To take the testimonials that may be published.
     Export,
+    /// To read how the installation is, as figures for machines; they are of all shops.
+    Metrics,
 }
 
 /// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.

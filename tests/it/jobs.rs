@@ -102,6 +102,7 @@ pub async fn context(pool: &PgPool, jobs: Vec<ScheduledJob>) -> Context {
         templates: Arc::new(Templates::load(None).unwrap()),
         tokens: Tokens::new(b"a secret of the tests, 32 bytes or more"),
         clock: Clock::System,
+        vitals: Arc::default(),
     }
 }
 

@@ -34,6 +34,7 @@ mod periods;
 mod alerts;
 mod certainty;
 mod report;
+mod operations;
 mod naughty;
 mod fuzz;
 mod testimonials;
@@ -44,6 +45,7 @@ mod private;
 #[cfg(feature = "s3")]
 mod upload;
 mod erasure;
+mod retention;
 mod olist;
 mod journey;
 mod security;

@@ -97,6 +97,7 @@ impl Site {
             templates: Arc::new(Templates::load(None).unwrap()),
             tokens: Tokens::new(b"secret"),
             clock: Clock::Fixed(at(NOW)),
+            vitals: Arc::default(),
         };
         let (address, stop, served) = listen(&context).await;
         Self { database, context, address, stop, served, shop, order, invitation }

@@ -49,6 +49,7 @@ pub fn rules() -> Testimonials {
             "maison".to_owned(),
             "https://shop.example/produits/{product}".to_owned(),
         )]),
+        retain: None,
     }
 }
 

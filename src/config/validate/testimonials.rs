@@ -2,6 +2,7 @@
 
 use chrono::TimeDelta;
 
+use super::retention::time;
 use super::words::{duration, text};
 use crate::config::problem::Problems;
 use crate::config::{Moderation, Testimonials, raw};
@@ -44,5 +45,6 @@ pub(super) fn testimonials(
             .iter()
             .map(|(shop, word)| (shop.clone(), text(word).to_owned()))
             .collect(),
+        retain: typed.retain.as_ref().and_then(|word| time(word, problems)),
     })
 }

@@ -39,7 +39,7 @@ use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Direction, ReportMail, ShopView};
 use crate::survey::Survey;
 use crate::types::{Locale, ShopId};
-use deliver::Letter;
+use deliver::{Attached, Letter};
 use words::Words;
 
 const PAGE: &str = include_str!("../../../templates/report/page.hbs");
@@ -389,9 +389,9 @@ pub fn letter(
     };
     let texts = context.templates.mail(&language, &view)?;
     Ok(Letter {
+        what: "report",
         texts,
-        file: view.attached,
-        page: written(&page)?,
+        attached: Some(Attached { file: view.attached, page: written(&page)? }),
         job: view.job,
         shops: contents.report.shops.iter().map(|shop| shop.shop.clone()).collect(),
         as_of: contents.report.as_of,
