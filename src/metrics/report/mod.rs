@@ -21,16 +21,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use handlebars::Handlebars;
 use sha2::{Digest as _, Sha256};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::alerts::rule::{self, Condition};
 use super::alerts::store;
-use super::facts::Fact;
+use super::facts::{self, Fact};
 use super::period::Period;
 use super::series::{self, Subject, Topic};
 use super::survival::{self, Median, Returned, Spell};
 use super::window::{Bound, Span, Window, day_of};
-use super::{Asked, Report, ShopReport};
+use super::{Asked, Report, ShopReport, funnel, loyalty};
 use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::invitations::compose::clean;
@@ -137,6 +137,7 @@ pub async fn gather(
     let Context { pool, config, .. } = context;
     let surveys = &config.surveys;
     let mut more = Vec::with_capacity(shops.len());
+    let mut ways = Vec::with_capacity(shops.len());
     let mut longest = 0;
     let mut snapshot = super::begin(pool).await?;
     for (id, shop) in shops {
@@ -148,29 +149,20 @@ pub async fn gather(
             second_order: second_order(&mut snapshot, *id, span).await?,
             topics: topics(&mut snapshot, &subject).await?,
         });
+        let loyalty = loyalty::count(&mut snapshot, &subject).await?;
+        ways.push((loyalty, funnel::count(&mut snapshot, &subject).await?));
     }
-    snapshot.commit().await?;
     let by = Some(period_for(longest));
     let targets_of_shop: BTreeMap<_, _> =
         shops.iter().map(|(_, shop)| (shop.key.clone(), config.targets(&shop.key))).collect();
-    let asked = Asked {
-        window,
-        by,
-        loyalty: true,
-        funnel: true,
-        targets_of_shop: targets_of_shop.clone(),
-        ..Asked::default()
-    };
-    let mut report = super::report(pool, shops, surveys, asked, as_of).await?;
-    if frozen {
-        let asked = Asked { window, by, frozen, targets_of_shop, ..Asked::default() };
-        let known = super::report(pool, shops, surveys, asked, as_of).await?;
-        // Who comes back and how far the orders came are counted from the rows in any case.
-        for (shop, known) in report.shops.iter_mut().zip(known.shops) {
-            *shop = ShopReport { loyalty: shop.loyalty.take(), funnel: shop.funnel.take(), ..known };
-        }
+    let asked = Asked { window, by, frozen, targets_of_shop, ..Asked::default() };
+    let mut report = super::report_of(&mut snapshot, shops, surveys, &asked, as_of).await?;
+    // Who comes back and how far the orders came are counted from the rows in any case.
+    for (shop, (loyalty, funnel)) in report.shops.iter_mut().zip(ways) {
+        (shop.loyalty, shop.funnel) = (Some(loyalty), Some(funnel));
     }
-    let before = before(pool, shops, surveys, window, frozen, as_of).await?;
+    let before = before(&mut snapshot, shops, surveys, window, frozen, as_of).await?;
+    snapshot.commit().await?;
     let keys: Vec<_> = shops.iter().map(|(id, _)| id.0).collect();
     let mut alerts = store::list(pool, &keys, false).await?;
     alerts.retain(|alert| alert.opened_at <= as_of);
@@ -198,19 +190,18 @@ fn alarms(config: &Config) -> Vec<Alarm> {
 }
 
 async fn before(
-    pool: &PgPool,
+    snapshot: &mut PgConnection,
     shops: &[(ShopId, &Shop)],
     surveys: &[Survey],
     window: Window,
     frozen: bool,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Before> {
+    let asked = |window| Asked { window, frozen, ..Asked::default() };
     if let Some(window) = predecessor(window) {
-        let asked = Asked { window, frozen, ..Asked::default() };
-        return Ok(Before::Window(super::report(pool, shops, surveys, asked, as_of).await?));
+        return Ok(Before::Window(super::report_of(snapshot, shops, surveys, &asked(window), as_of).await?));
     }
-    let asked = Asked { window, frozen, ..Asked::default() };
-    Ok(Before::Week(super::report(pool, shops, surveys, asked, as_of - WEEK).await?))
+    Ok(Before::Week(super::report_of(snapshot, shops, surveys, &asked(window), as_of - WEEK).await?))
 }
 
 /// The window of the same length before one that has both ends. Of whole days, whole days: a change of the clocks makes no difference.
@@ -290,7 +281,8 @@ async fn second_order(
 }
 
 async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Vec<Topic>> {
-    let tallied = series::tally(conn, subject, &[series::whole(subject.span)], None).await?;
+    let Subject { shop, surveys, span, .. } = subject;
+    let tallied = facts::facts(conn, *shop, surveys, &[series::whole(*span)], span.as_of, None).await?;
     let Some(tallied) = tallied.get(&(0, String::new())) else { return Ok(Vec::new()) };
     let of = |fact: Fact| tallied.facts.iter().filter(move |(key, _)| key.fact == fact);
     let unhappy =
