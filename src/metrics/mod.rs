@@ -563,8 +563,13 @@ fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
     Some(Night { period, stretch, by })
 }
 
+/// What is counted.
+const COUNTED: [db::Table; 5] =
+    [db::Table::Order, db::Table::Invitation, db::Table::Bounce, db::Table::Response, db::Table::Answer];
+
 /// A snapshot of the database in which counting may take its time.
 async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    db::analyze_unknown(pool, &COUNTED).await?;
     let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
     db::lift_statement_timeout(&mut snapshot).await?;
     prepare_to_count(&mut snapshot).await?;

@@ -245,6 +245,7 @@ pub async fn rebuild(
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 async fn begin(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Transaction> {
+    db::analyze_unknown(pool, &super::COUNTED).await?;
     let mut tx = pool.begin_with("begin isolation level repeatable read").await?;
     db::lift_statement_timeout(&mut tx).await?;
     super::prepare_to_count(&mut tx).await?;
