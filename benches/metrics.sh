@@ -84,7 +84,9 @@ PYTHON
 }
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
 
-count_night() { night=$((night + 3600)); measured "$program" --as-of "$(at)" run nightly-metrics; }
+next_night() { night=$((night + 3600)); }
+count_night() { measured "$program" --as-of "$(at)" run nightly-metrics; }
+next_night
 read -r seconds mib <<<"$(count_night)"
 printf '%-34s %8.2f s %6.0f MiB\n' "the first night, counts everything" "$seconds" "$mib"
 
@@ -98,7 +100,7 @@ printf '%-10s %12s %12s %14s %14s %8s\n' round duckdb/s rebuild/s duckdb/MiB reb
 for round in $(seq "$rounds"); do
     beside="nan nan"
     [ -z "$duckdb" ] || beside=$("$duckdb" "$sources/beside.py" count "$work/duckdb" "$work/theirs")
-    night=$((night + 3600))
+    next_night
     ours=$(measured "$program" --as-of "$(at)" metrics rebuild --check)
     echo "$round $beside $ours" | awk '{ printf "%-10s %12.2f %12.2f %14.0f %14.0f %8.2f\n", $1, $2, $4, $3 / 1024, $5, $4 / $2; print $4 / $2 >>"ratios" }'
 done
@@ -120,9 +122,11 @@ for changed in 0 1000 100000; do
     # The latest orders, as files bring them; of a small shop no more than half.
     sql -c "update \"order\" set status = case status when 'cancelled' then 'fulfilled' else 'cancelled' end::order_status
             where order_id > $orders - least($changed, $orders / 2)"
+    next_night
     count_night | awk -v n="$changed" '{ printf "%-34s %10.2f %10.0f\n", n " changed orders", $1, $2 }'
 done
 sql -c "update \"order\" set status = 'fulfilled' where order_id % ($orders / 1000) = 0"
+next_night
 count_night | awk '{ printf "%-34s %10.2f %10.0f\n", "1000 changed orders of all years", $1, $2 }'
 
 echo

@@ -422,16 +422,13 @@ async fn keep(
     )
     .execute(&mut *conn)
     .await?;
+    // What is as it was has its row already. (To look for those first would be planned by statistics that the first night lacks.)
     let begun = sqlx::query!(
         "insert into metric_day (shop_id, day, fact, survey, question, value, n, known_from)
          select $1, f.*, $2
          from unnest($3::date[], $4::metric_fact[], $5::text[], $6::text[], $7::text[], $8::bigint[])
              as f (day, fact, survey, question, value, n)
-         where not exists (
-             select from metric_day d
-             where d.shop_id = $1 and d.known_to = 'infinity'
-               and (d.day, d.fact, d.survey, d.question, d.value) = (f.day, f.fact, f.survey, f.question, f.value)
-         )",
+         on conflict (shop_id, day, fact, survey, question, value) where known_to = 'infinity' do nothing",
         shop.0,
         now,
         &of_day,
@@ -482,10 +479,8 @@ async fn keep_periods(
            select $1, f.*, $2
            from unnest($3::metric_period[], $4::date[], $5::bigint[], $6::bigint[], $7::bigint[])
                as f (period, starts_on, customers, "repeat", "returning")
-           where f.customers is not null and not exists (
-               select from metric_customers c
-               where c.shop_id = $1 and c.known_to = 'infinity' and (c.period, c.starts_on) = (f.period, f.starts_on)
-           )"#,
+           where f.customers is not null
+           on conflict (shop_id, period, starts_on) where known_to = 'infinity' do nothing"#,
         shop.0,
         now,
         &kinds as &[FrozenPeriod],
