@@ -30,6 +30,7 @@ mod csat;
 mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
+mod customers;
 pub mod facts;
 pub mod series;
 pub mod loyalty;
@@ -345,9 +346,21 @@ pub async fn report(
     asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let asked = asked.into();
-    let window = asked.window;
     let mut snapshot = begin(pool).await?;
+    let report = report_of(&mut snapshot, shops, surveys, &asked.into(), as_of).await?;
+    snapshot.commit().await?;
+    Ok(report)
+}
+
+/// As [`report()`], in a snapshot in which more is asked.
+async fn report_of(
+    snapshot: &mut PgConnection,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    asked: &Asked,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Report> {
+    let window = asked.window;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
         let scope = Scope {
@@ -356,9 +369,8 @@ pub async fn report(
             span: window.span(shop.timezone, as_of)?,
             one_per_customer: asked.one_per_customer,
         };
-        reports.push(report_shop(&mut snapshot, shop, &scope, &asked).await?);
+        reports.push(report_shop(snapshot, shop, &scope, asked).await?);
     }
-    snapshot.commit().await?;
     Ok(Report {
         as_of,
         from: window.from.map(|bound| in_all(bound, shops)),
@@ -580,13 +592,27 @@ fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
     Some(Night { period, stretch, by })
 }
 
+/// What is counted.
+const COUNTED: [db::Table; 5] =
+    [db::Table::Order, db::Table::Invitation, db::Table::Bounce, db::Table::Response, db::Table::Answer];
+
 /// A snapshot of the database in which counting may take its time.
 async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    db::analyze_unknown(pool, &COUNTED).await?;
     let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
     db::lift_statement_timeout(&mut snapshot).await?;
-    // A plan for any window and any segment would be a bad one for all of them.
-    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *snapshot).await?;
+    prepare_to_count(&mut snapshot).await?;
     Ok(snapshot)
+}
+
+/// Settings of a transaction in which much is counted. One at a time does so: it may have more memory to sort and join in than a statement
+/// of many.
+async fn prepare_to_count(conn: &mut PgConnection) -> sqlx::Result<()> {
+    // A plan for any window and any segment would be a bad one for all of them.
+    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB'")
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// A day as a moment, if it begins at the same moment in all shops.

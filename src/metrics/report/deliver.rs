@@ -13,7 +13,7 @@ use lettre::Address;
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, Message, MultiPart, SinglePart};
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Shop};
@@ -80,7 +80,7 @@ pub struct Delivered {
 /// # Errors
 /// When the database does not answer.
 pub async fn last(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     shops: &[String],
     job: Option<&str>,
     before: DateTime<Utc>,
@@ -92,7 +92,7 @@ pub async fn last(
         job,
         before,
     )
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 
