@@ -145,7 +145,7 @@ pub const METRICS: &[Metric] = &[
     },
     Metric {
         key: "response_rate_rr1",
-        name: "Response rate, of all asked",
+        name: "Response rate, all sent",
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of all that were handed to the mail relay in the \
                      window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
