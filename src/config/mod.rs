@@ -100,7 +100,10 @@ pub enum LogFormat {
 pub struct Database {
     /// `url`, else the environment's `DATABASE_URL`, else `None`: the embedded one under `data_dir`.
     pub url: Option<String>,
-    /// Size of the pool.
+    /// A replica of the same database, from which reports are read; `None`: from the database itself.
+    pub read_url: Option<String>,
+    /// How many connections the pools of one process have together: a quarter of them (two or more) is the pages'. The few that hold
+    /// leases, record what became of mails, and store answers come on top.
     pub max_connections: u32,
     /// Whether commands bring the schema up to date by themselves.
     pub auto_migrate: bool,

@@ -89,6 +89,8 @@ pub struct App {
 pub struct Database {
     pub url: Option<Word>,
     pub url_file: Option<Word>,
+    pub read_url: Option<Word>,
+    pub read_url_file: Option<Word>,
     pub max_connections: Option<Spanned<u32>>,
     pub auto_migrate: Option<bool>,
 }

@@ -120,7 +120,7 @@ async fn show(
     // A reader who goes away must not leave a query half way.
     let made = tokio::spawn(async move {
         let _seat = seat;
-        page(&house.context, &access, asked).await
+        page(&house.context.for_reading(), &access, asked).await
     });
     made.await.map_err(|error| Refusal::Failed(error.into()))?.map(Html)
 }

@@ -69,17 +69,9 @@ pub(super) fn database(
     database: &raw::Database,
     problems: &mut Problems<'_>,
 ) -> Option<Database> {
-    let url = secret("url", base, database.url.as_ref(), database.url_file.as_ref(), problems);
-    if let (Some(url), Some(word)) = (&url, database.url.as_ref().or(database.url_file.as_ref()))
-        && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
-    {
-        // It may hold a password, so it is not repeated.
-        problems.add(
-            word.span(),
-            "this is not the address of a Postgres database",
-            Some("write it as postgres://user:password@host:5432/database".to_owned()),
-        );
-    }
+    let url = database_url("url", base, database.url.as_ref(), database.url_file.as_ref(), problems);
+    let (read, read_file) = (database.read_url.as_ref(), database.read_url_file.as_ref());
+    let read_url = database_url("read_url", base, read, read_file, problems);
     let max_connections = database.max_connections.as_ref().map_or(16, |n| *n.get_ref());
     if max_connections < 4 {
         let span = database.max_connections.as_ref().map_or(0..0, Spanned::span);
@@ -91,7 +83,29 @@ pub(super) fn database(
     }
     Some(Database {
         url: url.or_else(|| environment("DATABASE_URL")),
+        read_url,
         max_connections,
         auto_migrate: database.auto_migrate.unwrap_or(true),
     })
+}
+
+fn database_url(
+    key: &str,
+    base: &Path,
+    given: Option<&raw::Word>,
+    file: Option<&raw::Word>,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let url = secret(key, base, given, file, problems);
+    if let (Some(url), Some(word)) = (&url, given.or(file))
+        && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
+    {
+        // It may hold a password, so it is not repeated.
+        problems.add(
+            word.span(),
+            "this is not the address of a Postgres database",
+            Some("write it as postgres://user:password@host:5432/database".to_owned()),
+        );
+    }
+    url
 }
