@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::outage::from_database;
 
-/// How often a transaction is begun at most.
-const TRIES: u32 = 6;
+/// How often a transaction is begun anew at most.
+const RETRIES: u32 = 5;
 
 static N_RETRIES: AtomicU64 = AtomicU64::new(0);
 
@@ -25,20 +25,29 @@ pub async fn again<T, F>(mut work: impl FnMut() -> F) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    for attempt in 1..TRIES {
+    let mut attempt = 0;
+    loop {
         match work().await {
-            Err(error) if is_taken_back(&error) => {
-                N_RETRIES.fetch_add(1, Ordering::Relaxed);
-                tracing::debug!(
-                    attempt,
-                    "a transaction was taken back for the sake of another one, and is done again"
-                );
-                tokio::time::sleep(pause(attempt)).await;
-            }
+            Err(error) if is_worth_another(&error, &mut attempt).await => {}
             ended => return ended,
         }
     }
-    work().await
+}
+
+/// Whether a transaction that ended so is to be begun again: it was ended for the sake of another one, and has not been begun too often
+/// by now. Counts, and pauses before it says yes.
+pub async fn is_worth_another(error: &anyhow::Error, n_before: &mut u32) -> bool {
+    if *n_before >= RETRIES || !is_taken_back(error) {
+        return false;
+    }
+    *n_before += 1;
+    N_RETRIES.fetch_add(1, Ordering::Relaxed);
+    tracing::debug!(
+        attempt = *n_before,
+        "a transaction was taken back for the sake of another one, and is done again"
+    );
+    tokio::time::sleep(pause(*n_before)).await;
+    true
 }
 
 fn is_taken_back(error: &anyhow::Error) -> bool {
@@ -60,7 +69,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_differ() {
-        for attempt in 1..TRIES {
+        for attempt in 1..=RETRIES {
             let shortest = Duration::from_millis(10 << (attempt - 1));
             let pauses: Vec<Duration> = (0..50).map(|_| pause(attempt)).collect();
             assert!(pauses.iter().all(|pause| (shortest..shortest * 2).contains(pause)), "{pauses:?}");

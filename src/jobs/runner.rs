@@ -23,6 +23,7 @@ use super::ledger::{self, JobRunState, Occurrence, Refusal};
 use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::ScheduledJob;
 use crate::context::Context;
+use crate::db::again;
 use crate::db::outage::Outage;
 use crate::masked;
 use crate::types::{Clock, JobRunId};
@@ -264,13 +265,17 @@ impl Body {
     }
 }
 
-/// Runs the job; anew, when the database was at fault and works again before the run is told to stop. A job is made to be begun anew: what
-/// it had done is in its rows.
+/// Runs the job; anew, when the database was at fault and works again before the run is told to stop, or when it has taken back a
+/// transaction for the sake of another one. A job is made to be begun anew: what it had done is in its rows.
 async fn until_the_database_holds(job: &AnyJob, run: &Run<'_>) -> Result<RunReport, JobError> {
     let outage = &run.context.beside.outage;
-    let mut n_faults = 0;
+    let (mut n_faults, mut n_taken_back) = (0, 0);
     loop {
         let error = match job.run(run).await {
+            Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {
+                n_faults += 1;
+                continue;
+            }
             Err(error) if outage.hear(&error).is_some() => error,
             Ok(mut report) if n_faults > 0 => {
                 let times = counted(n_faults, "time");

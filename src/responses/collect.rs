@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use super::store::{self, Fate, Sent};
 use super::submission::Fields;
 use crate::context::Context;
+use crate::db::again;
 use crate::db::outage::Outage;
 use crate::masked;
 use crate::survey::Versions;
@@ -203,15 +204,19 @@ impl Writer {
         left
     }
 
-    /// Stores a batch; once more, over a new connection, when the one that was there is found to be broken. Should the first try have been
+    /// Stores a batch; again, when the database has taken it back for the sake of another transaction; and once more, over a new connection, when the one that was there is found to be broken. Should the first try have been
     /// committed all the same, the second finds equal answers there, and changes nothing.
     async fn store(&mut self, batch: &[Sent]) -> anyhow::Result<Vec<Fate>> {
-        let was_connected = self.connection.is_some();
-        match self.try_store(batch).await {
-            Err(error) if was_connected && Outage::behind(&error) == Some(Outage::Away) => {
-                self.try_store(batch).await
+        let mut was_connected = self.connection.is_some();
+        let mut n_taken_back = 0;
+        loop {
+            match self.try_store(batch).await {
+                Err(error) if was_connected && Outage::behind(&error) == Some(Outage::Away) => {
+                    was_connected = false;
+                }
+                Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {}
+                stored => return stored,
             }
-            stored => stored,
         }
     }
 
