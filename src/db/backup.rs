@@ -187,7 +187,9 @@ fn address(options: &PgConnectOptions) -> Vec<(&'static str, OsString)> {
             "sslkey" => "PGSSLKEY",
             _ => continue,
         };
-        address.push((name, value.into_owned().into()));
+        // sqlx names a certificate as `file: /path`; one that stands in the URL itself libpq could not be given.
+        let value = if name == "PGSSLMODE" { Some(&*value) } else { value.strip_prefix("file: ") };
+        address.extend(value.map(|value| (name, value.into())));
     }
     address
 }
