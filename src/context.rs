@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::PgPool;
 
 use crate::config::{Config, Shop};
+use crate::db::Beside;
 use crate::mail::templates::Templates;
 use crate::nearest;
 use crate::token::Tokens;
@@ -16,11 +17,27 @@ use crate::vitals::Vitals;
 pub struct Context {
     pub config: Arc<Config>,
     pub pool: PgPool,
+    /// The pages' and the reports' way to the same database.
+    pub beside: Beside,
     pub shops: Arc<Shops>,
     pub templates: Arc<Templates>,
     pub tokens: Tokens,
     pub clock: Clock,
     pub vitals: Arc<Vitals>,
+}
+
+impl Context {
+    /// The same for the pages, with connections of their own.
+    #[must_use]
+    pub fn for_pages(&self) -> Self {
+        Self { pool: self.beside.pages.clone(), ..self.clone() }
+    }
+
+    /// The same for who only reads figures: from the replica, where there is one.
+    #[must_use]
+    pub fn for_reading(&self) -> Self {
+        Self { pool: self.beside.reading.clone(), ..self.clone() }
+    }
 }
 
 /// The configured shops with the numbers the database gave them.

@@ -18,7 +18,7 @@ use sqlx::PgConnection;
 
 use crate::config::Shop;
 use crate::context::Context;
-use crate::db::{self, Turn};
+use crate::db::{self, Turn, again};
 use crate::types::{CustomerId, EmailAddress, InvitationId, OrderId, ResponseId, ShopId};
 
 /// What was erased, in figures.
@@ -55,13 +55,19 @@ pub async fn erase(
     let mut erased = Erased::default();
     let now = context.clock.now();
     for (shop, _) in shops {
-        let mut tx = context.pool.begin().await?;
-        // An import that has looked for its customers already would bring this one back.
-        db::take_turn(&mut tx, Turn::Imports, *shop)
-            .await
-            .context("an import is under way; try again when it has ended")?;
-        let mail_files = in_shop(&mut tx, *shop, address, now, &mut erased).await?;
-        tx.commit().await?;
+        let (in_one, mail_files) = again::again(|| async {
+            let mut erased = erased.clone();
+            let mut tx = context.pool.begin().await?;
+            // An import that has looked for its customers already would bring this one back.
+            db::take_turn(&mut tx, Turn::Imports, *shop)
+                .await
+                .context("an import is under way; try again when it has ended")?;
+            let mail_files = in_shop(&mut tx, *shop, address, now, &mut erased).await?;
+            tx.commit().await?;
+            anyhow::Ok((erased, mail_files))
+        })
+        .await?;
+        erased = in_one;
         for invitation in mail_files {
             let file = context.config.outbox_dir().join(format!("{shop}-{invitation}.eml"));
             match std::fs::remove_file(&file) {

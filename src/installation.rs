@@ -27,6 +27,14 @@ use crate::invitations::outbox;
 use crate::metrics::alerts::store;
 use crate::new_file::NewFile;
 
+/// Marks a database as restored, in the transaction that restores it: as if it carried the fingerprint of another one, until it is adopted.
+/// For psql, which has no parameters to give.
+pub const MARK_RESTORED: &str = "\nreset search_path;\n\
+    insert into installation (fingerprint, mark, adopted_at) values ('restored', 0, now())\n\
+    on conflict (is_only) do update set fingerprint = excluded.fingerprint;\n";
+/// The fingerprint that [`MARK_RESTORED`] writes; a real one has slashes.
+const RESTORED: &str = "restored";
+
 /// Why nothing may be sent from this database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Foreign {
@@ -37,6 +45,13 @@ pub enum Foreign {
          `afterword adopt --restored` when mails may have left since the copy was made"
     )]
     Copied,
+    /// It came out of a backup, by our own hand.
+    #[error(
+        "this database was restored from a backup. No mail leaves from it until you say so: `afterword adopt --restored` lists as unknown \
+         what it may have mailed since the backup was made, and asks about no order that was due until now; `afterword adopt --moved` is \
+         for a backup after which nothing more was sent, anywhere"
+    )]
+    Restored,
     /// Mails were sent from it, and not from here.
     #[error(
         "mails were sent from this database before, and not from this machine and data_dir: it may be a copy, with its server, of one \
@@ -97,6 +112,9 @@ pub async fn check(conn: &mut PgConnection, config: &Config) -> anyhow::Result<O
             .await?;
         // A database that was never opened by a command.
         let Some(known) = known else { return Ok(None) };
+        if known.fingerprint == RESTORED {
+            return Err(Foreign::Restored.into());
+        }
         if known.fingerprint != fingerprint {
             return Err(Foreign::Copied.into());
         }
@@ -182,7 +200,7 @@ pub async fn adopt(
     let mut conn = pool.acquire().await?;
     if happened == Happened::Moved
         && let Err(error) = check(&mut conn, config).await
-        && !matches!(error.downcast_ref(), Some(Foreign::Copied | Foreign::Elsewhere))
+        && !matches!(error.downcast_ref(), Some(Foreign::Copied | Foreign::Restored | Foreign::Elsewhere))
     {
         return Err(error);
     }

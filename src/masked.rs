@@ -2,12 +2,14 @@
 
 use serde_json::Value;
 
+use crate::db::outage::from_database;
+
 /// An error with its causes in one line, without what may be personal: of a database error only its code and constraint are kept,
 /// because its message can quote a value, and a word with an at sign is masked.
 pub fn reason(error: &anyhow::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        if let Some(sqlx::Error::Database(database)) = cause.downcast_ref::<sqlx::Error>() {
+        if let Some(sqlx::Error::Database(database)) = from_database(cause) {
             let code = database.code().unwrap_or_default();
             let place = database.constraint().or(database.table());
             parts.push(format!(

@@ -78,6 +78,14 @@ impl NewFile {
         Ok(Self { path: path.to_owned(), part, file, published: false })
     }
 
+    /// The file itself, for another program to write to.
+    ///
+    /// # Errors
+    /// When the system has no more handles to give.
+    pub fn handle(&self) -> io::Result<File> {
+        self.file.try_clone().map_err(|error| writing(&self.path, &error))
+    }
+
     /// Makes what was written survive a loss of power.
     ///
     /// # Errors

@@ -4,8 +4,10 @@
 //! machine, its start, the numbering of processes (containers have their own), its number and its own start; when that number is free
 //! or somebody else's, the process is gone.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -21,8 +23,47 @@ pub fn name() -> &'static str {
     &NAME
 }
 
-/// Whether the process of this name is surely gone.
+/// A part of this process that holds rows, with a name of its own: the process's, `#` and a number. When the value is dropped, the rows
+/// that are still under its name are nobody's.
+#[derive(Debug)]
+pub struct Hold {
+    name: String,
+    number: u64,
+}
+
+/// The numbers of the holds that are there.
+static HOLDS: Mutex<BTreeSet<u64>> = Mutex::new(BTreeSet::new());
+
+impl Hold {
+    #[expect(clippy::new_without_default, reason = "each is another one")]
+    pub fn new() -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        HOLDS.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
+        Self { name: format!("{}#{number}", name()), number }
+    }
+
+    /// Its name, for leases.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether this is the name of one of ours that was dropped.
+    pub fn is_dropped(held_by: &str) -> bool {
+        let number = held_by.strip_prefix(name()).and_then(|rest| rest.strip_prefix('#')?.parse().ok());
+        number.is_some_and(|number| !HOLDS.lock().unwrap_or_else(PoisonError::into_inner).contains(&number))
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        HOLDS.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
+    }
+}
+
+/// Whether the process of this name, or of one of its holds, is surely gone.
 pub fn is_gone(name: &str) -> bool {
+    let name = name.split_once('#').map_or(name, |(process, _)| process);
     let mut parts = name.rsplitn(3, '/');
     let (Some(start), Some(pid), Some(its_place)) = (parts.next(), parts.next(), parts.next()) else {
         return false;
@@ -91,7 +132,20 @@ mod tests {
         assert!(!is_gone(&child_name));
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(is_gone(&child_name));
+        assert!(is_gone(&child_name) && is_gone(&format!("{child_name}#7")));
+    }
+
+    #[test]
+    fn what_a_dropped_hold_had_is_nobodys() {
+        let (one, other) = (Hold::new(), Hold::new());
+        assert_ne!(one.name(), other.name());
+        assert!(!is_gone(one.name()) && !Hold::is_dropped(one.name()));
+        let dropped = one.name().to_owned();
+        drop(one);
+        assert!(Hold::is_dropped(&dropped), "{dropped}");
+        assert!(!is_gone(&dropped), "the process is there");
+        assert!(!Hold::is_dropped(other.name()) && !Hold::is_dropped(name()));
+        assert!(!Hold::is_dropped("elsewhere/1234/4026531836/77/123#0"));
     }
 
     #[test]

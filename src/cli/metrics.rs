@@ -4,6 +4,7 @@ use clap::Subcommand;
 
 use super::{Exit, Global, output};
 use crate::context::Context;
+use crate::db::again;
 use crate::metrics::rollup::{self, Difference, Frozen, House, NotNow};
 
 /// What the nights have counted
@@ -55,7 +56,8 @@ async fn rebuild(args: &Rebuild, global: &Global, context: &Context) -> anyhow::
     let mut differences: Vec<Difference> = Vec::new();
     for (shop, config) in shops {
         let house = House { shop, config, surveys: &context.config.surveys };
-        let rebuilt = rollup::rebuild(&context.pool, house, context.clock.now(), args.check).await;
+        let rebuilt =
+            again::again(|| rollup::rebuild(&context.pool, house, context.clock.now(), args.check)).await;
         let (Frozen { n_days, .. }, found) = match rebuilt {
             Err(error) if error.is::<NotNow>() => {
                 output::say(&format!("error: {error}"));

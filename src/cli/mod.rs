@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod alerts;
 pub mod bounces;
 pub mod check;
+pub mod db;
 pub mod demo;
 pub mod digest;
 pub mod erase;
@@ -39,7 +40,7 @@ use self::logging::Attendance;
 use crate::config::problem::ConfigError;
 use crate::config::{Config, Shop, Unreadable, secret};
 use crate::context::{Context, Shops};
-use crate::db::{self, Database};
+use crate::db::Database;
 use crate::installation;
 use crate::mail::templates::Templates;
 use crate::metrics::window::{Bound, Window};
@@ -81,6 +82,8 @@ pub enum Command {
     Check(check::Args),
     /// Bring the database up to date
     Migrate(migrate::Args),
+    /// Back up the database, restore a backup
+    Db(db::Args),
     /// Run unattended: the schedule and the pages
     Serve(serve::Args),
     /// Run one job once, now
@@ -163,6 +166,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, &global),
         Command::Check(args) => check::run(&args, &global).await,
         Command::Migrate(args) => migrate::run(args, &global).await,
+        Command::Db(args) => db::run(args, &global).await,
         Command::Serve(args) => serve::run(args, &global).await,
         Command::Run(args) => run::run(args, &global).await,
         Command::Jobs(args) => jobs::run(args, &global).await,
@@ -215,7 +219,7 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
     let templates =
         Templates::load(config.app.templates_dir.as_deref()).context("the templates cannot be used")?;
     let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
-    let database = db::open(&config).await?;
+    let database = crate::db::open(&config).await?;
     if config.database.auto_migrate {
         database.migrate().await?;
     } else {
@@ -227,6 +231,7 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
     let context = Context {
         config: Arc::new(config),
         pool,
+        beside: database.beside.clone(),
         shops: Arc::new(shops),
         templates: Arc::new(templates),
         tokens,

@@ -94,7 +94,7 @@ fn target(text: &str) -> Result<(String, f64), String> {
 /// When the configuration or the database cannot be used, or the page cannot be written.
 pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
-    let exit = report(&args, global, &opened.context).await;
+    let exit = report(&args, global, &opened.context.for_reading()).await;
     opened.close().await;
     exit
 }

@@ -64,7 +64,8 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
     let grace = context.config.app.shutdown_grace;
     let n_scheduled = context.config.jobs.iter().filter(|job| job.enabled && job.schedule.is_some()).count();
     // Whoever ends first ends the other; both are tasks, so that neither is cut off in the middle of a query.
-    let pages = tokio::spawn(until_end(web::serve(listener, context.clone(), stop.clone()), stop.clone()));
+    let pages =
+        tokio::spawn(until_end(web::serve(listener, context.for_pages(), stop.clone()), stop.clone()));
     let schedule = tokio::spawn(until_end(scheduler::run(context.clone(), stop.clone()), stop.clone()));
     tracing::info!(%address, n_scheduled, "ready: pages on http://{address}, {n_scheduled} jobs on schedule");
 

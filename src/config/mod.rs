@@ -104,7 +104,10 @@ pub struct Database {
     pub url: Option<String>,
     /// The same database by way of a pooler, for the pages; `None`: they connect as everybody else.
     pub pooled_url: Option<String>,
-    /// Size of the pool.
+    /// A replica of the same database, from which reports are read; `None`: from the database itself.
+    pub read_url: Option<String>,
+    /// How many connections the pools of one process have together: a quarter of them (two or more) is the pages'. The few that hold
+    /// leases, record what became of mails, and store answers come on top.
     pub max_connections: u32,
     /// Whether commands bring the schema up to date by themselves.
     pub auto_migrate: bool,

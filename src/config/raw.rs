@@ -92,6 +92,8 @@ pub struct Database {
     pub url_file: Option<Word>,
     pub pooled_url: Option<Word>,
     pub pooled_url_file: Option<Word>,
+    pub read_url: Option<Word>,
+    pub read_url_file: Option<Word>,
     pub max_connections: Option<Spanned<u32>>,
     pub auto_migrate: Option<bool>,
 }

@@ -204,6 +204,26 @@ pub async fn start(root: &Path, durability: Durability) -> Result<Server, Embedd
     Ok(Server { place, users, guard: Some(guard) })
 }
 
+/// Where `pg_dump`, `pg_restore` and `psql` are that can talk to a server of this major version: those of the same version, else of the
+/// oldest newer one.
+pub fn client_programs(version: u32) -> Option<PathBuf> {
+    let search = Search::of_this_system();
+    let directories = match &search.given {
+        Some(given) => vec![given.clone()],
+        None => search.directories(),
+    };
+    let is_whole = |directory: &PathBuf| {
+        ["pg_dump", "pg_restore", "psql"].iter().all(|program| directory.join(program).is_file())
+    };
+    directories
+        .into_iter()
+        .filter(is_whole)
+        .filter_map(|directory| Some((version_of(&directory.join("pg_dump"))?, directory)))
+        .filter(|(found, _)| *found >= version)
+        .min_by_key(|(found, _)| *found)
+        .map(|(_, directory)| directory)
+}
+
 /// The directories of one server, and the user it runs as.
 #[derive(Debug)]
 struct Place {
@@ -708,10 +728,14 @@ fn programs_in(directory: &Path) -> Option<Programs> {
     if !directory.join("initdb").is_file() {
         return None;
     }
-    let output =
-        Command::new(directory.join("postgres")).arg("--version").stdin(Stdio::null()).output().ok()?;
-    let version = major_version(&String::from_utf8_lossy(&output.stdout))?;
+    let version = version_of(&directory.join("postgres"))?;
     (version >= OLDEST_VERSION).then(|| Programs { directory: directory.to_owned(), version })
+}
+
+/// The major version that a program of Postgres says it is of.
+fn version_of(program: &Path) -> Option<u32> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
+    major_version(&String::from_utf8_lossy(&output.stdout))
 }
 
 /// 15 of `postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)`.

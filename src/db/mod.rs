@@ -15,10 +15,17 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
+use self::outage::Watch;
 use crate::config::Config;
 use crate::types::ShopId;
 
+/// Connections to a replica: reports are made two at a time.
+const READING: u32 = 4;
+
+pub mod again;
+pub mod backup;
 pub mod embedded;
+pub mod outage;
 pub mod pooler;
 
 /// The migrations, compiled in.
@@ -27,7 +34,9 @@ pub static MIGRATOR: Migrator = sqlx::migrate!();
 /// An open database. Close it with [`Database::close`]; dropping it is safe, but does not wait.
 #[derive(Debug)]
 pub struct Database {
+    /// The jobs' and the commands'.
     pub pool: PgPool,
+    pub beside: Beside,
     options: PgConnectOptions,
     /// The embedded server, when that is what we use.
     server: Option<embedded::Server>,
@@ -63,7 +72,43 @@ pub async fn open(config: &Config) -> anyhow::Result<Database> {
         }
         None => tracing::info!("using the database {name}"),
     }
-    Ok(Database { pool: pool(options.clone(), config.database.max_connections), options, server })
+    let n_pages = pages_share(config.database.max_connections);
+    let pool = pool(options.clone(), config.database.max_connections - n_pages);
+    let reading = match &config.database.read_url {
+        Some(url) => self::pool(from_url(url).context("[database] read_url")?, READING),
+        None => pool.clone(),
+    };
+    let beside = Beside { pages: pages_pool(options.clone(), n_pages), reading, outage: Watch::default() };
+    Ok(Database { pool, beside, options, server })
+}
+
+/// What there is of a database beside the jobs' pool. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// The pages' own: a job that holds all of its connections, or waits in all of them, keeps no visitor waiting.
+    pub pages: PgPool,
+    /// Where figures are read: the replica that `read_url` names, else the jobs' pool.
+    pub reading: PgPool,
+    /// Whether the database is at fault just now.
+    pub outage: Watch,
+}
+
+impl Beside {
+    /// For a database of which only a pool is known.
+    pub fn of(pool: &PgPool) -> Self {
+        let options = pool.connect_options().as_ref().clone();
+        Self { pages: pages_pool(options, 4), reading: pool.clone(), outage: Watch::default() }
+    }
+
+    async fn close(&self) {
+        self.pages.close().await;
+        self.reading.close().await;
+    }
+}
+
+/// How many of so many connections are the pages': a quarter, and at least two.
+fn pages_share(max_connections: u32) -> u32 {
+    (max_connections / 4).max(2)
 }
 
 impl Database {
@@ -91,6 +136,7 @@ impl Database {
     /// Closes the connections, and stops the embedded server if nobody else uses it.
     pub async fn close(self) {
         self.pool.close().await;
+        self.beside.close().await;
         if let Some(server) = self.server {
             server.close().await;
         }
@@ -210,6 +256,17 @@ pub fn unfenced(options: &PgConnectOptions) -> PgConnectOptions {
 pub async fn hold_fence(connection: &mut PgConnection) -> sqlx::Result<()> {
     sqlx::raw_sql("select hold_fence()").execute(connection).await?;
     Ok(())
+}
+
+/// The same for the pages, which give a request 15 s: what takes longer would be finished for nobody, and what waits for a lock that long
+/// would keep others waiting.
+fn pages_pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
+    let options = limited(options).options([
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "3s"),
+        ("idle_in_transaction_session_timeout", "15s"),
+    ]);
+    pool_as_is(options, max_connections)
 }
 
 fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {

@@ -25,6 +25,7 @@ use self::decide::{Decided, Terms};
 use self::plan::{Left, Planned};
 use crate::config::Shop;
 use crate::context::Context;
+use crate::db::outage::Outage;
 use crate::db::{self, Table, Turn};
 use crate::installation;
 use crate::masked;
@@ -231,7 +232,9 @@ pub async fn send(
         match send_for(context, shop_id, shop, survey, asked_until, manner, stop).await {
             Ok(of_shop) => report.shops.push(of_shop),
             // That concerns every shop.
-            Err(error) if error.is::<installation::Foreign>() => return Err(error),
+            Err(error) if error.is::<installation::Foreign>() || Outage::behind(&error).is_some() => {
+                return Err(error);
+            }
             Err(error) => {
                 report.shops.push(ShopReport {
                     shop: shop.key.clone(),

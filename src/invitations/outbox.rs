@@ -18,7 +18,7 @@ use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::{InvitationState, Reason, decide};
 use crate::mail::transport::{Fault, Phase};
-use crate::process;
+use crate::process::{self, Hold};
 use crate::survey::Survey;
 use crate::types::{CustomerId, InvitationId, OrderId, ShopId, SurveyVersionId};
 
@@ -140,13 +140,17 @@ async fn reclaim(
     )
     .fetch_all(&mut *conn)
     .await?;
-    let gone: Vec<String> = owners.into_iter().filter(|owner| process::is_gone(owner)).collect();
+    let gone: Vec<String> = owners.iter().filter(|owner| process::is_gone(owner)).cloned().collect();
+    // A round of ours that has failed sends nothing any more. What it had in data is left to its lease, because what the relay said may
+    // still be written.
+    let left: Vec<String> =
+        owners.into_iter().filter(|owner| gone.contains(owner) || Hold::is_dropped(owner)).collect();
     sqlx::query!(
         "update invitation set state = 'queued', claimed_by = null, lease_until = null
          where shop_id = $1 and survey = $2 and state = 'claimed' and (lease_until < now() or claimed_by = any($3))",
         shop.0,
         survey.key,
-        &gone,
+        &left,
     )
     .execute(&mut *conn)
     .await?;

@@ -86,6 +86,8 @@ struct Round {
     /// Rows that were claimed and not begun when the round ended.
     left_over: Mutex<Vec<Claimed>>,
     brakes: brakes::Watched,
+    /// Whose the claimed rows are.
+    hold: process::Hold,
     /// The mark that was left last.
     mark: tokio::sync::Mutex<Option<i64>>,
     stop: CancellationToken,
@@ -136,6 +138,7 @@ pub async fn deliver(
         is_slowed: AtomicBool::new(known.is_slowed),
         left_over: Mutex::default(),
         brakes,
+        hold: process::Hold::new(),
         mark: tokio::sync::Mutex::default(),
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
@@ -203,7 +206,7 @@ async fn send_claimed(round: &Arc<Round>, n_senders: usize, at_most: u64) -> any
 async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) -> anyhow::Result<u64> {
     let pool = &round.context.pool;
     let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
-    let owner = process::name();
+    let owner = round.hold.name();
     let (mut n_claimed, mut n_looked_at, mut n_marked) = (0, None, None);
     while !round.is_over() && n_claimed < at_most {
         let now = round.context.clock.now();

@@ -2,7 +2,8 @@
 //!
 //! A job is a struct of its parameters, as they stand in jobs.toml under `[jobs.<name>.params]`, and nothing else comes in: the
 //! schedule and the person at the keyboard run the same thing. It asks what is due now, not what became due since the last time; it
-//! may die anywhere and be run again; it is not tried again within a run, the next occurrence is the retry; it runs once at a time
+//! may die anywhere and be run again; it is not tried again within a run, the next occurrence is the retry, but for a database that was
+//! away for a moment; it runs once at a time
 //! ([`runner`] sees to it); between two items it looks whether it should stop; and it says in a [`RunReport`] what it did.
 //!
 //! To add a kind: a file here, and a line in [`JOB_KINDS`].

@@ -20,10 +20,12 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal};
-use super::{JobError, Refused, Run, RunOutcome, RunReport};
+use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::ScheduledJob;
 use crate::context::Context;
 use crate::db;
+use crate::db::again;
+use crate::db::outage::Outage;
 use crate::masked;
 use crate::types::{Clock, JobRunId};
 
@@ -36,7 +38,7 @@ pub enum Outcome {
     Failed { reason: String },
     /// It found that it may not do its work.
     Declined { reason: String },
-    /// The program was stopped, or lost the database, before the job ended.
+    /// The program was stopped, or lost the database, before the job ended; or the database's disk is full, or it takes no writes.
     Interrupted { reason: String },
     /// It did not begin.
     Refused(Refusal),
@@ -210,7 +212,13 @@ async fn supervise(
         (Some(Ok(Err(error))), _) if error.is::<Refused>() => {
             Outcome::Declined { reason: masked::reason(&error) }
         }
-        (Some(Ok(Err(error))), _) => Outcome::Failed { reason: masked::reason(&error) },
+        (Some(Ok(Err(error))), _) => match Outage::behind(&error) {
+            Some(outage) => {
+                let (what, why) = (outage.words(), masked::reason(&error));
+                Outcome::Interrupted { reason: format!("{what} ({why})") }
+            }
+            None => Outcome::Failed { reason: masked::reason(&error) },
+        },
         (Some(Err(error)), _) => Outcome::Failed { reason: body.post_mortem(&error) },
         (None, Some(Cause::Timeout)) => Outcome::Failed {
             reason: format!(
@@ -246,7 +254,8 @@ impl Body {
         let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
             let How { dry_run, job_run, by_hand, resumed_at } = how;
             let context = &context;
-            job.run(&Run { context, stop, dry_run, by_hand, job: &name, job_run, resumed_at }).await
+            let run = Run { context, stop, dry_run, by_hand, job: &name, job_run, resumed_at };
+            until_the_database_holds(&job, &run).await
         }));
         Self { task, panicked_at }
     }
@@ -258,6 +267,40 @@ impl Body {
             _ if !error.is_panic() => "its task was ended".to_owned(),
             Some(place) => format!("panic: at {place}"),
             None => "panic: at an unknown place".to_owned(),
+        }
+    }
+}
+
+/// Runs the job; anew, when the database was at fault and works again before the run is told to stop, or when it has taken back a
+/// transaction for the sake of another one. A job is made to be begun anew: what it had done is in its rows.
+async fn until_the_database_holds(job: &AnyJob, run: &Run<'_>) -> Result<RunReport, JobError> {
+    let outage = &run.context.beside.outage;
+    let (mut n_faults, mut n_taken_back) = (0, 0);
+    loop {
+        let error = match job.run(run).await {
+            Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {
+                n_faults += 1;
+                continue;
+            }
+            Err(error) if outage.hear(&error).is_some() => error,
+            Ok(mut report) if n_faults > 0 => {
+                let times = counted(n_faults, "time");
+                report.text.push_str(&format!(
+                    "; begun anew {times}, because of the database, and this counts only what came after"
+                ));
+                return Ok(report);
+            }
+            ended => return ended,
+        };
+        n_faults += 1;
+        while !outage.is_over(&run.context.pool.connect_options()).await {
+            let pause = tokio::time::sleep(Duration::from_millis(200));
+            if run.stop.run_until_cancelled(pause).await.is_none() {
+                return Err(error);
+            }
+        }
+        if run.stop.is_cancelled() {
+            return Err(error);
         }
     }
 }

@@ -20,6 +20,8 @@ use tokio::time::Instant;
 use super::store::{self, Fate, Sent};
 use super::submission::Fields;
 use crate::context::Context;
+use crate::db::again;
+use crate::db::outage::Outage;
 use crate::masked;
 use crate::survey::Versions;
 
@@ -161,7 +163,8 @@ impl Writer {
             batch.into_iter().map(|arrival| (arrival.sent, (arrival.answer, arrival.since))).unzip();
         let fates = match self.store(&sent).await {
             Ok(fates) => fates.into_iter().map(Ok).collect(),
-            Err(error) if sent.len() > 1 && is_about_rows(&error) => {
+            // The database said no, as opposed to nothing.
+            Err(error) if sent.len() > 1 && Outage::behind(&error).is_none() => {
                 tracing::warn!(
                     n_answers = sent.len(),
                     error = %masked::reason(&error),
@@ -201,7 +204,23 @@ impl Writer {
         left
     }
 
+    /// Stores a batch; again, when the database has taken it back for the sake of another transaction; and once more, over a new connection, when the one that was there is found to be broken. Should the first try have been
+    /// committed all the same, the second finds equal answers there, and changes nothing.
     async fn store(&mut self, batch: &[Sent]) -> anyhow::Result<Vec<Fate>> {
+        let mut was_connected = self.connection.is_some();
+        let mut n_taken_back = 0;
+        loop {
+            match self.try_store(batch).await {
+                Err(error) if was_connected && Outage::behind(&error) == Some(Outage::Away) => {
+                    was_connected = false;
+                }
+                Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {}
+                stored => return stored,
+            }
+        }
+    }
+
+    async fn try_store(&mut self, batch: &[Sent]) -> anyhow::Result<Vec<Fate>> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
             None => {
@@ -228,16 +247,5 @@ impl Writer {
             self.connection = None;
         }
         stored
-    }
-}
-
-/// Whether the database said no, as opposed to nothing.
-fn is_about_rows(error: &anyhow::Error) -> bool {
-    match error.downcast_ref::<sqlx::Error>() {
-        Some(sqlx::Error::Database(error)) => {
-            !error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
-        }
-        Some(sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_)) => false,
-        Some(_) | None => true,
     }
 }

@@ -141,6 +141,10 @@ impl Agenda {
         if self.clock_was_set(now) {
             self.items.iter_mut().for_each(|item| item.look_at = now);
         }
+        // What comes due meanwhile is missed, and treated as such when the database works again.
+        if !self.context.beside.outage.is_over(&self.context.pool.connect_options()).await {
+            return;
+        }
         for item in &mut self.items {
             if now < item.look_at || self.stop.is_cancelled() {
                 continue;
@@ -151,7 +155,11 @@ impl Agenda {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    let (job, error) = (&item.job.name, masked::reason(&error.into()));
+                    let error = error.into();
+                    if self.context.beside.outage.hear(&error).is_some() {
+                        return;
+                    }
+                    let (job, error) = (&item.job.name, masked::reason(&error));
                     tracing::error!(job, error, "job {job}: the ledger cannot be read or written");
                     item.look_at = now + AFTER_AN_ERROR;
                 }
@@ -270,7 +278,11 @@ fn start(
             }
             Ok(_) => {}
             Err(error) => {
-                let error = masked::reason(&error.into());
+                let error = error.into();
+                if context.beside.outage.hear(&error).is_some() {
+                    return;
+                }
+                let error = masked::reason(&error);
                 tracing::error!(
                     job = name,
                     error,

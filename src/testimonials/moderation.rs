@@ -16,6 +16,7 @@ use super::display_name::{agreed, display_name};
 use super::flags::{self, About, Flag};
 use super::{RejectReason, TestimonialState, rejection, withdrawal};
 use crate::config::{Shop, Testimonials};
+use crate::db::again;
 use crate::types::{CustomerId, OrderId, ResponseId, ShopId};
 
 /// The longest reply, in characters.
@@ -246,6 +247,16 @@ pub async fn approve_all_pending(
 /// # Errors
 /// When the database does not answer; then nothing changed.
 pub async fn decide(
+    pool: &PgPool,
+    shops: &[ShopId],
+    ids: &[ResponseId],
+    ruling: Ruling,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<(ResponseId, Outcome)>> {
+    again::again(|| decide_once(pool, shops, ids, ruling, now)).await
+}
+
+async fn decide_once(
     pool: &PgPool,
     shops: &[ShopId],
     ids: &[ResponseId],

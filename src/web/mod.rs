@@ -38,13 +38,14 @@ use tower_http::timeout::TimeoutLayer;
 
 use self::pages::Pages;
 use crate::context::Context;
+use crate::db::outage::Outage;
 use crate::db::pooler;
-use crate::mail::templates::views::MessagePage;
+use crate::mail::templates::views::{AgainView, FieldView, MessagePage};
 use crate::mail::templates::words::Words;
 use crate::masked;
 use crate::responses::collect::{self, Collector};
 use crate::responses::hits::{Hit, HitLog, HitMethod, HitPage};
-use crate::responses::submission::is_option;
+use crate::responses::submission::{Fields, is_option};
 use crate::survey::{Question, QuestionKind, Survey, Versions};
 use crate::token::Purpose;
 use crate::types::Locale;
@@ -213,13 +214,17 @@ impl Web {
     /// The page that says why there is none. It knows no shop, so that it tells nothing about the link.
     fn message(&self, status: StatusCode, request: &HeaderMap, refusal: &Refusal) -> Response {
         let (locale, words) = self.language(request);
-        let (title, text) = match refusal {
+        let again = match refusal {
+            Refusal::Unsent(unsent) => Some(unsent.view()),
+            _ => None,
+        };
+        let (title, text) = match refusal.why() {
             Refusal::Gone => (&words.gone_title, &words.gone_text),
             Refusal::TooLarge => (&words.too_large_title, &words.too_large_text),
             Refusal::Unavailable(_) | Refusal::Busy(_) => (&words.unavailable_title, &words.unavailable_text),
-            Refusal::Failed(_) => (&words.error_title, &words.error_text),
+            Refusal::Failed(_) | Refusal::Unsent(_) => (&words.error_title, &words.error_text),
         };
-        let view = MessagePage { title: title.clone(), text: text.clone() };
+        let view = MessagePage { title: title.clone(), text: text.clone(), again };
         match self.pages.html(None, locale, words, &view) {
             Ok(html) => (status, Html(html)).into_response(),
             // The page was rendered when the templates were read; should it fail all the same, the status must still arrive.
@@ -255,12 +260,41 @@ enum Refusal {
     Busy(&'static str),
     /// The fault is ours.
     Failed(Option<Arc<anyhow::Error>>),
+    /// A form was not stored, for one of the other reasons; the page holds it, to be sent again.
+    Unsent(Box<Unsent>),
+}
+
+/// A form that was not stored.
+#[derive(Debug, Clone)]
+struct Unsent {
+    why: Refusal,
+    /// Where it was sent.
+    action: String,
+    fields: Fields,
+}
+
+impl Unsent {
+    fn view(&self) -> AgainView {
+        let field =
+            |(name, value): (&str, &str)| FieldView { name: name.to_owned(), value: value.to_owned() };
+        AgainView { action: self.action.clone(), fields: self.fields.iter().map(field).collect() }
+    }
 }
 
 impl Refusal {
     fn of(error: Arc<anyhow::Error>) -> Self {
-        let away = error.chain().filter_map(|cause| cause.downcast_ref()).any(is_away);
-        if away { Self::Unavailable(Some(error)) } else { Self::Failed(Some(error)) }
+        match Outage::behind(&error) {
+            Some(_) => Self::Unavailable(Some(error)),
+            None => Self::Failed(Some(error)),
+        }
+    }
+
+    /// The reason itself.
+    fn why(&self) -> &Self {
+        match self {
+            Self::Unsent(unsent) => &unsent.why,
+            other => other,
+        }
     }
 
     fn stored_not(refused: collect::Refused) -> Self {
@@ -276,11 +310,11 @@ impl Refusal {
 impl IntoResponse for Refusal {
     /// Only the status; [`finish`] makes it a page, because it knows the reader's language.
     fn into_response(self) -> Response {
-        let status = match self {
+        let status = match self.why() {
             Self::Gone => StatusCode::NOT_FOUND,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Unavailable(_) | Self::Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Failed(_) | Self::Unsent(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = status.into_response();
         response.extensions_mut().insert(self);
@@ -291,22 +325,6 @@ impl IntoResponse for Refusal {
 impl<E: Into<anyhow::Error>> From<E> for Refusal {
     fn from(error: E) -> Self {
         Self::of(Arc::new(error.into()))
-    }
-}
-
-/// Whether the database did not answer, as opposed to having said no.
-fn is_away(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // Connection exceptions, too many connections, shutting down or starting up.
-        sqlx::Error::Database(error) => {
-            error.code().is_some_and(|code| ["08", "53", "57P"].iter().any(|class| code.starts_with(class)))
-        }
-        _ => false,
     }
 }
 
@@ -336,7 +354,14 @@ async fn finish(State(web): State<Web>, request: Request, next: Next) -> Respons
         _ => None,
     });
     if let Some(refusal) = refusal {
-        match &refusal {
+        match refusal.why() {
+            // The first of an outage is logged, with what it means.
+            Refusal::Unavailable(Some(error)) if web.context.beside.outage.hear(error).is_some() => {
+                tracing::debug!(
+                    http.route = route,
+                    "a request to {route} was asked to come back: the database"
+                );
+            }
             Refusal::Failed(error) | Refusal::Unavailable(error) => {
                 let error = error
                     .as_ref()
@@ -350,7 +375,7 @@ async fn finish(State(web): State<Web>, request: Request, next: Next) -> Respons
             Refusal::Busy(reason) => {
                 tracing::warn!(http.route = route, "a request to {route} was asked to come back: {reason}");
             }
-            Refusal::Gone | Refusal::TooLarge => {}
+            Refusal::Gone | Refusal::TooLarge | Refusal::Unsent(_) => {}
         }
         let allow = response.headers_mut().remove(header::ALLOW);
         response = web.message(status, &headers, &refusal);

@@ -10,6 +10,7 @@
 pub mod preview;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::rejection::{FormRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
@@ -20,7 +21,7 @@ use sqlx::PgConnection;
 
 use super::form::FormOf;
 use super::pages::Pages;
-use super::{Refusal, Web, assets, detached, withdraw};
+use super::{Refusal, Unsent, Web, assets, detached, withdraw};
 use crate::config::{DisplayName, Shop};
 use crate::invitations::compose;
 use crate::mail::templates::render_wording;
@@ -41,6 +42,9 @@ use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
 
 type Pairs = Vec<(String, String)>;
+
+/// For an answer to be stored; less than a request gets in all.
+const STORE_LIMIT: Duration = Duration::from_secs(12);
 
 /// `GET /s/{token}`
 pub(super) async fn show(
@@ -95,9 +99,18 @@ pub(super) async fn send(
     let now = context.clock.now();
     let form = FormOf { form: Form::Survey, shop, invitation };
     let traces = form.traces(&context.tokens, &fields, &headers, now);
-    // From here on the answer is on its way, whether or not the browser waits.
-    let settled = web.collector.store(Sent { shop, invitation, fields, traces }).await;
-    let Settled { fate, fields } = settled.map_err(Refusal::stored_not)?;
+    let kept = fields.clone();
+    // From here on the answer is on its way, whether or not the browser waits. If it takes too long we say so, before the request is cut
+    // off, and bring back what was written; sent again, an answer that was stored after all changes nothing.
+    let stored = web.collector.store(Sent { shop, invitation, fields, traces });
+    let settled = match tokio::time::timeout(STORE_LIMIT, stored).await {
+        Ok(settled) => settled.map_err(Refusal::stored_not),
+        Err(_) => Err(Refusal::Unavailable(None)),
+    };
+    let Settled { fate, fields } = settled.map_err(|why| {
+        let action = format!("{}/s/{token}", web.pages.prefix);
+        Refusal::Unsent(Box::new(Unsent { why, action, fields: kept }))
+    })?;
     let Fate::Judged(known, outcome) = fate else { return Err(Refusal::Gone) };
     if outcome == Outcome::Counts {
         // Elsewhere, so that a reload does not send it again.

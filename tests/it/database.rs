@@ -451,6 +451,12 @@ async fn the_server_limits_what_we_may_not_cut_off() {
     ] {
         assert_eq!(show(name).fetch_one(&mut *transaction).await.unwrap(), value, "{name}");
     }
+    let pages = db::Beside::of(&db.pool).pages;
+    for (name, value) in
+        [("statement_timeout", "10s"), ("lock_timeout", "3s"), ("idle_in_transaction_session_timeout", "15s")]
+    {
+        assert_eq!(show(name).fetch_one(&pages).await.unwrap(), value, "{name} of the pages");
+    }
     db::lift_statement_timeout(&mut transaction).await.unwrap();
     assert_eq!(show("statement_timeout").fetch_one(&mut *transaction).await.unwrap(), "0");
     transaction.commit().await.unwrap();

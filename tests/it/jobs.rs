@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use afterword::config::{CatchUp, Config, Overlap, ScheduledJob};
 use afterword::context::{Context, Shops};
+use afterword::db::Beside;
 use afterword::jobs::ledger::{self, JobRunState, JobTrigger, Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome, Pace, run_occurrence};
 use afterword::jobs::{AnyJob, Job, JobError, Run, RunOutcome, RunReport};
@@ -99,6 +100,7 @@ pub async fn context(pool: &PgPool, jobs: Vec<ScheduledJob>) -> Context {
         shops: Arc::new(Shops::store(pool, &config).await.unwrap()),
         config: Arc::new(config),
         pool: pool.clone(),
+        beside: Beside::of(pool),
         templates: Arc::new(Templates::load(None).unwrap()),
         tokens: Tokens::new(b"a secret of the tests, 32 bytes or more"),
         clock: Clock::System,

@@ -261,6 +261,74 @@ async fn the_database_may_fall_over_in_the_middle() {
     server.close().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unattended_program_outlives_its_database_and_sends_on() {
+    let (n_mails, n_restarts) = (scaled(4_000, 20_000), scaled(3, 10));
+    let n_ended = 10_i64;
+    let relay = Relay::watched(slow);
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = place.path().join("postgres");
+    let mut server = embedded::start(&root, Durability::Full).await.unwrap();
+    let url = server.options().to_url_lossy().to_string();
+    let dir = data_dir();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let jobs_toml = config(relay.port)
+        .replacen("[database]", &format!("[database]\nurl = {url:?}"), 1)
+        .replace("listen = \"127.0.0.1:8080\"", &format!("listen = \"127.0.0.1:{port}\""))
+        .replace("schedule = \"*/10 * * * *\"", "schedule = \"* * * * *\"");
+    std::fs::write(dir.path().join("jobs.toml"), jobs_toml).unwrap();
+    ran(command(dir.path()).arg("jobs").output().unwrap()).expect(0);
+    let pool = PgPoolOptions::new().connect_lazy_with(server.options());
+    due_orders(&pool, n_mails).await;
+    let log = dir.path().join("log");
+    let mut child =
+        command(dir.path()).arg("serve").stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+
+    let (mut slowest, mut n_terminated) = (Duration::ZERO, 0_i64);
+    for n in 0..n_restarts {
+        assert!(in_the_middle(&mut child, &relay, relay.n_accepted(), n).await, "it ended");
+        // Connections are ended one after the other, whatever they are used for; then the whole server falls over.
+        let enough = n_terminated + n_ended;
+        while n_terminated < enough {
+            let sql = "select count(pg_terminate_backend(pid)) from (
+                           select pid from pg_stat_activity
+                           where application_name = 'afterword' and pid <> pg_backend_pid() order by random() limit 1
+                       ) any_of_them";
+            n_terminated += sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(random(n) as u64 % 200)).await;
+        }
+        fall_over(server.root());
+        server = embedded::start(&root, Durability::Full).await.unwrap();
+        let (back, before) = (Instant::now(), relay.n_accepted());
+        // What was in the senders' hands may still leave; this is more than they can hold.
+        while relay.n_accepted() <= before + 2 * N_CONNECTIONS {
+            assert_eq!(child.try_wait().unwrap(), None, "{}", std::fs::read_to_string(&log).unwrap());
+            assert!(back.elapsed() < Duration::from_secs(30), "{}", std::fs::read_to_string(&log).unwrap());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        slowest = slowest.max(back.elapsed());
+    }
+    let begun = Instant::now();
+    while relay.n_accepted() < n_mails && begun.elapsed() < Duration::from_secs(180) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let n_unknown = check(&pool, &relay, n_mails).await;
+    assert_eq!(n_unknown, 0, "what the relay said is written when the database is back");
+    assert_eq!(relay.n_accepted(), n_mails, "nothing is lost");
+    let sql = "select count(*) from job_run where state = 'failed'";
+    let n_failed: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+    assert_eq!(n_failed, 0, "it is no job's failure");
+    say(&format!(
+        "{n_restarts} restarts and {n_terminated} connections ended: {n_mails} mails once each, sending again after {slowest:?} at most"
+    ));
+    pool.close().await;
+    server.close().await;
+}
+
 /// As `pg_ctl stop -m immediate` does: no checkpoint, connections cut. Comes back when the server is gone.
 fn fall_over(root: &Path) {
     let text = std::fs::read_to_string(root.join("data/postmaster.pid")).unwrap();

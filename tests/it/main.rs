@@ -3,6 +3,8 @@
 
 mod support;
 mod database;
+mod outage;
+mod backup;
 mod configuration;
 mod orders;
 mod events;

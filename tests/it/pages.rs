@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use afterword::config::Config;
 use afterword::context::{Context, Shops};
+use afterword::db::Beside;
 use afterword::invitations::compose;
 use afterword::mail::templates::Templates;
 use afterword::testimonials::export::{self, Destination, Export};
@@ -93,6 +94,7 @@ impl Site {
         let context = Context {
             config: Arc::new(config),
             pool: database.pool.clone(),
+            beside: Beside::of(&database.pool),
             shops: Arc::new(shops),
             templates: Arc::new(Templates::load(None).unwrap()),
             tokens: Tokens::new(b"secret"),

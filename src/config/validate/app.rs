@@ -69,23 +69,13 @@ pub(super) fn database(
     database: &raw::Database,
     problems: &mut Problems<'_>,
 ) -> Option<Database> {
-    let raw::Database { url, url_file, pooled_url, pooled_url_file, .. } = database;
+    let raw::Database { url, url_file, pooled_url, pooled_url_file, read_url, read_url_file, .. } = database;
     let mut address = |key, word: &Option<raw::Word>, file: &Option<raw::Word>| {
-        let url = secret(key, base, word.as_ref(), file.as_ref(), problems);
-        if let (Some(url), Some(word)) = (&url, word.as_ref().or(file.as_ref()))
-            && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
-        {
-            // It may hold a password, so it is not repeated.
-            problems.add(
-                word.span(),
-                "this is not the address of a Postgres database",
-                Some("write it as postgres://user:password@host:5432/database".to_owned()),
-            );
-        }
-        url
+        database_url(key, base, word.as_ref(), file.as_ref(), problems)
     };
     let url = address("url", url, url_file);
     let pooled_url = address("pooled_url", pooled_url, pooled_url_file);
+    let read_url = address("read_url", read_url, read_url_file);
     let max_connections = database.max_connections.as_ref().map_or(16, |n| *n.get_ref());
     if max_connections < 4 {
         let span = database.max_connections.as_ref().map_or(0..0, Spanned::span);
@@ -98,7 +88,29 @@ pub(super) fn database(
     Some(Database {
         url: url.or_else(|| environment("DATABASE_URL")),
         pooled_url,
+        read_url,
         max_connections,
         auto_migrate: database.auto_migrate.unwrap_or(true),
     })
+}
+
+fn database_url(
+    key: &str,
+    base: &Path,
+    given: Option<&raw::Word>,
+    file: Option<&raw::Word>,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let url = secret(key, base, given, file, problems);
+    if let (Some(url), Some(word)) = (&url, given.or(file))
+        && !(url.starts_with("postgres://") || url.starts_with("postgresql://"))
+    {
+        // It may hold a password, so it is not repeated.
+        problems.add(
+            word.span(),
+            "this is not the address of a Postgres database",
+            Some("write it as postgres://user:password@host:5432/database".to_owned()),
+        );
+    }
+    url
 }

@@ -806,13 +806,34 @@ impl View for UnsubscribedPage {
 pub struct MessagePage {
     pub title: String,
     pub text: String,
+    /// What was sent and could not be stored, to be sent again.
+    pub again: Option<AgainView>,
+}
+
+/// A form that nobody sees but for its button: it holds what was sent before.
+#[derive(Debug, Serialize)]
+pub struct AgainView {
+    pub action: String,
+    pub fields: Vec<FieldView>,
+}
+
+/// A field of it.
+#[derive(Debug, Serialize)]
+pub struct FieldView {
+    pub name: String,
+    pub value: String,
 }
 
 impl View for MessagePage {
     const NAME: &'static str = "message";
 
     fn sample(_: &Locale, words: &Words) -> Self {
-        Self { title: words.gone_title.clone(), text: words.gone_text.clone() }
+        let field = FieldView { name: "recommend".to_owned(), value: "yes".to_owned() };
+        Self {
+            title: words.unavailable_title.clone(),
+            text: words.unavailable_text.clone(),
+            again: Some(AgainView { action: "/s/sample".to_owned(), fields: vec![field] }),
+        }
     }
 }
 

@@ -94,6 +94,8 @@ pub struct Words {
     pub too_large_text: String,
     pub unavailable_title: String,
     pub unavailable_text: String,
+    pub unsent_text: String,
+    pub unsent_button: String,
     pub error_title: String,
     pub error_text: String,
     /// By the key of the choice.

@@ -30,9 +30,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower_http::timeout::TimeoutLayer;
 
-use super::{HEADERS, is_away, server};
+use super::{HEADERS, server};
 use crate::config::{Access, Right, Shop};
 use crate::context::Context;
+use crate::db::outage::Outage;
 use crate::masked;
 use crate::types::ShopId;
 use crate::vitals;
@@ -195,7 +196,11 @@ impl Refusal {
             error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
         };
         let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
-        if causes.any(|cause| is_away(cause) || is_locked(cause)) { Self::Busy } else { Self::Failed(error) }
+        if Outage::behind(&error).is_some() || causes.any(is_locked) {
+            Self::Busy
+        } else {
+            Self::Failed(error)
+        }
     }
 }
 

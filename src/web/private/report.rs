@@ -32,7 +32,7 @@ pub(super) async fn show(
     // A reader who goes away must not leave a query half way.
     let made = tokio::spawn(async move {
         let _seat = seat;
-        page(&house.context, &visitor, asked).await
+        page(&house.context.for_reading(), &visitor, asked).await
     });
     made.await.map_err(|error| Refusal::Failed(error.into()))?.map(Html)
 }
