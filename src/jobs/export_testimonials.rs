@@ -21,7 +21,7 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::upload::Upload;
-use super::{Job, JobError, Run, RunReport, counted};
+use super::{Job, JobError, Run, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
@@ -76,6 +76,10 @@ impl Job for ExportTestimonials {
             ))
             .chain(self.upload.iter().flat_map(Upload::check))
             .collect()
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
     }
 
     fn files(&self) -> Vec<&Path> {

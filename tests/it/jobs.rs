@@ -44,6 +44,10 @@ where
         Vec::new()
     }
 
+    fn shops(&self, _: &Config) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         (self.0)(run.stop.clone()).await
     }
