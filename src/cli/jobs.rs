@@ -1,7 +1,5 @@
 //! `afterword jobs`
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
@@ -9,7 +7,8 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
-use crate::jobs::ledger::{self, JobRun, JobRunState, Pause};
+use crate::jobs::ledger::{self, JobRun, JobRunState};
+use crate::jobs::overview;
 use crate::nearest;
 use crate::types::JobRunId;
 
@@ -120,49 +119,18 @@ async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> anyhow::Result<
     Ok(Exit::Done)
 }
 
-/// A job as it stands.
-#[derive(Debug, Serialize)]
-struct Standing<'a> {
-    job: &'a str,
-    kind: &'a str,
-    schedule: Option<&'a str>,
-    timezone: Option<&'a str>,
-    enabled: bool,
-    /// Why it does not run, since when.
-    paused: Option<Pause>,
-    last: Option<&'a JobRun>,
-    next: Option<DateTime<Utc>>,
-}
-
 async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
-    let last_runs = ledger::last_runs(pool).await?;
-    let mut pauses = HashMap::new();
-    for job in &config.jobs {
-        let pause = ledger::pause(pool, &job.name).await?.filter(|pause| pause.resumed_at.is_none());
-        pauses.extend(pause.map(|pause| (job.name.as_str(), pause)));
-    }
-    let standings: Vec<Standing<'_>> = config
-        .jobs
-        .iter()
-        .map(|job| Standing {
-            job: &job.name,
-            kind: job.kind,
-            schedule: job.schedule.as_ref().map(|schedule| schedule.expression()),
-            timezone: job.schedule.as_ref().map(|schedule| schedule.timezone().name()),
-            enabled: job.enabled,
-            paused: pauses.remove(job.name.as_str()),
-            last: last_runs.iter().find(|run| run.job == job.name),
-            next: job.schedule.as_ref().filter(|_| job.enabled).and_then(|schedule| schedule.next_after(now)),
-        })
-        .collect();
+    let standings = overview::overview(config, pool, now).await?;
     if as_json {
         output::json(&standings)?;
         return Ok(Exit::Done);
     }
     let rows = standings.iter().map(|standing| {
         let zone = zone_of(config, standing.job);
-        let last =
-            standing.last.map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
+        let last = standing
+            .last
+            .as_ref()
+            .map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
         [
             standing.job.to_owned(),
             standing.kind.to_owned(),

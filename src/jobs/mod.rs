@@ -26,6 +26,7 @@ use crate::types::JobRunId;
 
 pub mod runner;
 pub mod ledger;
+pub mod overview;
 mod inbox;
 mod import_orders;
 mod import_events;

@@ -387,7 +387,7 @@ async fn the_words_of_the_ledger_are_the_databases() {
             .unwrap();
         assert_eq!((back, word.as_str()), (state, state.as_str()));
     }
-    for trigger in [JobTrigger::Schedule, JobTrigger::Hand] {
+    for trigger in [JobTrigger::Schedule, JobTrigger::Hand, JobTrigger::Request] {
         let (back, word): (JobTrigger, String) = sqlx::query_as("select $1::job_trigger, $1::text")
             .bind(trigger)
             .fetch_one(&db.pool)
@@ -401,7 +401,7 @@ async fn the_words_of_the_ledger_are_the_databases() {
     .fetch_one(&db.pool)
     .await
     .unwrap();
-    assert_eq!(words, 8);
+    assert_eq!(words, 9);
 }
 
 /// Makes a file look finished: it was last written a while ago.

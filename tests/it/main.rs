@@ -40,6 +40,7 @@ mod testimonials;
 mod moderation;
 mod flags;
 mod private;
+mod private_jobs;
 #[cfg(feature = "s3")]
 mod upload;
 mod erasure;
