@@ -197,6 +197,8 @@ pub fn send(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: 
         .timeout_global(Some(Duration::from_secs(60)))
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .build()
         .into();
     let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{at}{path}"));
