@@ -25,6 +25,7 @@ mod gauntlet;
 mod browser;
 mod collect;
 mod jobs;
+mod by_hand;
 mod scheduler;
 mod fence;
 mod instances;

@@ -141,7 +141,7 @@ impl House {
         &self.program.db.pool
     }
 
-    async fn count(&self, sql: &str) -> i64 {
+    pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {sql}")))
             .fetch_one(self.pool())
             .await
