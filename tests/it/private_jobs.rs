@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::private::{Answer, CONFIG, House, basic, bearer, send, token};
 use crate::support::say;
 
-const JOBS: &str = r#"
+/// A job for all shops, and one for each.
+pub const JOBS: &str = r#"
 [jobs.metrics]
 kind = "compute_metrics"
 [jobs.maison]
