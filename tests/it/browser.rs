@@ -477,13 +477,16 @@ async fn everybody_can_use_the_pages_from_right_to_left_and_a_long_scale() {
 async fn operations_see_the_jobs_and_run_one() {
     let Some(browser) = Browser::start(PHONE) else { return };
     let house =
-        crate::private::House::with(&format!("{}{}", crate::private::CONFIG, crate::private_jobs::JOBS)).await;
+        crate::private::House::with(&format!("{}{}", crate::private::CONFIG, crate::private_jobs::JOBS))
+            .await;
     house.program.run(&["jobs", "pause", "maison", "--reason", "the books are closed"]).expect(0);
     let page = |locale: &str| {
         format!("http://team:{}@{}/jobs?locale={locale}", crate::private::token("team"), house.private)
     };
     browser.open(&page("fr"));
-    assert!(browser.title().starts_with("Tâches") && browser.text().contains("en pause: the books are closed"));
+    assert!(
+        browser.title().starts_with("Tâches") && browser.text().contains("en pause: the books are closed")
+    );
     look(&browser, "fr-jobs");
     browser.open(&page("en"));
     assert_eq!(browser.script("return document.querySelectorAll('button').length"), 2, "not the paused one");

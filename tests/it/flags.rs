@@ -52,7 +52,10 @@ fn false_alarms_on_real_comments() {
         let shown = flags.iter().filter(|flag| !matches!(flag.rule, Rule::Language | Rule::Capitals));
         found.extend(shown.map(|flag| (flag.rule, flag.found(text).to_owned())));
     }
-    eprintln!("{n} comments, {bytes} bytes, {:?}: {counted:?}\n{found:?}", begun.elapsed());
+    crate::support::say(&format!(
+        "{n} comments, {bytes} bytes, {:?}: {counted:?}\n{found:?}",
+        begun.elapsed()
+    ));
     assert!(n > 1_000, "{n}");
     let share = |rule| f64::from(counted.get(&rule).copied().unwrap_or(0)) / f64::from(n);
     assert!(share(Rule::Contact) < 0.01, "{counted:?}");
