@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer schemathesis chromium
+.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer schemathesis chromium libreoffice
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -15,7 +15,7 @@ demo: postgres ## The whole way with a made-up shop, then the pages to look at (
 	@$(CARGO) build
 	@$(CARGO) run --quiet -- demo $(ARGS)
 
-test: postgres postfix pgbouncer schemathesis chromium ## All tests, and a list of what was skipped (ARGS goes to cargo test)
+test: postgres postfix pgbouncer schemathesis chromium libreoffice ## All tests, and a list of what was skipped (ARGS goes to cargo test)
 	@scripts/test.sh $(ARGS)
 
 soak: postgres schemathesis ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; ten minutes of killed instances; crowds for a minute; 5,000 cases for the private API
@@ -51,3 +51,6 @@ schemathesis:
 chromium:
 	@scripts/chromium.sh >/dev/null || true
 	@scripts/axe.sh >/dev/null || true
+
+libreoffice:
+	@scripts/libreoffice.sh >/dev/null || true

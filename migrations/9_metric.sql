@@ -21,24 +21,29 @@ create type metric_fact as enum (
 -- Days are read one by one when they change, and by these.
 create index response_placed_idx on response (shop_id, answered_at);
 create index invitation_placed_idx on invitation (shop_id, coalesce(sent_at, decided_at)) where state in ('sent', 'unknown', 'failed');
+-- Whom a window's answers should look like is found by when their mails became due. Rows come in that order, so that it is enough to know
+-- of each stretch of the table from when to when it goes, which costs the writers next to nothing.
+create index invitation_due_idx on invitation using brin (due_at) with (autosummarize = on);
+-- An index's own statistics are not used for ranges of its expression; without any, a whole history passes for a few rows.
+create statistics invitation_placed_at on (coalesce(sent_at, decided_at)) from invitation;
 
 -- Whether an order is not its customer's first; cancelled and refunded orders do not count.
-create function has_ordered_before(shop int, customer bigint, ordered timestamptz, id bigint) returns boolean language sql stable
+create function has_ordered_before(shop int, customer bigint, ordered timestamptz, id bigint) returns boolean language sql stable parallel safe
 return exists (
     select from "order" e
     where e.shop_id = shop and e.customer_id = customer and e.status not in ('cancelled', 'refunded')
       and e.ordered_at <= ordered and (e.ordered_at, e.order_id) < (ordered, id)
 );
 
-create function distinct_texts(texts text[]) returns text[] language sql immutable
+create function distinct_texts(texts text[]) returns text[] language sql immutable parallel safe
 return array(select distinct t from unnest(texts) as t);
 
--- The values of a segment that an order has: one, or each of its products.
+-- The values of a segment that an order has: one, or each of its products; null: there is no segment, and grouping by null costs nothing.
 create function order_segment(
     segment text, attribute text, country text, locale text, items text[], attributes jsonb, is_later boolean
-) returns text[] language sql immutable
+) returns text[] language sql immutable parallel safe
 return case segment
-    when 'none' then array['']
+    when 'none' then null
     when 'country' then array[coalesce(country, '')]
     when 'locale' then array[coalesce(locale, '')]
     when 'product' then distinct_texts(items)
@@ -95,27 +100,33 @@ create table metric_change (
     shop_id   int not null,
     moments   timestamptz[], -- something that is counted was placed there, or is now
     customers bigint[], -- as long as `moments`: whose order it is
+    signs     smallint[], -- as long as `moments`: 1, an order that counts is there now; -1, it was there before; 0, it does not count
     orders    bigint[], -- whatever was answered or mailed about these orders has changed
     days      date[] -- third-party scores
 );
 -- Numbers in a row hardly shrink, and packing them takes longer than writing them.
-alter table metric_change alter moments set storage external, alter customers set storage external, alter orders set storage external;
+alter table metric_change alter moments set storage external, alter customers set storage external, alter signs set storage external, alter orders set storage external;
+
+create function order_sign(status order_status) returns smallint language sql immutable parallel safe
+return case when status in ('cancelled', 'refunded') then 0 else 1 end::smallint;
 
 create function metric_order_changed() returns trigger language plpgsql as $$
 begin
     case tg_op
     when 'INSERT' then
-        insert into metric_change (shop_id, moments, customers)
-        select shop_id, array_agg(ordered_at), array_agg(customer_id) from written group by shop_id;
+        insert into metric_change (shop_id, moments, customers, signs)
+        select shop_id, array_agg(ordered_at), array_agg(customer_id), array_agg(order_sign(status)) from written group by shop_id;
     when 'DELETE' then
-        insert into metric_change (shop_id, moments, customers)
-        select shop_id, array_agg(ordered_at), array_agg(customer_id) from gone group by shop_id;
+        insert into metric_change (shop_id, moments, customers, signs)
+        select shop_id, array_agg(ordered_at), array_agg(customer_id), array_agg(-order_sign(status)) from gone group by shop_id;
     else
-        insert into metric_change (shop_id, moments, customers)
-        select shop_id, array_agg(moment), array_agg(customer)
+        insert into metric_change (shop_id, moments, customers, signs)
+        select shop_id, array_agg(moment), array_agg(customer), array_agg(sign)
         from gone g
         full join written w using (shop_id, order_id)
-        cross join lateral (values (g.ordered_at, g.customer_id), (w.ordered_at, w.customer_id)) as changed (moment, customer)
+        cross join lateral (values
+            (g.ordered_at, g.customer_id, -order_sign(g.status)), (w.ordered_at, w.customer_id, order_sign(w.status))
+        ) as changed (moment, customer, sign)
         where (g.ordered_at, g.customer_id, g.status) is distinct from (w.ordered_at, w.customer_id, w.status)
           and customer is not null
         group by shop_id;

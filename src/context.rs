@@ -9,6 +9,7 @@ use crate::mail::templates::Templates;
 use crate::nearest;
 use crate::token::Tokens;
 use crate::types::{Clock, ShopId};
+use crate::vitals::Vitals;
 
 /// Everything that is set up once and then only read. Cheap to clone.
 #[derive(Clone)]
@@ -19,6 +20,7 @@ pub struct Context {
     pub templates: Arc<Templates>,
     pub tokens: Tokens,
     pub clock: Clock,
+    pub vitals: Arc<Vitals>,
 }
 
 /// The configured shops with the numbers the database gave them.

@@ -5,7 +5,16 @@ use std::io::Write;
 
 /// Rows as RFC 4180 writes them: fields quoted where they need it, lines ended by CRLF, UTF-8 without a byte-order mark.
 pub fn rows_into<W: Write>(out: W) -> csv::Writer<W> {
-    csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).buffer_capacity(64 * 1024).from_writer(out)
+    rows_separated_by(b',', out)
+}
+
+/// The same with another separator.
+pub fn rows_separated_by<W: Write>(delimiter: u8, out: W) -> csv::Writer<W> {
+    csv::WriterBuilder::new()
+        .delimiter(delimiter)
+        .terminator(csv::Terminator::CRLF)
+        .buffer_capacity(64 * 1024)
+        .from_writer(out)
 }
 
 /// Writes a row.
@@ -23,10 +32,14 @@ pub fn write_row<W: Write, F: AsRef<[u8]>>(
 }
 
 /// A text that somebody else wrote, for a cell that a spreadsheet may open: what a spreadsheet would take for a formula gets an
-/// apostrophe before it, as OWASP advises (<https://owasp.org/www-community/attacks/CSV_Injection>). Not for testimonials, whose words
-/// are never altered, and not for numbers, which may be negative.
+/// apostrophe before it, as OWASP advises (<https://owasp.org/www-community/attacks/CSV_Injection>), also where blanks come first, which some
+/// programs skip, and for the wide signs of Asian keyboards. What begins with an apostrophe gets one too, so that taking one away always
+/// gives back what was written. Not for files of programs, whose words are never altered, and not for numbers, which may be negative.
 pub fn guarded(text: &str) -> Cow<'_, str> {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+    let first = text.trim_start_matches([' ', '\u{a0}', '\u{3000}', '\u{feff}']);
+    if text.starts_with('\'')
+        || first.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '\0', '＝', '＋', '－', '＠'])
+    {
         Cow::Owned(format!("'{text}"))
     } else {
         Cow::Borrowed(text)
@@ -47,6 +60,11 @@ mod tests {
             ("\t=1", "'\t=1"),
             ("\r=1", "'\r=1"),
             ("\n=1", "'\n=1"),
+            (" =1", "' =1"),
+            ("\u{feff}\u{a0}=1", "'\u{feff}\u{a0}=1"),
+            ("＝1", "'＝1"),
+            ("'quoted'", "''quoted'"),
+            (" web", " web"),
             ("web", "web"),
             ("a=1", "a=1"),
             ("", ""),

@@ -153,6 +153,11 @@ impl Locale {
         Ok(Self(tag))
     }
 
+    /// `en`
+    pub fn english() -> Self {
+        Self("en".to_owned())
+    }
+
     /// The whole tag.
     pub fn as_str(&self) -> &str {
         &self.0

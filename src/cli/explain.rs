@@ -184,7 +184,8 @@ fn told(story: &Story, zone: Tz) -> String {
         lines.push((suppressed.created_at, format!("{}{whose}", suppressed.reason.words())));
     }
     if let Some(erased_at) = story.erased_at {
-        lines.push((erased_at, "the customer was erased".to_owned()));
+        lines
+            .push((erased_at, "address and name of the customer went: erased, or no longer kept".to_owned()));
     }
     for event in &story.events {
         lines.push((event.happened_at, event.event.replace('_', " ")));

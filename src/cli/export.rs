@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use clap::Subcommand;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{PossibleValue, PossibleValuesParser};
 
 use super::{Exit, Global, output};
 use crate::context::Context;
@@ -17,6 +17,8 @@ use crate::new_file::NewFile;
 use crate::testimonials::export::{
     self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, export_testimonials,
 };
+use crate::testimonials::selection::Selection;
+use crate::types::Locale;
 
 /// Write a file, once
 #[derive(Debug, clap::Args)]
@@ -27,7 +29,7 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// What may be published, as CSV
+    /// What may be published, for whoever reads it
     Testimonials(Testimonials),
     /// The figures by period, and by segment, as CSV
     Metrics(Metrics),
@@ -70,24 +72,48 @@ struct Metrics {
 Examples:
   afterword export testimonials
   afterword export testimonials --shop maison --out exports/testimonials.csv
-  afterword export testimonials --since 2026-03-01
+  afterword export testimonials --format excel --locale fr --out exports/avis.csv
+  afterword export testimonials --since 2026-03-01 --out exports/changes.csv
+  afterword export testimonials --min-rating 4 --topic delivery --selected-label \"Avis sélectionnés\" --out exports/avis.csv
 
-Only approved answers of people, with consent, about orders that were not cancelled. With --json and --out FILE, the counts
-are printed as JSON. A file appears complete or not at all.
-Exit code: 0 done, 1 failed, 2 no such shop.")]
+Only approved answers of people, with consent, about orders that were not cancelled, and all of them. A choice has to be called one
+where it is shown: it needs a label, and the file then says the rule, how many there were, and what all customers answered.
+
+A file appears complete or not at all. Beside exports/avis.csv lie exports/avis.manifest.json (rule, counts, checksum, what was refused
+or withdrawn) and exports/avis.notice.fr.md and .en.md, what French and European law wants to be told near reviews.
+
+Exit code: 0 done, 1 failed, 2 no such shop or not to be written so, 3 the format could not carry some; the others are in the file.")]
 struct Testimonials {
     /// Only of this shop
     #[arg(long, value_name = "KEY")]
     shop: Option<String>,
-    /// The columns
-    #[arg(long, default_value = "generic", value_parser = PossibleValuesParser::new(EXPORT_FORMATS.iter().map(|format| format.name)))]
+    /// For whom
+    #[arg(long, default_value = "generic", value_parser = formats())]
     format: String,
-    /// Only what was approved at this moment or later (2026-03-29T09:00:00Z, or a date)
+    /// Only what was added, changed or withdrawn at this moment or later (2026-03-29T09:00:00Z, or a date)
     #[arg(long, value_name = "T", value_parser = super::parse_moment)]
     since: Option<DateTime<Utc>>,
+    /// Only with this rating of 5 or a better one; wants --selected-label
+    #[arg(long, value_name = "N")]
+    min_rating: Option<i16>,
+    /// Only of those who chose this answer; wants --selected-label
+    #[arg(long, value_name = "CHOICE")]
+    topic: Option<String>,
+    /// What the selection is called where it is shown
+    #[arg(long, value_name = "TEXT")]
+    selected_label: Option<String>,
+    /// The language of a file for people; without it that of the shop
+    #[arg(long, value_name = "TAG", value_parser = Locale::parse)]
+    locale: Option<Locale>,
     /// Where to; `-` is standard output
     #[arg(long, value_name = "FILE", default_value = "-")]
     out: PathBuf,
+}
+
+/// The formats' names, with who reads each.
+fn formats() -> PossibleValuesParser {
+    let values = EXPORT_FORMATS.iter().map(|format| PossibleValue::new(format.name).help(format.description));
+    PossibleValuesParser::new(values)
 }
 
 /// Runs the command.
@@ -108,8 +134,25 @@ async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -
     let Some(shops) = super::shops(context, args.shop.as_deref()) else { return Ok(Exit::Usage) };
     // The command line knows the names of the list only.
     let format: &'static ExportFormat = export::format(&args.format).unwrap_or(&EXPORT_FORMATS[0]);
-    let export =
-        Export { shops: &shops, format, names: context.config.testimonials.display_name, since: args.since };
+    let config = &context.config;
+    let label = args.selected_label.as_deref();
+    let selection = match Selection::parse(label, args.min_rating, args.topic.as_deref(), &config.surveys) {
+        Ok(selection) => selection,
+        Err(wrong) => {
+            output::say(&format!("error: {wrong}"));
+            return Ok(Exit::Usage);
+        }
+    };
+    let export = Export {
+        since: args.since,
+        selection: selection.as_ref(),
+        locale: args.locale.as_ref(),
+        ..Export::new(&shops, format, &config.testimonials, &config.surveys)
+    };
+    if let Err(wrong) = export.check() {
+        output::say(&format!("error: {wrong}"));
+        return Ok(Exit::Usage);
+    }
     let to_file = args.out.as_os_str() != "-";
     let mut stdout = io::stdout();
     let destination =
@@ -126,7 +169,7 @@ async fn testimonials(args: &Testimonials, global: &Global, context: &Context) -
     } else {
         output::say(&in_words(&report));
     }
-    Ok(Exit::Done)
+    Ok(if report.refused.is_empty() { Exit::Done } else { Exit::Partial })
 }
 
 async fn figures(args: &Metrics, global: &Global, context: &Context) -> anyhow::Result<Exit> {
@@ -182,6 +225,13 @@ fn in_words(report: &ExportReport) -> String {
         let reasons: Vec<_> =
             report.withheld.iter().map(|(reason, n)| format!("{n} {}", reason.text())).collect();
         text.push_str(&format!(" Approved but withheld: {}.", reasons.join(", ")));
+    }
+    for (reason, ids) in &report.refused {
+        let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(" Refused by {}, {reason}: {}.", report.format, ids.join(", ")));
+    }
+    if let Some(selected) = &report.selection {
+        text.push_str(&format!(" {selected}"));
     }
     text
 }

@@ -6,6 +6,7 @@ pub mod alerts;
 pub mod bounces;
 pub mod check;
 pub mod demo;
+pub mod digest;
 pub mod erase;
 pub mod explain;
 pub mod export;
@@ -94,6 +95,8 @@ pub enum Command {
     Report(report::Args),
     /// What calls for somebody's attention
     Alerts(alerts::Args),
+    /// How it went: what ran, failed, was skipped, rejected, is unknown or overdue
+    Digest(digest::Args),
     /// What the nights have counted: count it anew, compare
     Metrics(metrics::Args),
     /// Everything that was decided about an order or a customer, and why
@@ -167,6 +170,7 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Export(args) => export::run(args, &global).await,
         Command::Report(args) => report::run(args, &global).await,
         Command::Alerts(args) => alerts::run(args, &global).await,
+        Command::Digest(args) => digest::run(args, &global).await,
         Command::Metrics(args) => metrics::run(args, &global).await,
         Command::Explain(args) => explain::run(args, &global).await,
         Command::Outbox(args) => outbox::run(args, &global).await,
@@ -227,6 +231,7 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
         templates: Arc::new(templates),
         tokens,
         clock,
+        vitals: Arc::default(),
     };
     Ok(Opened { context, database })
 }

@@ -56,6 +56,8 @@ pub struct Config {
     pub alerts: Vec<Rule>,
     /// `[notify]`
     pub notify: Notify,
+    /// `[retention]`; `None`: it does not say how long anything is kept.
+    pub retention: Option<Retention>,
     /// `[jobs.<name>]`
     pub jobs: Vec<ScheduledJob>,
     /// `[[access]]`; names are unique.
@@ -272,7 +274,7 @@ pub struct RatingMapping {
 }
 
 /// `[testimonials]`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Testimonials {
     /// Under which name an author appears.
     pub display_name: DisplayName,
@@ -280,26 +282,32 @@ pub struct Testimonials {
     pub moderation: Moderation,
     /// Names of those who work in the shop, which a moderator should notice in a text.
     pub staff: Vec<String>,
-    /// How long after it was received an answer is published or refused, as the shop announces.
+    /// How long after it was received an answer is published or refused, as the shop announces near the reviews.
     pub publish_within: TimeDelta,
+    /// Where a product is shown, by the shop's key, with `{product}` for its number.
+    pub product_urls: BTreeMap<String, String>,
+    /// How long what was published stays so, from when it first left the house; `None`: as long as answers are kept.
+    pub retain: Option<TimeDelta>,
 }
 
 /// What a person has to look at before it is published.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Moderation {
     /// Everything.
-    All,
+    #[default]
+    Manual,
     /// What a rule has flagged; the rest is approved by itself.
     Flagged,
 }
 
 /// Under which name an author appears. The database's `display_name_rule`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize, sqlx::Type)]
 #[sqlx(type_name = "display_name_rule", rename_all = "snake_case")]
 #[serde(rename_all = "snake_case")]
 pub enum DisplayName {
     /// `Claire D.`
+    #[default]
     FirstNameInitial,
     /// `Claire`
     FirstName,
@@ -316,6 +324,8 @@ pub struct Notify {
     pub to: Vec<lettre::Address>,
     /// A program.
     pub webhook: Option<Webhook>,
+    /// What is called after a good day.
+    pub heartbeat: Option<Heartbeat>,
     /// After how long an alert that is still open is told again; `None`: never.
     pub remind_after: Option<TimeDelta>,
     /// How long a run waits for a relay or a receiver that does not take what it is given; not in jobs.toml.
@@ -338,6 +348,45 @@ impl fmt::Debug for Webhook {
         // The address may hold a key, too.
         f.write_str("Webhook(…)")
     }
+}
+
+/// A dead man's switch.
+#[derive(Clone)]
+pub struct Heartbeat {
+    /// https, or http on this machine.
+    pub url: String,
+    /// How long it may take to answer; not in jobs.toml.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address is the key.
+        f.write_str("Heartbeat(…)")
+    }
+}
+
+/// `[retention]`: how long is kept what is personal. A job of the kind `purge` lets go of what is older.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// The words of an answer, and the name given with it, from when it was given.
+    pub responses: TimeDelta,
+    /// Address and name of a customer, from the last order, mail or answer.
+    pub customers: TimeDelta,
+    /// What relays and mail systems said, notes about visits, rejected rows, words that programs sent, messages to the shop's own people.
+    pub traces: TimeDelta,
+    /// Files that jobs have read and put away; `None`: somebody else looks after them.
+    pub files: Option<TimeDelta>,
+    pub suppressed_addresses: SuppressedAddresses,
+}
+
+/// What becomes of the do-not-contact list, which holds hashes of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SuppressedAddresses {
+    /// The hash stays, or its owner would be written to again.
+    KeepHash,
+    /// From when it was put on the list.
+    For(TimeDelta),
 }
 
 /// `[jobs.<name>]`
@@ -398,6 +447,8 @@ pub enum Right {
     Export,
     /// To see the jobs that work for these shops alone, and to run one now.
     Run,
+    /// To read how the installation is, as figures for machines; they are of all shops.
+    Metrics,
 }
 
 /// What an access is known by. It is kept as a digest, so that nothing can show it, and a comparison takes as long whatever is alike.

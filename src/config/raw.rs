@@ -64,6 +64,7 @@ pub struct File {
     pub alert: Vec<Spanned<Alert>>,
     #[serde(default)]
     pub notify: Notify,
+    pub retention: Option<Retention>,
     #[serde(default)]
     pub jobs: BTreeMap<String, Spanned<Job>>,
     #[serde(default)]
@@ -307,6 +308,9 @@ pub struct Testimonials {
     #[serde(default)]
     pub staff: Vec<Word>,
     pub publish_within: Option<Word>,
+    #[serde(default)]
+    pub product_urls: BTreeMap<String, Word>,
+    pub retain: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -347,6 +351,17 @@ pub struct Notify {
     pub webhook_secret: Option<Word>,
     pub webhook_secret_file: Option<Word>,
     pub remind_after: Option<Word>,
+    pub heartbeat_url: Option<Word>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    pub responses: Word,
+    pub customers: Option<Word>,
+    pub traces: Option<Word>,
+    pub files: Option<Word>,
+    pub suppressed_addresses: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@ mod formats;
 mod jobs;
 mod mail;
 mod questions;
+mod retention;
 mod shops;
 mod surveys;
 mod testimonials;
@@ -51,9 +52,10 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .iter()
         .filter_map(|(name, format)| Some((name.clone(), formats::rating_format(name, format, problems)?)))
         .collect();
-    let testimonials = testimonials::testimonials(&file.testimonials, problems);
+    let testimonials = testimonials::testimonials(&file.testimonials, &shop_keys, problems);
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
+    let retention = retention::retention(file.retention.as_ref(), problems);
     let access = access::accesses(&base, &file.access, &shop_keys, problems);
     if let Some(word) = file.app.private_listen.as_ref().filter(|_| file.access.is_empty()) {
         problems.add(
@@ -75,6 +77,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         testimonials: testimonials?,
         alerts,
         notify: notify?,
+        retention,
         jobs: Vec::new(),
         access,
     };

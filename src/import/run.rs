@@ -32,6 +32,18 @@ pub enum ImportKind {
     Ratings,
 }
 
+impl ImportKind {
+    /// As the database writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Orders => "orders",
+            Self::Events => "events",
+            Self::Responses => "responses",
+            Self::Ratings => "ratings",
+        }
+    }
+}
+
 /// Where a file goes.
 #[derive(Debug, Clone, Copy)]
 pub struct Destination<'a> {

@@ -1,10 +1,10 @@
 //! Writes the testimonials that may be published into a folder: a dated file, and `latest.csv`.
 //!
-//! Comes in: approved testimonials. Goes out: `testimonials-<date>.csv`, and the same as `latest.csv`. Both appear complete or not at
-//! all: they are written beside and then given their name. If it dies half way, a hidden file is left behind that the next run
-//! replaces.
+//! Comes in: approved testimonials. Goes out: `testimonials-<date>.csv`, and the same as `latest.csv`, or with the ending of another format;
+//! beside each its manifest and notices. All appear complete or not at all: they are written beside and then given their name. If it dies
+//! half way, a hidden file is left behind that the next run replaces.
 //!
-//! Where it is told to (`upload`), both go to storage that speaks S3 as well, the dated one first. A file that is there counts as
+//! Where it is told to (`upload`), they go to storage that speaks S3 as well, the dated ones first. A file that is there counts as
 //! published, whether or not its upload succeeds; the next run uploads again.
 //!
 //! What is older than the `keep` newest days is removed, with all that lies beside it; what another program has put there stays.
@@ -21,11 +21,13 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::upload::Upload;
-use super::{Job, JobError, Run, RunReport, counted, named_or_all};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
-use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportReport};
+use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport};
+use crate::testimonials::selection::Selection;
+use crate::types::Locale;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -33,9 +35,17 @@ use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, Exp
 pub struct ExportTestimonials {
     /// Whose testimonials; absent: those of all shops.
     shop: Option<String>,
-    /// The columns.
+    /// For whom.
     #[serde(default = "generic")]
     format: String,
+    /// Only with this rating or a better one.
+    min_rating: Option<i16>,
+    /// Only of those who chose this answer.
+    topic: Option<String>,
+    /// What such a choice is called where it is shown; it must have a name.
+    selected_label: Option<String>,
+    /// The language of a file for people; absent: the shop's.
+    locale: Option<Locale>,
     /// The folder.
     out: PathBuf,
     /// Of so many days files are kept.
@@ -53,12 +63,30 @@ fn generic() -> String {
     "generic".to_owned()
 }
 
+impl ExportTestimonials {
+    fn selection(&self, config: &Config) -> Result<Option<Selection>, String> {
+        let (label, topic) = (self.selected_label.as_deref(), self.topic.as_deref());
+        Selection::parse(label, self.min_rating, topic, &config.surveys)
+    }
+
+    /// Whether such a file may and can be written.
+    fn judge(&self, config: &Config, format: &ExportFormat) -> Result<(), String> {
+        let selection = self.selection(config)?;
+        let of_shop = |key: &&str| self.shop.as_ref().is_none_or(|shop| shop == key);
+        let shops = config.shops.iter().map(|shop| shop.key.as_str()).filter(of_shop);
+        export::check(format, shops, &config.testimonials, selection.as_ref(), false)
+    }
+}
+
 impl Job for ExportTestimonials {
     const KIND: &'static str = "export_testimonials";
-    const ABOUT: &'static str = "Writes the testimonials that may be published as a CSV file";
+    const ABOUT: &'static str = "Writes the testimonials that may be published as a file";
     const SAMPLE: &'static str = r#"
         shop = "maison"
         format = "generic"
+        min_rating = 4
+        selected_label = "Avis sélectionnés"
+        locale = "fr"
         out = "./data/exports/testimonials"
         keep = 30
     "#;
@@ -74,6 +102,7 @@ impl Job for ExportTestimonials {
                 &self.format,
                 EXPORT_FORMATS.iter().map(|format| format.name),
             ))
+            .chain(export::format(&self.format).and_then(|format| self.judge(config, format).err()))
             .chain(self.upload.iter().flat_map(Upload::check))
             .collect()
     }
@@ -95,19 +124,34 @@ impl Job for ExportTestimonials {
         // Of one shop, its own day; of several, the one day they can agree on.
         let zone = if let [(_, shop)] = shops[..] { shop.timezone } else { Tz::UTC };
         let folder = context.config.resolve(&self.out);
-        let dated = folder.join(format!("testimonials-{}.csv", now.with_timezone(&zone).format("%F")));
-        let latest = folder.join("latest.csv");
+        let (day, extension) = (now.with_timezone(&zone).format("%F"), format.extension);
+        let dated = folder.join(format!("testimonials-{day}.{extension}"));
+        let latest = folder.join(format!("latest.{extension}"));
         if run.dry_run {
-            let text = format!("would write {} and latest.csv", dated.display());
+            let text = format!("would write {} and latest.{extension}", dated.display());
             return Ok(RunReport::done(text, serde_json::Value::Null));
         }
-        let names = context.config.testimonials.display_name;
-        let export = Export { shops: &shops, format, names, since: None };
+        let config = &context.config;
+        let selection = self.selection(config).map_err(anyhow::Error::msg)?;
+        let export = Export {
+            selection: selection.as_ref(),
+            locale: self.locale.as_ref(),
+            ..Export::new(&shops, format, &config.testimonials, &config.surveys)
+        };
         let report =
             export::export_testimonials(&context.pool, export, Destination::File(dated.clone()), now).await?;
         replace(&latest, &dated)?;
+        let (beside_dated, beside_latest) = (export::beside(&dated), export::beside(&latest));
+        for (latest, dated) in beside_latest.iter().zip(&beside_dated) {
+            replace(latest, dated)?;
+        }
         if let Some(upload) = &self.upload {
-            upload.send(&context.config, &[&dated, &latest]).await?;
+            let files = |file, beside: &'_ [PathBuf]| -> Vec<PathBuf> {
+                std::iter::once(file).chain(beside.iter().cloned()).collect()
+            };
+            let all = [files(dated, &beside_dated), files(latest, &beside_latest)].concat();
+            let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
+            upload.send(&context.config, &all).await?;
         }
         let n_removed = prune(&folder, self.keep).context("removing old files")?;
         let removed = if n_removed > 0 {
@@ -115,7 +159,9 @@ impl Job for ExportTestimonials {
         } else {
             String::new()
         };
-        Ok(RunReport::done(text(&report) + &removed, serde_json::to_value(&report)?))
+        let outcome = if report.refused.is_empty() { RunOutcome::Done } else { RunOutcome::Partial };
+        let text = text(&report) + &removed;
+        Ok(RunReport { outcome, ..RunReport::done(text, serde_json::to_value(&report)?) })
     }
 }
 
@@ -164,8 +210,15 @@ fn text(report: &ExportReport) -> String {
     };
     let withheld =
         if n_withheld > 0 { format!(", {n_withheld} approved ones withheld") } else { String::new() };
+    let refused = match report.n_refused() {
+        0 => String::new(),
+        n => format!(
+            ", {n} refused that {} cannot carry (their numbers are in the run's details)",
+            report.format
+        ),
+    };
     format!(
-        "{} written to {}, {} for the first time{withheld}{taken_back}",
+        "{} written to {}, {} for the first time{withheld}{refused}{taken_back}",
         counted(report.n_rows, "testimonial"),
         report.destination,
         report.n_first_published

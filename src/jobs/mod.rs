@@ -39,6 +39,8 @@ mod send_report;
 mod moderate_testimonials;
 mod export_testimonials;
 mod upload;
+mod send_digest;
+mod purge;
 
 /// Every kind of job.
 pub static JOB_KINDS: &[JobKind] = &[
@@ -52,6 +54,8 @@ pub static JOB_KINDS: &[JobKind] = &[
     JobKind::of::<send_report::SendReport>(),
     JobKind::of::<moderate_testimonials::ModerateTestimonials>(),
     JobKind::of::<export_testimonials::ExportTestimonials>(),
+    JobKind::of::<send_digest::SendDigest>(),
+    JobKind::of::<purge::Purge>(),
 ];
 
 /// A kind of job. `Self` is its parameters; what is in [`JOB_KINDS`] is read from TOML.

@@ -30,6 +30,7 @@ use sqlx::PgConnection;
 
 use super::answers::{self, Tally};
 use super::comparison::{self, Against, Change, Net, Share};
+use super::facts;
 use super::figure::{Counts, Measure, Unit, grouped};
 use super::interval::{self, Interval};
 use super::period::{Period, Stretch};
@@ -468,6 +469,7 @@ impl Frame {
             &column(0) as &[Option<String>],
             &column(1) as &[Option<String>],
             &column(2) as &[Option<String>],
+            first.is_some_and(|first| facts::is_long(day_of(last, *zone) - first)),
         )
         .fetch_all(conn)
         .await?;

@@ -16,9 +16,9 @@ from (
         where o.shop_id = $1 and o.status not in ('cancelled', 'refunded') and o.ordered_at <= $4
           and o.ordered_at >= b.starts_at and o.ordered_at < b.ends_at
     ) as o
-    cross join lateral unnest(
-        order_segment($5, $6, o.country, o.locale, o.items, o.attributes, o.is_later)
-    ) as segment (value)
+    cross join lateral unnest(coalesce(
+        order_segment($5, $6, o.country, o.locale, o.items, o.attributes, o.is_later), array['']
+    )) as segment (value)
     group by b.n, segment.value, o.customer_id
 ) as customer
 group by n, segment

@@ -13,9 +13,9 @@ from (
         from "order"
         where shop_id = $1 and status not in ('cancelled', 'refunded') and ordered_at <= $4
     ) as o
-    cross join lateral unnest(
-        order_segment($5, $6, o.country, o.locale, o.items, o.attributes, o.is_later)
-    ) as segment (value)
+    cross join lateral unnest(coalesce(
+        order_segment($5, $6, o.country, o.locale, o.items, o.attributes, o.is_later), array['']
+    )) as segment (value)
     where o.ordered_at < ($3::timestamptz[])[width_bucket(o.ordered_at, $2::timestamptz[])]
     group by 1, segment.value, o.customer_id
 ) as customer

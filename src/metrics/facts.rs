@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::answers::{self, Tally};
 use super::figure::Counts;
 use super::segment::Segment;
-use super::{csat, nps, recommendation_rate};
+use super::{csat, customers, nps, recommendation_rate};
 use crate::survey::{QuestionKind, Survey};
 use crate::types::ShopId;
 
@@ -167,30 +167,73 @@ pub(super) async fn facts(
 ) -> sqlx::Result<ByBucket> {
     let rules = Rules::of(surveys);
     let (kind, attribute) = Segment::key(segment);
-    let rows = sqlx::query_file!(
-        "src/metrics/facts.sql",
-        shop.0,
-        &starts(buckets),
-        &ends(buckets),
-        as_of,
-        &rules.sign_survey,
-        &rules.sign_position,
-        &rules.sign_question,
-        &rules.sign_answer,
-        &rules.sign_is_unhappy,
-        &rules.topic_survey,
-        &rules.topic_question,
-        kind,
-        attribute,
-    )
-    .fetch_all(conn)
-    .await?;
     let mut found = ByBucket::new();
-    for row in rows {
-        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
-        found.entry((index(row.n), row.segment)).or_default().facts.insert(key, row.count);
+    for run in Run::of(buckets) {
+        let rows = sqlx::query_file!(
+            "src/metrics/facts.sql",
+            shop.0,
+            &run.starts,
+            run.end,
+            as_of,
+            &rules.sign_survey,
+            &rules.sign_position,
+            &rules.sign_question,
+            &rules.sign_answer,
+            &rules.sign_is_unhappy,
+            &rules.topic_survey,
+            &rules.topic_question,
+            kind,
+            attribute,
+        )
+        .fetch_all(&mut *conn)
+        .await?;
+        for row in rows {
+            let Some(n) = run.of.get(index(row.n)).copied().flatten() else { continue };
+            let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
+            found.entry((n, row.segment)).or_default().facts.insert(key, row.count);
+        }
     }
     Ok(found)
+}
+
+/// Buckets that are counted together, because they lie side by side, or nearly so.
+#[derive(Debug, PartialEq, Eq)]
+struct Run {
+    /// The first moments of the buckets, and of the gaps between them.
+    starts: Vec<DateTime<Utc>>,
+    /// The first moment after the last bucket.
+    end: DateTime<Utc>,
+    /// For each start, which bucket begins there; `None`: a gap.
+    of: Vec<Option<usize>>,
+}
+
+/// So much time between two buckets is counted in vain sooner than asked about apart.
+const GAP: TimeDelta = TimeDelta::days(7);
+
+impl Run {
+    fn of(buckets: &[Bucket]) -> Vec<Self> {
+        let mut runs: Vec<Self> = Vec::new();
+        for (n, Bucket { starts_at, ends_at }) in buckets.iter().enumerate() {
+            if starts_at >= ends_at {
+                continue;
+            }
+            match runs.last_mut().filter(|run| *starts_at - run.end <= GAP) {
+                None => {
+                    runs.push(Self { starts: vec![*starts_at], end: *ends_at, of: vec![Some(n)] });
+                }
+                Some(run) => {
+                    if run.end < *starts_at {
+                        run.starts.push(run.end);
+                        run.of.push(None);
+                    }
+                    run.starts.push(*starts_at);
+                    run.of.push(Some(n));
+                    run.end = *ends_at;
+                }
+            }
+        }
+        runs
+    }
 }
 
 /// Counts the customers in these buckets, which may overlap.
@@ -201,6 +244,14 @@ pub(super) async fn customers(
     as_of: DateTime<Utc>,
     segment: Option<&Segment>,
 ) -> sqlx::Result<BTreeMap<(usize, String), Customers>> {
+    if segment.is_none() && is_one_pass(buckets) {
+        let counted = customers::of_each(conn, shop, &[buckets], as_of).await?;
+        let counted = counted.into_iter().flatten().enumerate();
+        return Ok(counted
+            .filter(|(_, of)| of.customers > 0)
+            .map(|(n, of)| ((n, String::new()), of))
+            .collect());
+    }
     let (starts, ends, (kind, attribute)) = (starts(buckets), ends(buckets), Segment::key(segment));
     let shop = shop.0;
     let rows = if is_one_pass(buckets) {
@@ -243,11 +294,16 @@ struct CustomersRow {
     returning: i64,
 }
 
-/// Whether to go once over all orders, instead of looking up those of each bucket and what their customers ordered before: many or long
-/// buckets are most of what a shop has. Which of the two changes no figure.
+/// Whether to go once over all orders, instead of looking up those of each bucket and what their customers ordered before. Which of the
+/// two changes no figure.
 fn is_one_pass(buckets: &[Bucket]) -> bool {
-    let days: i64 = buckets.iter().map(|bucket| (bucket.ends_at - bucket.starts_at).num_days()).sum();
-    days > 180 && buckets.windows(2).all(|pair| pair[0].ends_at <= pair[1].starts_at)
+    is_long(buckets.iter().map(|bucket| bucket.ends_at - bucket.starts_at).sum())
+        && buckets.windows(2).all(|pair| pair[0].ends_at <= pair[1].starts_at)
+}
+
+/// Whether so much time is taken for most of what a shop has.
+pub(super) fn is_long(time: TimeDelta) -> bool {
+    time > TimeDelta::days(180)
 }
 
 fn starts(buckets: &[Bucket]) -> Vec<DateTime<Utc>> {
@@ -297,5 +353,44 @@ impl Rules {
             }
         }
         rules
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + TimeDelta::hours(hours)
+    }
+
+    #[test]
+    fn buckets_that_lie_near_each_other_are_counted_together() {
+        let bucket = |starts_at: i64, ends_at: i64| Bucket { starts_at: at(starts_at), ends_at: at(ends_at) };
+        let run = |starts: &[i64], end: i64, of: &[Option<usize>]| Run {
+            starts: starts.iter().map(|start| at(*start)).collect(),
+            end: at(end),
+            of: of.to_vec(),
+        };
+        assert_eq!(Run::of(&[]), []);
+        assert_eq!(
+            Run::of(&[bucket(0, 24), bucket(24, 47), bucket(71, 95)]),
+            [run(&[0, 24, 47, 71], 95, &[Some(0), Some(1), None, Some(2)])],
+            "a day is missing"
+        );
+        let week = 24 * 7;
+        assert_eq!(
+            Run::of(&[bucket(0, 24), bucket(24 + week, 48 + week), bucket(49 + 2 * week, 73 + 2 * week)]),
+            [
+                run(&[0, 24, 24 + week], 48 + week, &[Some(0), None, Some(1)]),
+                run(&[49 + 2 * week], 73 + 2 * week, &[Some(2)])
+            ],
+            "a week at most"
+        );
+        assert_eq!(
+            Run::of(&[bucket(24, 24), bucket(24, 48)]),
+            [run(&[24], 48, &[Some(1)])],
+            "nothing is in the first"
+        );
     }
 }

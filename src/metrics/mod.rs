@@ -30,6 +30,7 @@ mod csat;
 mod response_rate;
 mod repeat_customer_ratio;
 mod returning_customer_rate;
+mod customers;
 pub mod facts;
 pub mod series;
 pub mod loyalty;
@@ -144,7 +145,7 @@ pub const METRICS: &[Metric] = &[
     },
     Metric {
         key: "response_rate_rr1",
-        name: "Response rate, of all asked",
+        name: "Response rate, all sent",
         noun: "mails",
         definition: "The share of first mails that were answered on the survey page, of all that were handed to the mail relay in the \
                      window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
@@ -345,9 +346,21 @@ pub async fn report(
     asked: impl Into<Asked>,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Report> {
-    let asked = asked.into();
-    let window = asked.window;
     let mut snapshot = begin(pool).await?;
+    let report = report_of(&mut snapshot, shops, surveys, &asked.into(), as_of).await?;
+    snapshot.commit().await?;
+    Ok(report)
+}
+
+/// As [`report()`], in a snapshot in which more is asked.
+async fn report_of(
+    snapshot: &mut PgConnection,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    asked: &Asked,
+    as_of: DateTime<Utc>,
+) -> anyhow::Result<Report> {
+    let window = asked.window;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
         let scope = Scope {
@@ -356,15 +369,43 @@ pub async fn report(
             span: window.span(shop.timezone, as_of)?,
             one_per_customer: asked.one_per_customer,
         };
-        reports.push(report_shop(&mut snapshot, shop, &scope, &asked).await?);
+        reports.push(report_shop(snapshot, shop, &scope, asked).await?);
     }
-    snapshot.commit().await?;
     Ok(Report {
         as_of,
         from: window.from.map(|bound| in_all(bound, shops)),
         to: window.to.map(|bound| in_all(bound, shops)),
         shops: reports,
     })
+}
+
+/// The recommendation rate of all these shops together, of everything that was answered up to a moment.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn recommendation_rate_of(
+    conn: &mut PgConnection,
+    shops: &[(ShopId, &Shop)],
+    surveys: &[Survey],
+    as_of: DateTime<Utc>,
+) -> sqlx::Result<Figure> {
+    let metric = &METRICS[0];
+    let (mut hits, mut total) = (0, 0);
+    for (id, shop) in shops {
+        let scope = Scope {
+            shop: *id,
+            surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
+            span: Span { from: None, to: None, as_of },
+            one_per_customer: false,
+        };
+        let (yes, all) = recommendation_rate::yes_of_all(conn, &scope).await?;
+        hits += yes;
+        total += all;
+    }
+    let surveys: Vec<&Survey> =
+        surveys.iter().filter(|survey| shops.iter().any(|(_, shop)| survey.is_for(&shop.key))).collect();
+    let definition = metric.defined(Some(recommendation_rate::detail(&surveys)), false);
+    Ok(Figure::new(Counts::Share { hits, total, unknown: None }, metric.noun, definition))
 }
 
 async fn report_shop(
@@ -551,13 +592,27 @@ fn known_at_night(asked: &Asked, subject: &Subject<'_>) -> Option<Night> {
     Some(Night { period, stretch, by })
 }
 
+/// What is counted.
+const COUNTED: [db::Table; 5] =
+    [db::Table::Order, db::Table::Invitation, db::Table::Bounce, db::Table::Response, db::Table::Answer];
+
 /// A snapshot of the database in which counting may take its time.
 async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
+    db::analyze_unknown(pool, &COUNTED).await?;
     let mut snapshot = pool.begin_with("begin isolation level repeatable read read only").await?;
     db::lift_statement_timeout(&mut snapshot).await?;
-    // A plan for any window and any segment would be a bad one for all of them.
-    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *snapshot).await?;
+    prepare_to_count(&mut snapshot).await?;
     Ok(snapshot)
+}
+
+/// Settings of a transaction in which much is counted. One at a time does so: it may have more memory to sort and join in than a statement
+/// of many.
+async fn prepare_to_count(conn: &mut PgConnection) -> sqlx::Result<()> {
+    // A plan for any window and any segment would be a bad one for all of them.
+    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB'")
+        .execute(conn)
+        .await?;
+    Ok(())
 }
 
 /// A day as a moment, if it begins at the same moment in all shops.

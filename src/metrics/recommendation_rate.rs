@@ -22,6 +22,15 @@ pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::R
     })
 }
 
+/// How many of the people's answers are a recommendation, and of how many.
+pub(super) async fn yes_of_all(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<(i64, i64)> {
+    let rules = rules(&scope.surveys);
+    let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
+    let people = answers::tally(conn, scope, &asked, Whose::People).await?;
+    let all = people.iter().map(|answer| answer.n).sum();
+    Ok((people.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum(), all))
+}
+
 /// The rule of each survey that has one.
 pub(super) fn rules<'a>(surveys: &[&'a Survey]) -> Vec<(&'a str, &'a Recommendation)> {
     surveys.iter().filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?))).collect()

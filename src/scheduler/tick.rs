@@ -4,6 +4,7 @@
 //! nudges a channel. Should it fail to come, as it does for as long as the wall clock was set back, the loop wakes up by itself. What
 //! is due is read from the ledger each time, so that two instances, a restart or a clock that jumps change nothing.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -44,7 +45,7 @@ const PLAUSIBLE: DateTime<Utc> = match DateTime::from_timestamp(1_767_225_600, 0
 /// When the loop cannot begin. Later errors are logged, and tried again.
 pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()> {
     let (mut ticking, mut ticks) = start_ticking().await.context("cannot start the scheduler's tick")?;
-    let clock = context.clock;
+    let (clock, vitals) = (context.clock, Arc::clone(&context.vitals));
     if clock.now() < PLAUSIBLE {
         tracing::warn!("the system's clock stands at {}; no job begins until it is set", clock.now());
     }
@@ -54,6 +55,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
         }
     }
     let mut agenda = Agenda::new(context, stop.clone()).await.context("cannot write down the schedules")?;
+    vitals.scheduler_looked();
     loop {
         // Nothing that holds a connection is inside this `select!`.
         tokio::select! {
@@ -62,6 +64,7 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
             () = tokio::time::sleep(LONGEST_SLEEP) => {}
         }
         agenda.look(clock.now()).await;
+        vitals.scheduler_looked();
     }
     if let Err(error) = ticking.shutdown().await {
         tracing::debug!(%error, "the scheduler's tick did not end properly");

@@ -50,6 +50,8 @@ pub struct Candidate {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub erased: bool,
+    /// The last thing that happened to it: somebody decided, a later answer came, the order changed, or the customer was erased.
+    pub changed_at: DateTime<Utc>,
     /// Whether the order is another customer's now than the one who was asked.
     pub of_another: bool,
     /// One entry per answered question, in these four alike.
@@ -78,8 +80,8 @@ pub struct Reply {
 pub struct Filter {
     /// In this state.
     pub state: Option<TestimonialState>,
-    /// Decided on, or replied to, then or later.
-    pub decided_since: Option<DateTime<Utc>>,
+    /// Changed then or later, or never published.
+    pub changed_since: Option<DateTime<Utc>>,
     /// Also those of another state that have left before.
     pub or_published: bool,
     /// This one alone.
@@ -99,7 +101,7 @@ pub fn candidates(
         "src/testimonials/candidate.sql",
         shop.0,
         filter.state as Option<TestimonialState>,
-        filter.decided_since,
+        filter.changed_since,
         filter.or_published,
         filter.only as Option<ResponseId>,
         filter.waiting,

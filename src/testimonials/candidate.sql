@@ -1,4 +1,5 @@
--- $1 shop, $2 state or null, $5 this one or null, $6 only what still waits, $3 decided on or replied to since, or null, $4 also those of another state that have left before
+-- $1 shop, $2 state or null, $3 changed since or null (what never left is always among them), $4 also those of another state that have left
+-- before, $5 this one or null, $6 only what still waits
 select t.response_id as "id: ResponseId",
        t.state as "state: TestimonialState",
        t.reject_reason as "reject_reason: RejectReason",
@@ -26,6 +27,7 @@ select t.response_id as "id: ResponseId",
        c.first_name,
        c.last_name,
        c.erased_at is not null as "erased!",
+       changed.at as "changed_at!",
        exists (
            select from invitation i
            where i.shop_id = r.shop_id and i.invitation_id = r.invitation_id and i.customer_id <> o.customer_id
@@ -53,9 +55,16 @@ left join (
     where shop_id = $1
     order by response_id, revision desc
 ) said on said.response_id = t.response_id
+cross join lateral (
+    select greatest(t.decided_at, r.received_at, c.erased_at, o.updated_at, said.replied_at, case when not r.counted then (
+        select max(later.received_at)
+        from response later
+        where later.shop_id = r.shop_id and later.order_id = r.order_id and later.survey = r.survey and later.counted
+    ) end) as at
+) as changed
 where t.shop_id = $1
   and ($2::testimonial_state is null or t.state = $2 or ($4 and t.published_at is not null))
-  and ($3::timestamptz is null or t.decided_at >= $3 or said.replied_at >= $3)
+  and ($3::timestamptz is null or t.published_at is null or changed.at >= $3)
   and ($5::bigint is null or t.response_id = $5)
   and (not $6 or t.state = 'pending' or t.state = 'approved' and t.published_at is null)
 order by t.response_id

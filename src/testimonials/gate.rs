@@ -38,6 +38,8 @@ pub struct Testimonial {
     /// Of the page that was answered.
     pub language: String,
     pub product_ids: Vec<String>,
+    /// In the shop's zone.
+    pub ordered_on: NaiveDate,
     /// The day of the delivery, else of the order, in the shop's zone.
     pub experience_date: NaiveDate,
     pub submitted_at: DateTime<Utc>,
@@ -125,6 +127,7 @@ pub fn admit(
         country: candidate.country.clone(),
         language: language(&candidate.locale),
         product_ids: candidate.items.clone(),
+        ordered_on: day(candidate.ordered_at, house.shop.timezone),
         experience_date: day(candidate.fulfilled_at.unwrap_or(candidate.ordered_at), house.shop.timezone),
         submitted_at: candidate.answered_at,
         published_at: candidate.published_at.unwrap_or(house.now),
@@ -227,6 +230,7 @@ mod tests {
             first_name: some("Claire"),
             last_name: some("Dubois"),
             erased: false,
+            changed_at: moment("2026-03-10T10:00:00Z"),
             of_another: false,
             questions: vec!["comment".to_owned(), "overall".to_owned(), "recommend".to_owned()],
             scores: vec![None, Some(4), None],
@@ -275,6 +279,7 @@ mod tests {
                 country: Some("FR".to_owned()),
                 language: "pt".to_owned(),
                 product_ids: vec!["p1".to_owned(), "p2".to_owned()],
+                ordered_on: "2026-02-28".parse().unwrap(),
                 // Half past midnight in Paris.
                 experience_date: "2026-03-03".parse().unwrap(),
                 submitted_at: moment("2026-03-10T10:00:00Z"),

@@ -16,7 +16,10 @@ pub mod withdrawal;
 pub mod public;
 pub mod gate;
 pub mod display_name;
+pub mod selection;
 pub mod export;
+pub mod manifest;
+pub mod notice;
 
 use serde::{Deserialize, Serialize};
 

@@ -48,6 +48,7 @@ use crate::responses::submission::is_option;
 use crate::survey::{Question, QuestionKind, Survey, Versions};
 use crate::token::Purpose;
 use crate::types::Locale;
+use crate::vitals;
 
 /// The longest body that is read.
 const BODY_LIMIT: usize = 16 * 1024;
@@ -131,7 +132,19 @@ fn router(web: Web) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, server::REQUEST_LIMIT))
         .layer(middleware::from_fn_with_state(web.clone(), finish))
+        // Behind the layers, which would make a page for customers of a 503.
+        .route("/readyz", get(async |State(web): State<Web>| readyz(web.context).await))
         .with_state(web)
+}
+
+/// Whether this instance can do its work, or one word why it cannot.
+async fn readyz(context: Context) -> (StatusCode, &'static str) {
+    // In a task of its own, so that whoever goes away leaves no query half way.
+    match tokio::spawn(async move { vitals::ready(&context).await }).await {
+        Ok(Ok(())) => (StatusCode::OK, "ok"),
+        Ok(Err(why)) => (StatusCode::SERVICE_UNAVAILABLE, why.word()),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+    }
 }
 
 /// What the handlers work with. Cheap to clone.

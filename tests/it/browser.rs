@@ -201,6 +201,18 @@ fn pseudo_arabic() -> Vec<(&'static str, String)> {
             "email/report/body.ar.html.hbs",
             include_str!("../../templates/email/report/body.en.html.hbs").to_owned(),
         ),
+        (
+            "email/digest/subject.ar.txt.hbs",
+            include_str!("../../templates/email/digest/subject.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/digest/body.ar.txt.hbs",
+            include_str!("../../templates/email/digest/body.en.txt.hbs").to_owned(),
+        ),
+        (
+            "email/digest/body.ar.html.hbs",
+            include_str!("../../templates/email/digest/body.en.html.hbs").to_owned(),
+        ),
     ]
 }
 

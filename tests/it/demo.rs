@@ -29,6 +29,12 @@ fn the_demo_shows_the_whole_way_and_starts_afresh() {
     let rows: Vec<BTreeMap<String, String>> = rows.deserialize().map(Result::unwrap).collect();
     assert!(rows.len() > 20, "{} testimonials", rows.len());
     assert!(rows.iter().any(|row| row["recommend"] == "no"), "not only the happy ones");
+    let spreadsheet = std::fs::read_to_string(out.join("exports/testimonials/spreadsheet.csv")).unwrap();
+    assert!(spreadsheet.starts_with("\u{feff}Numéro;"), "{spreadsheet}");
+    let manifest =
+        std::fs::read_to_string(out.join("exports/testimonials/spreadsheet.manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["n_rows"].as_u64(), Some(rows.len() as u64), "{manifest}");
     let report: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(out.join("report.json")).unwrap()).unwrap();
     let answered = report["shops"][0]["metrics"]["recommendation_rate"]["denominator"].as_i64().unwrap();

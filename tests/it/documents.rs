@@ -92,3 +92,27 @@ fn every_room_is_described() {
         );
     }
 }
+
+#[test]
+fn rules_and_dashboard_ask_for_metrics_that_there_are() {
+    let scrape = read("src/vitals/scrape.rs");
+    let (rules, dashboard) =
+        (read("packaging/monitoring/alert-rules.yml"), read("packaging/monitoring/dashboard.json"));
+    let parsed: serde_json::Value = serde_json::from_str(&dashboard).unwrap();
+    assert!(parsed["panels"].as_array().unwrap().len() > 10);
+    for text in [rules, dashboard] {
+        let mut n = 0;
+        for word in text.split(|c: char| !c.is_ascii_lowercase() && c != '_') {
+            if !word.starts_with("afterword_") || word == "afterword_token" {
+                continue;
+            }
+            let suffixes = ["_total", "_count", "_sum", ""];
+            let family = suffixes.iter().find_map(|suffix| {
+                word.strip_suffix(suffix).filter(|family| scrape.contains(&format!("\"{family}\"")))
+            });
+            assert!(family.is_some(), "nothing gives {word}");
+            n += 1;
+        }
+        assert!(n > 10);
+    }
+}

@@ -32,7 +32,7 @@ A-2,,2026-03-05T10:00:00Z,R-1,yes,4,canarywords of February,yes
 ";
 
 /// The tables with a row that holds one of these words, in whatever case.
-async fn holding(pool: &PgPool, words: &[&str]) -> Vec<String> {
+pub async fn holding(pool: &PgPool, words: &[&str]) -> Vec<String> {
     let tables: Vec<String> = sqlx::query_scalar(
         "select table_name::text from information_schema.tables where table_schema = 'public' order by 1",
     )

@@ -106,6 +106,7 @@ pub async fn context(pool: &PgPool, jobs: Vec<ScheduledJob>) -> Context {
         templates: Arc::new(Templates::load(None).unwrap()),
         tokens: Tokens::new(b"a secret of the tests, 32 bytes or more"),
         clock: Clock::System,
+        vitals: Arc::default(),
     }
 }
 
@@ -517,7 +518,10 @@ async fn the_export_is_a_dated_file_and_the_latest() {
     for _ in 0..2 {
         program.run(&export).expect(0);
     }
-    assert_eq!(names_in(&folder), ["latest.csv", "testimonials-2026-03-02.csv"]);
+    let files = ["latest", "testimonials-2026-03-02"].map(|name| {
+        ["csv", "manifest.json", "notice.en.md", "notice.fr.md"].map(|ending| format!("{name}.{ending}"))
+    });
+    assert_eq!(names_in(&folder), files.concat());
     let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
     assert!(latest.starts_with("testimonial_id,shop,"), "{latest}");
     // The group may read them, the world may not; and only so many days are kept.

@@ -108,10 +108,10 @@ async fn what_is_not_public_is_in_no_format() {
     }
     let shop = maison();
     let shops = [(setting.id, &shop)];
+    let rules = rules();
     for format in EXPORT_FORMATS {
         let mut file = Vec::new();
-        let names = rules().display_name;
-        let export = Export { shops: &shops, format, names, since: None };
+        let export = Export::new(&shops, format, &rules, &[]);
         let destination = Destination::Stream(&mut file);
         let report = export_testimonials(setting.pool(), export, destination, at(NOW)).await.unwrap();
         let file = String::from_utf8_lossy(&file);
@@ -521,19 +521,15 @@ async fn the_announced_delay_is_watched() {
     setting.decide(exported, Ruling::Approve).await;
     let shop = maison();
     let shops = [(setting.id, &shop)];
-    let export = Export {
-        shops: &shops,
-        format: export::format("generic").unwrap(),
-        names: rules().display_name,
-        since: None,
-    };
+    let rules = rules();
+    let export = Export::new(&shops, export::format("generic").unwrap(), &rules, &[]);
     let mut file = Vec::new();
     export_testimonials(setting.pool(), export, Destination::Stream(&mut file), at(NOW)).await.unwrap();
     setting.decide(approved, Ruling::Approve).await;
     setting.reject(rejected, RejectReason::Unlawful).await;
     setting.execute(r#"update "order" set status = 'cancelled' where external_id = 'A-5'"#).await;
     let overdue = async |now: DateTime<Utc>| {
-        let overdue = unattended::overdue(setting.pool(), &shops, &rules(), now).await.unwrap();
+        let overdue = unattended::overdue(setting.pool(), &shops, &rules, now).await.unwrap();
         overdue.into_iter().map(|overdue| (overdue.entry.id, overdue.waits_for)).collect::<Vec<_>>()
     };
     let due = at("2026-03-10T18:30:00Z") + TimeDelta::days(10);
@@ -560,7 +556,8 @@ async fn replies_are_kept_with_their_time_and_revision_and_leave_with_the_words(
     let exported = async |since: Option<&str>| {
         let shops = [(setting.id, &shop)];
         let format = export::format("generic").unwrap();
-        let export = Export { shops: &shops, format, names: rules().display_name, since: since.map(at) };
+        let rules = rules();
+        let export = Export { since: since.map(at), ..Export::new(&shops, format, &rules, &[]) };
         let mut file = Vec::new();
         export_testimonials(setting.pool(), export, Destination::Stream(&mut file), at(NOW)).await.unwrap();
         let mut reader = csv::Reader::from_reader(file.as_slice());
@@ -679,7 +676,7 @@ fn the_configuration_of_moderation() {
     assert_eq!(read.testimonials.staff, ["Camille Roux"]);
     assert_eq!(read.testimonials.publish_within, TimeDelta::days(5));
     let none = parse("").unwrap().testimonials;
-    assert_eq!((none.moderation, none.publish_within), (Moderation::All, TimeDelta::days(10)));
+    assert_eq!((none.moderation, none.publish_within), (Moderation::Manual, TimeDelta::days(10)));
     for bad in ["moderation = \"none\"", "staff = [\" \"]", "publish_within = \"soon\"", "staf = []"] {
         assert!(parse(bad).is_err(), "{bad}");
     }

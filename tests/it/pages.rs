@@ -97,6 +97,7 @@ impl Site {
             templates: Arc::new(Templates::load(None).unwrap()),
             tokens: Tokens::new(b"secret"),
             clock: Clock::Fixed(at(NOW)),
+            vitals: Arc::default(),
         };
         let (address, stop, served) = listen(&context).await;
         Self { database, context, address, stop, served, shop, order, invitation }
@@ -924,12 +925,9 @@ impl Site {
         let now = self.context.clock.now();
         moderation::approve(&self.database.pool, &[self.shop], &ids, now).await.unwrap();
         let shops = [(self.shop, &self.context.config.shops[0])];
-        let export = Export {
-            shops: &shops,
-            format: export::format("generic").unwrap(),
-            names: self.context.config.testimonials.display_name,
-            since: None,
-        };
+        let config = &self.context.config;
+        let format = export::format("generic").unwrap();
+        let export = Export::new(&shops, format, &config.testimonials, &config.surveys);
         let mut file = Vec::new();
         let destination = Destination::Stream(&mut file);
         let report =

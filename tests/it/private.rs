@@ -108,7 +108,7 @@ impl House {
         };
         let listen = format!("listen = \"{public}\"\nprivate_listen = \"{private}\"\n[database]");
         let config = jobs_toml.replace("[database]", &listen)
-            + &access("team", "allow = [\"report\", \"export\", \"run\"]")
+            + &access("team", "allow = [\"report\", \"export\", \"run\", \"metrics\"]")
             + &access("marketing", "allow = [\"export\"]\nshops = [\"maison\"]")
             + &access("reader", "allow = [\"report\"]\nshops = [\"maison\"]")
             + &access("atelier", "allow = [\"run\"]\nshops = [\"atelier\"]")
@@ -263,6 +263,8 @@ fn the_ways_in_are_these() {
         ways,
         [
             "GET /livez Anybody",
+            "GET /readyz Anybody",
+            "GET /metrics May(Metrics)",
             "GET /report May(Report)",
             "GET /exports May(Export)",
             "GET /exports/testimonials.csv May(Export)",
@@ -339,6 +341,7 @@ async fn who_may_not_gets_nothing_anywhere() {
             Right::Report => ["marketing", "atelier", "idle"],
             Right::Export => ["reader", "atelier", "idle"],
             Right::Run => ["marketing", "reader", "idle"],
+            Right::Metrics => ["marketing", "atelier", "reader"],
         };
         for verb in verbs {
             for other in others {
@@ -353,7 +356,7 @@ async fn who_may_not_gets_nothing_anywhere() {
             }
         }
         // What is of which shop is another matter with jobs: tests/it/private_jobs.rs.
-        if right == Right::Run {
+        if matches!(right, Right::Run | Right::Metrics) {
             continue;
         }
         // For this, but of another shop, which cannot be told from one that is not there.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use afterword::testimonials::export::EXPORT_FORMATS;
 use afterword::web::private::{OPENAPI, ROUTES, Who};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -332,6 +333,7 @@ async fn whatever_is_asked_nothing_fails() {
     crate::private::approved(house.pool(), "maison", 20, 40).await;
     // What there is in this house, so that not every guess is a miss.
     let mut file: Value = serde_json::from_str(OPENAPI).unwrap();
+    let formats: Vec<&str> = EXPORT_FORMATS.iter().map(|format| format.name).chain(["none"]).collect();
     for (_, operations) in file["paths"].as_object_mut().unwrap() {
         for (_, operation) in operations.as_object_mut().unwrap() {
             for parameter in
@@ -340,6 +342,7 @@ async fn whatever_is_asked_nothing_fails() {
                 let known = match parameter["name"].as_str().unwrap() {
                     "job" => json!(["metrics", "maison", "atelier", "nothing"]),
                     "shop" => json!(["maison", "atelier", "nowhere"]),
+                    "format" => json!(formats.clone()),
                     _ => continue,
                 };
                 parameter["schema"]["enum"] = known;

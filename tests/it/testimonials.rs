@@ -1,12 +1,11 @@
 //! What may be published and what may not: moderation, the gate on real rows, and the file.
 
+use std::collections::BTreeMap;
 use std::fs;
 
 use afterword::config::{DisplayName, Moderation, Shop, Testimonials};
 use afterword::testimonials::candidate::Filter;
-use afterword::testimonials::export::{
-    self, Destination, EXPORT_FORMATS, Export, ExportReport, export_testimonials,
-};
+use afterword::testimonials::export::{self, Destination, Export, ExportReport, export_testimonials};
 use afterword::testimonials::gate::Withheld;
 use afterword::testimonials::moderation::{self, Outcome, Ruling};
 use afterword::testimonials::{RejectReason, TestimonialState};
@@ -43,9 +42,14 @@ pub fn maison() -> Shop {
 pub fn rules() -> Testimonials {
     Testimonials {
         display_name: DisplayName::FirstNameInitial,
-        moderation: Moderation::All,
+        moderation: Moderation::Manual,
         staff: Vec::new(),
         publish_within: TimeDelta::days(10),
+        product_urls: BTreeMap::from([(
+            "maison".to_owned(),
+            "https://shop.example/produits/{product}".to_owned(),
+        )]),
+        retain: None,
     }
 }
 
@@ -134,7 +138,8 @@ impl Setting {
     ) -> anyhow::Result<ExportReport> {
         let shops = [(self.id, &self.shop)];
         let format = export::format("generic").unwrap();
-        let export = Export { shops: &shops, format, names: DisplayName::FirstNameInitial, since };
+        let rules = Testimonials::default();
+        let export = Export { since, ..Export::new(&shops, format, &rules, &[]) };
         // A job must be able to run this on any thread.
         fn send<F: Future + Send>(future: F) -> F {
             future
@@ -413,7 +418,11 @@ async fn a_file_appears_whole_or_not_at_all() {
     setting.execute("update survey_version set questionnaire = '{}'").await;
     to_file(None).await.unwrap_err();
     assert_eq!(fs::read(&path).unwrap(), before);
-    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    assert_eq!(
+        fs::read_dir(path.parent().unwrap()).unwrap().count(),
+        4,
+        "the file, its manifest and two notices"
+    );
     let published: Option<DateTime<Utc>> =
         sqlx::query_scalar("select published_at from testimonial where response_id = $1")
             .bind(second)
@@ -488,7 +497,11 @@ async fn shops_without_testimonials_give_a_header() {
     let setting = Setting::new().await;
     let mut file = Vec::new();
     setting.export_to(Destination::Stream(&mut file), None, NOW).await.unwrap();
-    assert_eq!(String::from_utf8(file).unwrap(), format!("{}\r\n", EXPORT_FORMATS[0].columns.join(",")));
+    let file = String::from_utf8(file).unwrap();
+    assert!(
+        file.starts_with("testimonial_id,shop,") && file.ends_with(",reply\r\n") && file.lines().count() == 1,
+        "{file}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -541,7 +554,7 @@ async fn on_the_command_line() {
     sqlx::query("update \"order\" set status = 'cancelled'").execute(&program.db.pool).await.unwrap();
     let withheld = program.run(&["export", "testimonials", "--out", "exports/latest.csv"]).expect(0);
     assert!(withheld.stderr.contains("Approved but withheld: 1 order cancelled."), "{}", withheld.stderr);
-    program.run(&["export", "testimonials", "--format", "excel"]).expect(2);
+    program.run(&["export", "testimonials", "--format", "excl"]).expect(2);
     program.run(&["export", "testimonials", "--shop", "masion"]).expect(2);
     program.run(&["export", "testimonials", "--out", "exports"]).expect(1);
 
@@ -553,4 +566,178 @@ async fn on_the_command_line() {
     program.run(&["report", "--shop", "masion"]).expect(2);
     program.run(&["report", "--from", "2026-02-01", "--to", "2026-01-01"]).expect(2);
     program.run(&["report", "--from", "yesterday"]).expect(2);
+}
+
+/// Beside a file lies what it holds, and what has to be told near the reviews.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_comes_with_its_manifest_and_its_notices() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["migrate"]).expect(0);
+    let shop = factories::shop(&program.db.pool, "maison").await;
+    let answers = [
+        (Some("yes"), Some(5), None, "Parfait."),
+        (Some("yes"), Some(4), None, "=HYPERLINK(\"http://evil.example\")"),
+        (Some("yes"), None, None, "Sans note."),
+        (Some("no"), Some(2), Some("delivery"), "En retard."),
+    ];
+    for (n, (recommend, rating, topic, words)) in answers.into_iter().enumerate() {
+        let customer =
+            factories::customer(&program.db.pool, shop, &format!("customer{n}@shop.example")).await;
+        let order = Order::new(shop, customer, &format!("A-{n}")).insert(&program.db.pool).await;
+        let response = Response::new(shop, order);
+        let comment = Some(words.to_owned());
+        let survey = "satisfaction".to_owned();
+        store(&program.db.pool, Response { survey, recommend, rating, topic, comment, ..response }).await;
+    }
+    let now = ["--as-of", "2026-04-01T06:00:00Z"];
+    program.run(&[["testimonials", "approve", "--all-pending"].as_slice(), &now].concat()).expect(0);
+    let export = |args: &[&str], code: i32| {
+        program
+            .run(&[["export", "testimonials", "--shop", "maison"].as_slice(), args, &now].concat())
+            .expect(code)
+    };
+    let manifest = |name: &str| -> serde_json::Value {
+        serde_json::from_str(&fs::read_to_string(program.path(&format!("out/{name}.manifest.json"))).unwrap())
+            .unwrap()
+    };
+    let notice = |name: &str| fs::read_to_string(program.path(&format!("out/{name}.md"))).unwrap();
+
+    // Everything: nothing is left out, and the manifest's digest is that of the file.
+    export(&["--out", "out/all.csv"], 0);
+    let all = manifest("all");
+    assert_eq!(
+        (&all["n_rows"], &all["selection"], &all["n_refused"]),
+        (&4.into(), &serde_json::Value::Null, &0.into())
+    );
+    let file = fs::read(program.path("out/all.csv")).unwrap();
+    let digest = ring::digest::digest(&ring::digest::SHA256, &file);
+    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(all["sha256"].as_str(), Some(digest.as_str()));
+    assert_eq!(all["consent_versions"], serde_json::json!({ "2026-01": 4 }));
+    let rate = &all["recommendation_rate"];
+    assert_eq!((&rate["numerator"], &rate["denominator"]), (&3.into(), &4.into()));
+    assert!(rate["ci_low"].as_f64().unwrap() < 0.75 && rate["ci_high"].as_f64().unwrap() > 0.75);
+    insta::assert_snapshot!("notice_fr", notice("all.notice.fr"));
+    insta::assert_snapshot!("notice_en", notice("all.notice.en"));
+
+    // A choice needs a name, and says what it is.
+    for args in [
+        ["--min-rating", "4"].as_slice(),
+        &["--topic", "delivery"],
+        &["--selected-label", "Avis sélectionnés"],
+        &["--min-rating", "9", "--selected-label", "Avis"],
+        &["--topic", "livraison", "--selected-label", "Avis"],
+        &["--min-rating", "4", "--selected-label", "Avis", "--format", "judgeme"],
+        &["--format", "google-product"],
+    ] {
+        export(args, 2);
+    }
+    let selected = ["--min-rating", "4", "--selected-label", "Avis sélectionnés", "--out", "out/some.csv"];
+    export(&selected, 0);
+    let some = manifest("some");
+    assert_eq!(some["n_rows"], 2);
+    let selection = &some["selection"];
+    assert_eq!(
+        (&selection["label"], &selection["rule"], &selection["n_eligible"]),
+        (&"Avis sélectionnés".into(), &"rating >= 4".into(), &4.into())
+    );
+    assert_eq!(selection["recommendation"]["denominator"], 4);
+    let mut rows = csv::Reader::from_path(program.path("out/some.csv")).unwrap();
+    let rows: Vec<BTreeMap<String, String>> = rows.deserialize().map(Result::unwrap).collect();
+    for row in &rows {
+        assert_eq!((row["selection_label"].as_str(), row["eligible"].as_str()), ("Avis sélectionnés", "4"));
+        assert_eq!(row["recommendation_rate"], "0.75");
+    }
+    assert_eq!(rows.len(), 2);
+    let french = notice("some.notice.fr");
+    assert!(
+        french.contains("sont une sélection, « Avis sélectionnés »") && french.contains("2 avis sur 4"),
+        "{french}"
+    );
+    export(&["--topic", "delivery", "--selected-label", "Livraison", "--out", "out/topic.csv"], 0);
+    assert_eq!(manifest("topic")["n_rows"], 1);
+
+    // What a format cannot carry is refused, and named.
+    let refused = export(&["--format", "judgeme", "--out", "out/judgeme.csv"], 3);
+    assert!(refused.stderr.contains("Refused by judgeme, without a rating: "), "{}", refused.stderr);
+    let judgeme = manifest("judgeme");
+    assert_eq!((&judgeme["n_rows"], &judgeme["n_refused"]), (&2.into(), &2.into()));
+    let french = notice("judgeme.notice.fr");
+    assert!(french.contains("2 avis publiables manquent ici") && french.contains("1 sans note"), "{french}");
+    let of = |reason: &str| judgeme["refused"][reason].as_array().unwrap().len();
+    assert_eq!((of("no_rating"), of("formula")), (1, 1));
+    let json = export(&["--format", "judgeme", "--out", "out/judgeme.csv", "--json"], 3).json();
+    assert_eq!(json["refused"], judgeme["refused"]);
+
+    // The job takes the same choice, and says when some could not be carried.
+    let job = "[jobs.selected]\nkind = \"export_testimonials\"\n[jobs.selected.params]\nshop = \"maison\"\n\
+               format = \"excel\"\nlocale = \"en\"\nmin_rating = 4\nout = \"./data/selected\"\n";
+    program.configure(&format!("{}\n{job}", shipped()));
+    let wrong = program.run(&["run", "selected"]).expect(2);
+    assert!(wrong.stderr.contains("give the selection a label"), "{}", wrong.stderr);
+    let labelled = job.replace("min_rating", "selected_label = \"Best\"\nmin_rating");
+    let feed = "[jobs.feed]\nkind = \"export_testimonials\"\n[jobs.feed.params]\nformat = \"google-merchant\"\nout = \"./data/feed\"\n";
+    program.configure(&format!("{}\n{labelled}\n{feed}", shipped()));
+    program.run(&["run", "selected"]).expect(0);
+    let latest = fs::read_to_string(program.path("data/selected/latest.csv")).unwrap();
+    assert!(
+        latest.starts_with("\u{feff}Number,") && latest.contains(",Best,rating >= 4,4,0.7500,4"),
+        "{latest}"
+    );
+    assert!(program.path("data/selected/latest.manifest.json").exists());
+    let partly = program.run(&["run", "feed"]).expect(3);
+    assert!(partly.stderr.contains("1 refused that google-merchant cannot carry"), "{}", partly.stderr);
+    assert!(program.path("data/feed/latest.xml").exists());
+}
+
+/// Whoever keeps a copy asks for what has changed, and learns what to take down, whatever the reason.
+#[tokio::test]
+async fn since_tells_what_was_added_changed_and_withdrawn() {
+    let setting = Setting::new().await;
+    let mut ids = Vec::new();
+    for n in 0..6 {
+        ids.push(setting.approved(n, |r| r).await);
+    }
+    setting.execute("update testimonial set decided_at = '2026-03-15'").await;
+    setting.export("2026-03-16T06:00:00Z").await;
+    let changes = async || {
+        let mut file = Vec::new();
+        let since = Some(at("2026-03-20T00:00:00Z"));
+        setting.export_to(Destination::Stream(&mut file), since, "2026-04-01T06:00:00Z").await.unwrap();
+        let mut reader = csv::Reader::from_reader(file.as_slice());
+        assert_eq!(reader.headers().unwrap().iter().next_back(), Some("change"));
+        let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
+        rows.iter().map(|row| (row[0].parse().unwrap(), row[15].to_owned())).collect::<Vec<(i64, String)>>()
+    };
+    assert_eq!(changes().await, [], "nothing has happened since");
+    let change = async |n: usize, sql: &str| {
+        let (id, of) = (ids[n], "(select order_id from response where response_id = $)");
+        setting.execute(&sql.replace("ORDER", of).replace('$', &id.to_string())).await;
+    };
+    change(0, r#"update "order" set status = 'cancelled', updated_at = '2026-03-21' where order_id = ORDER"#)
+        .await;
+    change(1, "update testimonial set state = 'rejected', reject_reason = 'unlawful', decided_at = '2026-03-21' where response_id = $").await;
+    change(
+        2,
+        "update customer set email = null, email_key = null, first_name = null, last_name = null, erased_at = '2026-03-21'
+         where customer_id = (select customer_id from \"order\" where order_id = ORDER)",
+    )
+    .await;
+    change(3, r#"update "order" set country = 'BE', updated_at = '2026-03-21' where order_id = ORDER"#).await;
+    // The author has written anew: the old words go, the new ones come once they are approved.
+    change(4, "update response set counted = false where response_id = $").await;
+    let order = sqlx::query_scalar("select order_id from response where response_id = $1")
+        .bind(ids[4])
+        .fetch_one(&setting.db.pool)
+        .await
+        .unwrap();
+    let anew =
+        Response { revision: 2, answered_at: at("2026-03-21T06:00:00Z"), ..Response::new(setting.id, order) };
+    let anew = setting.store(anew).await;
+    setting.approve(&[anew.0]).await;
+    let expected = ["withdrawn", "withdrawn", "withdrawn", "changed", "withdrawn"].map(str::to_owned);
+    let mut expected: Vec<_> = ids.iter().map(|id| id.0).zip(expected).collect();
+    expected.push((anew.0, "added".to_owned()));
+    assert_eq!(changes().await, expected);
+    assert_eq!(changes().await, expected, "and again, for whoever asks again");
 }

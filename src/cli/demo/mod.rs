@@ -25,13 +25,14 @@ use self::customers::OpenForm;
 use self::shop::Order;
 use super::logging::Attendance;
 use super::{Exit, init, logging, output, serve};
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Shop};
 use crate::context::Context;
 use crate::jobs::RunOutcome;
 use crate::jobs::ledger::Occurrence;
 use crate::jobs::runner::{self, Outcome};
 use crate::metrics::{self, report as page};
 use crate::testimonials::candidate::Filter;
+use crate::testimonials::export::{self, Destination, Export, export_testimonials};
 use crate::testimonials::{RejectReason, TestimonialState, moderation};
 use crate::token::Purpose;
 use crate::types::{Clock, InvitationId, Locale, ShopId};
@@ -46,6 +47,9 @@ const ANSWERS_AFTER: TimeDelta = TimeDelta::hours(6);
 const FILLING_IN: TimeDelta = TimeDelta::seconds(90);
 /// Words that the shop's moderator does not publish.
 const NOT_PUBLISHED: &str = "nobody answered my first mail";
+
+/// What a person opens, in the folder.
+const SPREADSHEET: &str = "exports/testimonials/spreadsheet.csv";
 
 /// Show the whole way with a made-up shop: orders, mails, answers, figures, testimonials
 #[derive(Debug, clap::Args)]
@@ -177,6 +181,7 @@ async fn show(
     output::say("5  Testimonials go out");
     moderate(context, shop_id, now).await?;
     output::say(&format!("   {}", job(context, "weekly-testimonials").await?));
+    for_a_spreadsheet(context, &shops, folder, now).await?;
 
     let viewer = TcpListener::bind("127.0.0.1:0").await?;
     let survey = unanswered(context).await?;
@@ -324,6 +329,24 @@ async fn moderate(context: &Context, shop_id: ShopId, now: DateTime<Utc>) -> any
     Ok(())
 }
 
+/// The same testimonials for a person.
+async fn for_a_spreadsheet(
+    context: &Context,
+    shops: &[(ShopId, &Shop)],
+    folder: &Path,
+    now: DateTime<Utc>,
+) -> anyhow::Result<()> {
+    let format = export::format("excel").context("there is no format for spreadsheets")?;
+    let export = Export::new(shops, format, &context.config.testimonials, &context.config.surveys);
+    let file = Destination::File(folder.join(SPREADSHEET));
+    let report = export_testimonials(&context.pool, export, file, now).await?;
+    output::say(&format!(
+        "   {} of them for a spreadsheet, with a manifest and notices beside",
+        report.n_rows
+    ));
+    Ok(())
+}
+
 /// The link of the latest mail that nobody has answered.
 async fn unanswered(context: &Context) -> anyhow::Result<String> {
     let latest = sqlx::query!(
@@ -359,6 +382,7 @@ fn last_screen(
     text.push_str(&format!(
         "  the report         {shown}/report.html\n\
          \x20 the testimonials   {shown}/exports/testimonials/latest.csv\n\
+         \x20 for a spreadsheet  {shown}/{SPREADSHEET}\n\
          \x20 the mails as files {shown}/outbox/\n\
          \x20 the configuration  {shown}/jobs.toml\n"
     ));

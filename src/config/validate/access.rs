@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::words::{check_key, secret, text};
 use crate::config::problem::Problems;
-use crate::config::{Access, AccessToken, raw};
+use crate::config::{Access, AccessToken, Right, raw};
 use crate::nearest;
 
 /// Who may use the private pages. The token is not repeated in what is wrong with it.
@@ -25,6 +25,15 @@ pub(super) fn accesses(
             if let Some(problem) = nearest::unknown("shop", text(shop), shop_keys.iter().copied()) {
                 problems.add(shop.span(), problem, None);
             }
+        }
+        if let (true, Some(shop)) =
+            (access.allow.contains(&Right::Metrics), access.shops.iter().flatten().next())
+        {
+            problems.add(
+                shop.span(),
+                "the metrics are of the whole installation, not of some shops",
+                Some("leave `shops` out, or make an access of its own for them".to_owned()),
+            );
         }
         let Some(place) = access.token.as_ref().or(access.token_file.as_ref()) else {
             problems.add(access.name.span(), "an access needs a `token_file`", None);

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::words::{check_key, duration, known, mailbox, parse_duration, parsed, secret, text};
 use crate::config::problem::Problems;
 use crate::config::raw::{self, ChangeName, TrendName, Word};
-use crate::config::{Notify, Webhook};
+use crate::config::{Heartbeat, Notify, Webhook};
 use crate::metrics::alerts::rule::{
     Condition, Rule, SHIFT_WEEKS, Scale, Subject, THIRD_PARTY_SCORE, TREND_WEEKS,
 };
@@ -250,10 +250,15 @@ pub(super) fn notify(base: &Path, notify: &raw::Notify, problems: &mut Problems<
             url.zip(secret).map(|(url, secret)| Webhook { url, secret, timeout: WEBHOOK_TIMEOUT })
         }
     };
+    let heartbeat = notify.heartbeat_url.as_ref().and_then(|word| {
+        let url = parsed(word, problems, |text| web_hook(text).map(|()| text.to_owned()))?;
+        Some(Heartbeat { url, timeout: WEBHOOK_TIMEOUT })
+    });
     let remind_after = duration(notify.remind_after.as_ref(), TimeDelta::days(7), problems)?;
     Some(Notify {
         to,
         webhook,
+        heartbeat,
         remind_after: Some(remind_after).filter(|after| *after > TimeDelta::zero()),
         patience: PATIENCE,
     })

@@ -31,6 +31,7 @@ pub const MAILS: &[Kind] = &[
     Kind::mail::<views::Alert>(),
     Kind::mail::<views::ReportMail>(),
     Kind::mail::<views::Rejected>(),
+    Kind::mail::<views::DigestMail>(),
 ];
 
 /// The pages.
@@ -81,6 +82,12 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "email/rejected/body.fr.txt.hbs",
     "email/rejected/body.en.html.hbs",
     "email/rejected/body.fr.html.hbs",
+    "email/digest/subject.en.txt.hbs",
+    "email/digest/subject.fr.txt.hbs",
+    "email/digest/body.en.txt.hbs",
+    "email/digest/body.fr.txt.hbs",
+    "email/digest/body.en.html.hbs",
+    "email/digest/body.fr.html.hbs",
     "page/page.css",
     "page/layout.hbs",
     "page/form.hbs",
@@ -298,6 +305,15 @@ impl Templates {
             let known = [("day", ""), ("month", ""), ("year", "")];
             words::fill(&words.date, &known).map_err(|unknown| {
                 self.error(name, None, format!("{{{unknown}}} is not part of a date"), "")
+            })?;
+            words.digest.check().map_err(|unknown| {
+                let help = "the built-in words.en.toml shows what can be put in";
+                self.error(
+                    name,
+                    None,
+                    format!("{{{unknown}}} cannot be put into this wording of [digest]"),
+                    help,
+                )
             })?;
             all.insert(locale, words);
         }
@@ -651,8 +667,9 @@ mod tests {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("templates");
         let mut on_disk = Vec::new();
         walk(&root, &root, &mut on_disk);
-        // The report for the shop itself is no mail and no page; it has a place of its own.
-        on_disk.retain(|name| !name.starts_with("report/"));
+        // What is for the shop itself, or goes out beside a file, is no mail and no page of customers; it is compiled in where it is used.
+        on_disk
+            .retain(|name| !["report/", "exports/", "notice/"].iter().any(|folder| name.starts_with(folder)));
         on_disk.sort();
         let mut compiled_in: Vec<_> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
         compiled_in.sort();

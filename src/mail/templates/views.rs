@@ -364,6 +364,52 @@ impl View for Rejected {
     }
 }
 
+/// `email/digest`: how it went since the last one, for the shop's own people.
+#[derive(Debug, Serialize)]
+pub struct DigestMail {
+    pub locale: String,
+    #[serde(flatten)]
+    pub direction: Direction,
+    /// Whose letterhead it has.
+    pub shop: ShopView,
+    pub palette: Palette,
+    /// That all is well, or how many things there are to look at.
+    pub title: String,
+    /// What happened, in one line.
+    pub summary: String,
+    /// What somebody should look at, a sentence each; empty: all is well.
+    pub findings: Vec<String>,
+    /// From when to when it tells.
+    pub from: String,
+    pub until: String,
+    /// Which job of jobs.toml sends it.
+    pub job: String,
+}
+
+impl View for DigestMail {
+    const NAME: &'static str = "digest";
+
+    fn sample(locale: &Locale, words: &Words) -> Self {
+        Self {
+            locale: locale.to_string(),
+            direction: Direction::of(locale),
+            shop: ShopView::sample(),
+            palette: Palette::of("#0b6b5c"),
+            title: words.digest.one_thing.clone(),
+            summary: words.digest.all_well.clone(),
+            findings: vec![words.digest.one_thing.clone()],
+            from: "2026-03-02 07:00".to_owned(),
+            until: "2026-03-03 07:00".to_owned(),
+            job: "daily-digest".to_owned(),
+        }
+    }
+
+    fn other_samples(locale: &Locale, words: &Words) -> Vec<Self> {
+        let title = words.digest.all_well.clone();
+        vec![Self { title, findings: Vec::new(), ..Self::sample(locale, words) }]
+    }
+}
+
 /// What every page has around its own content.
 #[derive(Debug, Serialize)]
 pub struct Page<'a, V> {

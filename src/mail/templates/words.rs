@@ -100,6 +100,7 @@ pub struct Words {
     pub choices: BTreeMap<String, String>,
     pub alert: AlertWords,
     pub rejected: RejectedWords,
+    pub digest: DigestWords,
 }
 
 /// Why words are not published, each a sentence to their author. By the keys of [`RejectReason`](crate::testimonials::RejectReason).
@@ -152,6 +153,55 @@ pub struct AlertWords {
     pub metrics: BTreeMap<String, String>,
     /// By the key of the segment.
     pub segments: BTreeMap<String, String>,
+}
+
+/// What is said of how a day went, to the shop's own people. The files say what can be put in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DigestWords {
+    pub all_well: String,
+    pub one_thing: String,
+    pub things: String,
+    pub summary: String,
+    pub failed: String,
+    pub failed_over: String,
+    pub skipped: String,
+    pub partial: String,
+    pub overdue: String,
+    pub paused: String,
+    pub unknown: String,
+    pub rejected: String,
+    pub messages_lost: String,
+    pub reports_lost: String,
+    pub relay: String,
+    pub held: String,
+    /// By what came in.
+    pub imports: BTreeMap<String, String>,
+}
+
+impl DigestWords {
+    /// Tries every wording with the values that it can take.
+    ///
+    /// # Errors
+    /// The name of the first value that there is not.
+    pub fn check(&self) -> Result<(), String> {
+        let try_with = |wording: &str, names: &[&str]| {
+            fill(wording, &names.iter().map(|name| (*name, "")).collect::<Vec<_>>()).map(drop)
+        };
+        try_with(&self.things, &["n"])?;
+        try_with(&self.summary, &["runs", "jobs", "sent", "waiting", "answers", "files", "rows"])?;
+        for of_job in [&self.failed, &self.failed_over, &self.skipped, &self.partial] {
+            try_with(of_job, &["job", "n", "reason"])?;
+        }
+        try_with(&self.overdue, &["job", "at"])?;
+        try_with(&self.paused, &["job", "at", "reason"])?;
+        try_with(&self.unknown, &["shop", "n"])?;
+        try_with(&self.rejected, &["shop", "what", "n", "files"])?;
+        try_with(&self.messages_lost, &["shop", "n"])?;
+        try_with(&self.reports_lost, &["n"])?;
+        try_with(&self.relay, &["at", "reason"])?;
+        try_with(&self.held, &["reason"])
+    }
 }
 
 impl Words {

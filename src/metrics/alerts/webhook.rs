@@ -5,19 +5,18 @@
 //! who listened. Any 2xx settles it; a redirection does not, because it could lead anywhere. `id` is the same in every try.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::Serialize;
 use sha2::Sha256;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::Found;
 use super::store::{Claimed, Occasion};
 use super::words;
 use crate::config::Webhook;
 use crate::mail::templates::Templates;
+use crate::request;
 use crate::types::Locale;
 
 /// What is sent. No address, and no words of customers.
@@ -80,18 +79,7 @@ pub(super) async fn post(webhook: &Webhook, body: String, now: DateTime<Utc>) ->
     let (webhook, timestamp) = (webhook.clone(), now.timestamp());
     let signature = signature(&webhook.secret, timestamp, &body)?;
     let request = move || {
-        let https = webhook.url.starts_with("https://");
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(webhook.timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // A proxy of the environment would be asked for this machine, too.
-            .proxy(None)
-            .tls_config(if https { tls() } else { TlsConfig::default() })
-            .user_agent(concat!("afterword/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = request::agent(&webhook.url, webhook.timeout);
         agent
             .post(&webhook.url)
             .header("Content-Type", "application/json")
@@ -100,7 +88,7 @@ pub(super) async fn post(webhook: &Webhook, body: String, now: DateTime<Utc>) ->
             .send(body)
             .map(|response| response.status().as_u16())
             // The error may quote the address, which may hold a key.
-            .map_err(|error| kind(&error))
+            .map_err(|error| request::fault("the webhook", &error))
     };
     let status =
         tokio::task::spawn_blocking(request).await.map_err(|_| "the request broke off".to_owned())??;
@@ -118,37 +106,6 @@ fn signature(secret: &str, timestamp: i64, body: &str) -> Result<String, String>
         let _ = write!(signature, "{byte:02x}");
     }
     Ok(signature)
-}
-
-/// Whom this machine trusts.
-fn tls() -> TlsConfig {
-    let found = rustls_native_certs::load_native_certs();
-    let roots: Vec<Certificate<'static>> =
-        found.certs.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-    TlsConfig::builder()
-        .root_certs(RootCerts::new_with_certs(&roots))
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .build()
-}
-
-/// What kind of error it was.
-fn kind(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Timeout(_) => "the webhook did not answer in time".to_owned(),
-        ureq::Error::HostNotFound => "the webhook's host is not known".to_owned(),
-        ureq::Error::ConnectionFailed => "the webhook does not take connections".to_owned(),
-        ureq::Error::Io(error) if is_certificate(error) => {
-            "the webhook's certificate is not trusted".to_owned()
-        }
-        ureq::Error::Io(error) => format!("the webhook cannot be reached: {}", error.kind()),
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => "the webhook cannot be spoken to over TLS".to_owned(),
-        _ => "the webhook cannot be reached".to_owned(),
-    }
-}
-
-fn is_certificate(error: &std::io::Error) -> bool {
-    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
-    matches!(cause, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 #[cfg(test)]

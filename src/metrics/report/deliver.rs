@@ -1,4 +1,4 @@
-//! The report as a mail: the first screen in it, the page attached.
+//! The report as a mail: the first screen in it, the page attached. The digest leaves the same way.
 //!
 //! A row is committed before the final dot and settled after it. Who has had the mail of this run gets no second one, and what nobody
 //! can know (we died, or the relay did not answer the final dot) stays so and is not sent again: the next occurrence has a report of its
@@ -13,7 +13,7 @@ use lettre::Address;
 use lettre::message::header::ContentType;
 use lettre::message::{Attachment, Mailbox, Message, MultiPart, SinglePart};
 use sha2::{Digest as _, Sha256};
-use sqlx::PgPool;
+use sqlx::{PgExecutor, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Shop};
@@ -42,16 +42,22 @@ pub enum DeliveryState {
     Unknown,
 }
 
-/// A report that is ready to be sent.
-pub struct Letter {
-    pub texts: MailTexts,
-    /// The name of the attached file.
+/// A page that goes with a letter.
+pub struct Attached {
+    /// The name of the file.
     pub file: String,
-    /// The page.
     pub page: String,
+}
+
+/// A mail to the shop's own people that is ready to be sent.
+pub struct Letter {
+    /// What it is, in one word, for the names of files and messages.
+    pub what: &'static str,
+    pub texts: MailTexts,
+    pub attached: Option<Attached>,
     /// Which job sends it.
     pub job: String,
-    /// The shops that it is about.
+    /// The shops that it is about; of what is no report, none.
     pub shops: Vec<String>,
     /// The moment that it is about.
     pub as_of: DateTime<Utc>,
@@ -74,7 +80,7 @@ pub struct Delivered {
 /// # Errors
 /// When the database does not answer.
 pub async fn last(
-    pool: &PgPool,
+    database: impl PgExecutor<'_>,
     shops: &[String],
     job: Option<&str>,
     before: DateTime<Utc>,
@@ -86,7 +92,7 @@ pub async fn last(
         job,
         before,
     )
-    .fetch_one(pool)
+    .fetch_one(database)
     .await
 }
 
@@ -230,7 +236,7 @@ impl Round<'_> {
             return Ok(Tried::Not { has_row: true });
         }
         let short: String = hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        match connection.transmit(&mail.bytes, &format!("report-{run}-{short}")).await {
+        match connection.transmit(&mail.bytes, &format!("{}-{run}-{short}", letter.what)).await {
             Ok(()) => {
                 settle(pool, run, &hash, DeliveryState::Sent, None, self.now()).await?;
                 connection.close().await;
@@ -245,7 +251,7 @@ impl Round<'_> {
     async fn at_fault(&mut self, hash: &[u8], fault: &Fault) -> anyhow::Result<Tried> {
         let (pool, run, now) = (&self.context.pool, self.run, self.now());
         let text = format!("{}: {}", fault.phase.as_str(), masked::words(&fault.text));
-        tracing::warn!(job_run.id = %run, "a report of run {run} was not sent: {text}");
+        tracing::warn!(job_run.id = %run, "a mail of run {run} was not sent: {text}");
         let verdict = verdict::judge(fault, None, now);
         let tried = match verdict.outcome {
             None | Some(AttemptOutcome::Deferred) => Tried::Later,
@@ -354,9 +360,12 @@ fn compose(
     let envelope_from =
         return_path.and_then(|path| for_envelope(&path)).unwrap_or_else(|| from.email.clone());
     let id: String = hash(&to).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let id = format!("report-{run}-{id}-{}", now.timestamp_micros());
+    let id = format!("{}-{run}-{id}-{}", letter.what, now.timestamp_micros());
     let message_id = format!("{id}@{}", from.email.domain());
-    let attached = Attachment::new(letter.file.clone()).body(letter.page.clone(), ContentType::TEXT_HTML);
+    let texts = MultiPart::alternative()
+        .boundary(format!("=_{id}-texts"))
+        .singlepart(SinglePart::plain(letter.texts.text.clone()))
+        .singlepart(SinglePart::html(letter.texts.html.clone()));
     let mut message = Message::builder()
         .date(SystemTime::from(now))
         .from(from)
@@ -364,17 +373,13 @@ fn compose(
         .subject(clean(&letter.texts.subject, 200))
         .message_id(Some(format!("<{message_id}>")))
         .raw_header(verbatim("Auto-Submitted", "auto-generated".to_owned()))
-        .multipart(
-            MultiPart::mixed()
+        .multipart(match &letter.attached {
+            Some(Attached { file, page }) => MultiPart::mixed()
                 .boundary(format!("=_{id}"))
-                .multipart(
-                    MultiPart::alternative()
-                        .boundary(format!("=_{id}-texts"))
-                        .singlepart(SinglePart::plain(letter.texts.text.clone()))
-                        .singlepart(SinglePart::html(letter.texts.html.clone())),
-                )
-                .singlepart(attached),
-        )?;
+                .multipart(texts)
+                .singlepart(Attachment::new(file.clone()).body(page.clone(), ContentType::TEXT_HTML)),
+            None => texts,
+        })?;
     if let Some(signer) = &config.mail.signer {
         signer.sign(&mut message);
     }

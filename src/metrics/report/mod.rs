@@ -21,16 +21,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
 use handlebars::Handlebars;
 use sha2::{Digest as _, Sha256};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::alerts::rule::{self, Condition};
 use super::alerts::store;
-use super::facts::Fact;
+use super::facts::{self, Fact};
 use super::period::Period;
 use super::series::{self, Subject, Topic};
 use super::survival::{self, Median, Returned, Spell};
 use super::window::{Bound, Span, Window, day_of};
-use super::{Asked, Report, ShopReport};
+use super::{Asked, Report, ShopReport, funnel, loyalty};
 use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::invitations::compose::clean;
@@ -39,7 +39,7 @@ use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Direction, ReportMail, ShopView};
 use crate::survey::Survey;
 use crate::types::{Locale, ShopId};
-use deliver::Letter;
+use deliver::{Attached, Letter};
 use words::Words;
 
 const PAGE: &str = include_str!("../../../templates/report/page.hbs");
@@ -156,6 +156,7 @@ pub async fn gather(
     let Scope { window, frozen, .. } = scope;
     let surveys = &config.surveys;
     let mut more = Vec::with_capacity(shops.len());
+    let mut ways = Vec::with_capacity(shops.len());
     let mut longest = 0;
     let mut snapshot = super::begin(pool).await?;
     for (id, shop) in shops {
@@ -167,29 +168,20 @@ pub async fn gather(
             second_order: second_order(&mut snapshot, *id, span).await?,
             topics: topics(&mut snapshot, &subject).await?,
         });
+        let loyalty = loyalty::count(&mut snapshot, &subject).await?;
+        ways.push((loyalty, funnel::count(&mut snapshot, &subject).await?));
     }
-    snapshot.commit().await?;
     let by = Some(period_for(longest));
     let targets_of_shop: BTreeMap<_, _> =
         shops.iter().map(|(_, shop)| (shop.key.clone(), config.targets(&shop.key))).collect();
-    let asked = Asked {
-        window,
-        by,
-        loyalty: true,
-        funnel: true,
-        targets_of_shop: targets_of_shop.clone(),
-        ..Asked::default()
-    };
-    let mut report = super::report(pool, shops, surveys, asked, as_of).await?;
-    if frozen {
-        let asked = Asked { window, by, frozen, targets_of_shop, ..Asked::default() };
-        let known = super::report(pool, shops, surveys, asked, as_of).await?;
-        // Who comes back and how far the orders came are counted from the rows in any case.
-        for (shop, known) in report.shops.iter_mut().zip(known.shops) {
-            *shop = ShopReport { loyalty: shop.loyalty.take(), funnel: shop.funnel.take(), ..known };
-        }
+    let asked = Asked { window, by, frozen, targets_of_shop, ..Asked::default() };
+    let mut report = super::report_of(&mut snapshot, shops, surveys, &asked, as_of).await?;
+    // Who comes back and how far the orders came are counted from the rows in any case.
+    for (shop, (loyalty, funnel)) in report.shops.iter_mut().zip(ways) {
+        (shop.loyalty, shop.funnel) = (Some(loyalty), Some(funnel));
     }
-    let before = before(pool, shops, surveys, scope, as_of).await?;
+    let before = before(&mut snapshot, shops, surveys, scope, as_of).await?;
+    snapshot.commit().await?;
     let keys: Vec<_> = shops.iter().map(|(id, _)| id.0).collect();
     let mut alerts = store::list(pool, &keys, false).await?;
     alerts.retain(|alert| alert.opened_at <= as_of);
@@ -219,27 +211,26 @@ fn alarms(config: &Config) -> Vec<Alarm> {
 /// What the page is compared with: the report that its readers have had before; else the window before, if there is one; else what the
 /// last report that was mailed about these shops knew, and what was known a week ago where there was none.
 async fn before(
-    pool: &PgPool,
+    snapshot: &mut PgConnection,
     shops: &[(ShopId, &Shop)],
     surveys: &[Survey],
     scope: Scope,
     as_of: DateTime<Utc>,
 ) -> anyhow::Result<Before> {
     let Scope { window, frozen, last } = scope;
-    let report = async |window: Window, as_of: DateTime<Utc>| {
-        super::report(pool, shops, surveys, Asked { window, frozen, ..Asked::default() }, as_of).await
+    let (window, as_of, named): (_, _, fn(Report) -> Before) = if let Some(last) = last {
+        (last.window, last.as_of, Before::Last)
+    } else if let Some(window) = predecessor(window) {
+        (window, as_of, Before::Window)
+    } else {
+        let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
+        match deliver::last(&mut *snapshot, &keys, None, as_of).await? {
+            Some(last) => (window, last, Before::Last),
+            None => (window, as_of - WEEK, Before::Week),
+        }
     };
-    if let Some(Last { window, as_of }) = last {
-        return Ok(Before::Last(report(window, as_of).await?));
-    }
-    if let Some(window) = predecessor(window) {
-        return Ok(Before::Window(report(window, as_of).await?));
-    }
-    let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
-    Ok(match deliver::last(pool, &keys, None, as_of).await? {
-        Some(last) => Before::Last(report(window, last).await?),
-        None => Before::Week(report(window, as_of - WEEK).await?),
-    })
+    let asked = Asked { window, frozen, ..Asked::default() };
+    Ok(named(super::report_of(snapshot, shops, surveys, &asked, as_of).await?))
 }
 
 /// The window of the same length before one that has both ends. Of whole days, whole days: a change of the clocks makes no difference.
@@ -319,7 +310,8 @@ async fn second_order(
 }
 
 async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Vec<Topic>> {
-    let tallied = series::tally(conn, subject, &[series::whole(subject.span)], None).await?;
+    let Subject { shop, surveys, span, .. } = subject;
+    let tallied = facts::facts(conn, *shop, surveys, &[series::whole(*span)], span.as_of, None).await?;
     let Some(tallied) = tallied.get(&(0, String::new())) else { return Ok(Vec::new()) };
     let of = |fact: Fact| tallied.facts.iter().filter(move |(key, _)| key.fact == fact);
     let unhappy =
@@ -389,9 +381,9 @@ pub fn letter(
     };
     let texts = context.templates.mail(&language, &view)?;
     Ok(Letter {
+        what: "report",
         texts,
-        file: view.attached,
-        page: written(&page)?,
+        attached: Some(Attached { file: view.attached, page: written(&page)? }),
         job: view.job,
         shops: contents.report.shops.iter().map(|shop| shop.shop.clone()).collect(),
         as_of: contents.report.as_of,

@@ -1,5 +1,5 @@
 -- $1 shop. Everything that can be counted, as `drain.sql` says it, and what was counted before.
-select 'placed' as "kind!", date_trunc('hour', moment, 'UTC') as hour, null::date as day
+select 'placed' as "kind!", date_trunc('hour', moment, 'UTC') as moment, null::date as day
 from (
     select ordered_at as moment from "order" where shop_id = $1
     union all

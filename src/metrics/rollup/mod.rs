@@ -2,10 +2,13 @@
 //!
 //! In: what was written since the last time (`metric_change`, filled by triggers of the tables that are counted). Out: versions of rows in
 //! `metric_day` and `metric_customers`, and a row in `metric_freeze`. The days that were touched are counted anew from the rows
-//! themselves, by the same queries as series and as a rebuild of everything, so that there is one way to count. One transaction: if we
-//! die, nothing was taken and nothing was written.
+//! themselves, by the same queries as series and as a rebuild of everything, so that there is one way to count; the customers of months and
+//! years, of whom a night changes few, are those that were kept, and what the changed orders make of them (`changed.rs`). One transaction:
+//! if we die, nothing was taken and nothing was written.
 //!
 //! A day knows no "as of": what is dated in the future counts on its day, and reports read the days up to theirs.
+
+mod changed;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,6 +18,8 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool};
 
+use self::changed::Changed;
+use super::customers;
 use super::facts::{self, Bucket, ByBucket, Customers, Fact, Key, Rules, Tallied};
 use super::period::{Period, Stretch};
 use super::series::{Score, Subject, whole};
@@ -101,6 +106,8 @@ struct Touched {
     days: BTreeSet<NaiveDate>,
     /// Days on which customers ordered who may be others now.
     ordered: BTreeSet<NaiveDate>,
+    /// By which orders; empty: by so many that all are counted.
+    changed: Vec<Changed>,
 }
 
 impl Touched {
@@ -115,7 +122,7 @@ impl Touched {
     }
 
     /// Of each kind, those that have such a day, in order.
-    fn periods(&self, zone: Tz) -> Vec<BTreeMap<(FrozenPeriod, NaiveDate), Bucket>> {
+    fn periods(&self, zone: Tz) -> Vec<OfKind> {
         if self.ordered.is_empty() {
             return Vec::new();
         }
@@ -146,6 +153,16 @@ fn bucket(stretch: Stretch, zone: Tz) -> Bucket {
     let (starts_at, ends_at) = stretch.moments(zone);
     Bucket { starts_at, ends_at }
 }
+
+/// Periods of one kind, in order.
+type OfKind = BTreeMap<(FrozenPeriod, NaiveDate), Bucket>;
+
+fn buckets_of(periods: &[OfKind]) -> Vec<Vec<Bucket>> {
+    periods.iter().map(|of_kind| of_kind.values().copied().collect()).collect()
+}
+
+/// From so many changed orders on it is quicker to count all.
+const FEW_CHANGES: i64 = 200_000;
 
 /// What a shop's days have, counted or kept.
 type Days = BTreeMap<(NaiveDate, Key), i64>;
@@ -197,6 +214,15 @@ pub async fn rebuild(
 ) -> anyhow::Result<(Frozen, Vec<Difference>)> {
     let mut tx = begin(pool, house, now).await?;
     let mut frozen = count_touched(&mut tx, house, now).await?;
+    if frozen.everything {
+        // For the first time, or by other rules: there is nothing with which to compare.
+        if check {
+            tx.rollback().await?
+        } else {
+            tx.commit().await?
+        }
+        return Ok((frozen, Vec::new()));
+    }
     let touched = all(&mut tx, house).await?;
     let kept = kept(&mut tx, house.shop).await?;
     let counted = count(&mut tx, house, &touched).await?;
@@ -219,10 +245,11 @@ pub async fn rebuild(
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
 async fn begin(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Transaction> {
+    db::analyze_unknown(pool, &super::COUNTED).await?;
     let mut tx = pool.begin_with("begin isolation level repeatable read").await?;
     db::hold_fence(&mut tx).await?;
     db::lift_statement_timeout(&mut tx).await?;
-    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan").execute(&mut *tx).await?;
+    super::prepare_to_count(&mut tx).await?;
     let shop = &house.config.key;
     let is_ours = sqlx::query_scalar!(
         r#"select pg_try_advisory_xact_lock(hashtext('metrics'), $1) as "is_ours!""#,
@@ -262,9 +289,15 @@ async fn count_touched(
             .await?;
         touched = all(conn, house).await?;
     } else {
-        let drained = sqlx::query_file!("src/metrics/rollup/drain.sql", house.shop.0);
-        let drained = drained.fetch_all(&mut *conn).await?;
-        drained.iter().for_each(|row| touched.add(&row.kind, row.hour, row.day, zone));
+        let drained = sqlx::query_file!("src/metrics/rollup/drain.sql", house.shop.0, FEW_CHANGES);
+        for row in drained.fetch_all(&mut *conn).await? {
+            match (row.customer, row.moment, row.sign) {
+                (Some(customer), Some(moment), Some(sign)) => {
+                    touched.changed.push(Changed { customer, moment, more: sign.into() });
+                }
+                _ => touched.add(&row.kind, row.moment, row.day, zone),
+            }
+        }
     }
     let counted = count(conn, house, &touched).await?;
     let n_changed = keep(conn, house.shop, &touched, &counted, now).await?;
@@ -282,7 +315,7 @@ async fn count_touched(
 async fn all(conn: &mut PgConnection, house: House<'_>) -> sqlx::Result<Touched> {
     let mut touched = Touched::default();
     let rows = sqlx::query_file!("src/metrics/rollup/all.sql", house.shop.0).fetch_all(conn).await?;
-    rows.iter().for_each(|row| touched.add(&row.kind, row.hour, row.day, house.config.timezone));
+    rows.iter().for_each(|row| touched.add(&row.kind, row.moment, row.day, house.config.timezone));
     Ok(touched)
 }
 
@@ -313,12 +346,18 @@ async fn count(
         let key = Key { fact: Fact::Score, survey: row.source, question: String::new(), value: row.share };
         counted.insert((row.rated_on, key), row.ratings);
     }
-    let mut customers = Periods::new();
-    for periods in touched.periods(zone) {
-        let (keys, buckets): (Vec<_>, Vec<_>) = periods.into_iter().unzip();
-        let found = facts::customers(conn, house.shop, &buckets, as_of, None).await?;
-        customers.extend(found.into_iter().map(|((n, _), customers)| (keys[n], customers)));
-    }
+    let periods = touched.periods(zone);
+    let customers = match changed::customers(conn, house.shop, &touched.changed, &periods).await? {
+        Some(customers) => customers,
+        None if periods.is_empty() => Periods::new(),
+        None => {
+            let sets = buckets_of(&periods);
+            let sets: Vec<_> = sets.iter().map(Vec::as_slice).collect();
+            let found = customers::of_each(conn, house.shop, &sets, as_of).await?;
+            let keys = periods.into_iter().flat_map(BTreeMap::into_keys);
+            keys.zip(found.into_iter().flatten()).filter(|(_, of)| of.customers > 0).collect()
+        }
+    };
     Ok((counted, customers))
 }
 
@@ -384,16 +423,13 @@ async fn keep(
     )
     .execute(&mut *conn)
     .await?;
+    // What is as it was has its row already. (To look for those first would be planned by statistics that the first night lacks.)
     let begun = sqlx::query!(
         "insert into metric_day (shop_id, day, fact, survey, question, value, n, known_from)
          select $1, f.*, $2
          from unnest($3::date[], $4::metric_fact[], $5::text[], $6::text[], $7::text[], $8::bigint[])
              as f (day, fact, survey, question, value, n)
-         where not exists (
-             select from metric_day d
-             where d.shop_id = $1 and d.known_to = 'infinity'
-               and (d.day, d.fact, d.survey, d.question, d.value) = (f.day, f.fact, f.survey, f.question, f.value)
-         )",
+         on conflict (shop_id, day, fact, survey, question, value) where known_to = 'infinity' do nothing",
         shop.0,
         now,
         &of_day,
@@ -444,10 +480,8 @@ async fn keep_periods(
            select $1, f.*, $2
            from unnest($3::metric_period[], $4::date[], $5::bigint[], $6::bigint[], $7::bigint[])
                as f (period, starts_on, customers, "repeat", "returning")
-           where f.customers is not null and not exists (
-               select from metric_customers c
-               where c.shop_id = $1 and c.known_to = 'infinity' and (c.period, c.starts_on) = (f.period, f.starts_on)
-           )"#,
+           where f.customers is not null
+           on conflict (shop_id, period, starts_on) where known_to = 'infinity' do nothing"#,
         shop.0,
         now,
         &kinds as &[FrozenPeriod],

@@ -1,49 +1,76 @@
-//! The way out: testimonials as CSV.
+//! The way out: testimonials as files that others read.
 //!
-//! In: approved testimonials, through the gate. Out: a file or a stream, and a row in `export_run` for each shop. They are written as
-//! they are read; only the numbers of those that leave for the first time are kept, eight bytes each. One transaction: the publication
-//! dates, the `export_run` rows. A file is complete and on the disk before the transaction is committed, and takes its name after
-//! that; if we die in between, the dates stand and the next export writes the same ones. An older file under the name is there until
-//! the new one takes its place.
+//! In: approved testimonials, through the gate. Out: a file with its manifest and notices beside it, or a stream; and a row in `export_run`
+//! for each shop. They are written as they are read; only numbers are kept, eight bytes each. One transaction: the publication dates, the
+//! `export_run` rows. A file is complete and on the disk before the transaction is committed, and takes its name after that; if we die in
+//! between, the dates stand and the next export writes the same ones. An older file under the name is there until the new one takes its
+//! place.
+//!
+//! All that may be published is written, or what a [`Selection`] with a name takes. What a format cannot carry is refused, counted, and
+//! named; nothing is shortened to fit.
 //!
 //! A new format is a file and a line in [`EXPORT_FORMATS`].
 
+mod format;
+mod writing;
+mod xml;
 mod generic;
+mod excel;
+mod judgeme;
+mod loox;
+mod yotpo;
+mod okendo;
+mod powerreviews;
+mod feefo;
+mod google_product;
+mod google_merchant;
+mod schema_org;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
-use super::TestimonialState;
-use super::candidate::{self, Filter, Questionnaires};
-use super::gate::{self, House, Publishable, Withheld};
-use crate::config::{DisplayName, Shop};
-use crate::csv_rows::{rows_into, write_row};
-use crate::db::{self, Turn};
-use crate::new_file::NewFile;
-use crate::types::{ResponseId, ShopId};
+pub use format::{Change, ExportFormat, Increments, Refused};
 
-/// How testimonials are written.
-#[derive(Debug)]
-pub struct ExportFormat {
-    /// Its name on the command line and in jobs.toml.
-    pub name: &'static str,
-    /// Who reads it.
-    pub description: &'static str,
-    /// The header row.
-    pub columns: &'static [&'static str],
-    /// A row; as many fields as there are columns.
-    record: fn(&Publishable) -> Vec<String>,
-}
+use self::format::{About, Gone, Item};
+use self::writing::{Hashed, Writing};
+use super::TestimonialState;
+use super::candidate::{self, Candidate, Filter, Questionnaires};
+use super::gate::{self, House, Publishable, Withheld};
+use super::manifest::Manifest;
+use super::notice;
+use super::selection::{Selected, Selection};
+use crate::config::{self, Shop};
+use crate::db::{self, Turn};
+use crate::metrics;
+use crate::metrics::figure::Figure;
+use crate::new_file::NewFile;
+use crate::survey::{Questionnaire, Survey};
+use crate::types::{Locale, ResponseId, ShopId};
+
+pub(crate) use google_product::PLACE_OF_PRODUCT;
 
 /// All formats.
-pub const EXPORT_FORMATS: &[ExportFormat] = &[generic::FORMAT];
+pub const EXPORT_FORMATS: &[ExportFormat] = &[
+    generic::FORMAT,
+    excel::FORMAT,
+    judgeme::FORMAT,
+    loox::FORMAT,
+    yotpo::FORMAT,
+    okendo::FORMAT,
+    powerreviews::FORMAT,
+    feefo::FORMAT,
+    google_product::FORMAT,
+    google_merchant::FORMAT,
+    schema_org::FORMAT,
+];
 
 /// The format with this name.
 pub fn format(name: &str) -> Option<&'static ExportFormat> {
@@ -56,22 +83,85 @@ pub struct Export<'a> {
     /// Of these shops.
     pub shops: &'a [(ShopId, &'a Shop)],
     pub format: &'static ExportFormat,
-    /// Under which names the authors appear.
-    pub names: DisplayName,
-    /// Only what was approved then or later.
+    /// Under which names the authors appear, and what else jobs.toml says about testimonials.
+    pub rules: &'a config::Testimonials,
+    /// What the manifest and the notices tell about.
+    pub surveys: &'a [Survey],
+    /// Only what was added, changed or withdrawn then or later.
     pub since: Option<DateTime<Utc>>,
+    /// Not all of them.
+    pub selection: Option<&'a Selection>,
+    /// The language of a file for people; `None`: that of the first shop.
+    pub locale: Option<&'a Locale>,
+}
+
+impl<'a> Export<'a> {
+    /// All that may be published.
+    pub fn new(
+        shops: &'a [(ShopId, &'a Shop)],
+        format: &'static ExportFormat,
+        rules: &'a config::Testimonials,
+        surveys: &'a [Survey],
+    ) -> Self {
+        Self { shops, format, rules, surveys, since: None, selection: None, locale: None }
+    }
+
+    /// Whether such a file may and can be written.
+    ///
+    /// # Errors
+    /// A sentence with what is wrong.
+    pub fn check(&self) -> Result<(), String> {
+        let shops = self.shops.iter().map(|(_, shop)| shop.key.as_str());
+        check(self.format, shops, self.rules, self.selection, self.since.is_some())
+    }
+}
+
+/// The same for a file that is not asked for yet.
+///
+/// # Errors
+/// A sentence with what is wrong.
+pub fn check<'a>(
+    format: &ExportFormat,
+    shops: impl IntoIterator<Item = &'a str>,
+    rules: &config::Testimonials,
+    selection: Option<&Selection>,
+    since: bool,
+) -> Result<(), String> {
+    let name = format.name;
+    if selection.is_some() && !format.says_selection {
+        let others = EXPORT_FORMATS.iter().filter(|format| format.says_selection).map(|format| format.name);
+        return Err(format!(
+            "a file for {name} cannot say that it is a selection, and its readers would take it for all there is; \
+             formats that can: {}",
+            others.collect::<Vec<_>>().join(", ")
+        ));
+    }
+    if since && format.increments == Increments::Never {
+        return Err(format!(
+            "whoever reads {name} takes whatever is missing for deleted: it can only be written whole"
+        ));
+    }
+    if name == google_product::FORMAT.name
+        && let Some(shop) = shops.into_iter().find(|shop| !rules.product_urls.contains_key(*shop))
+    {
+        return Err(format!(
+            "{name} needs to know where {shop} shows its products: \
+             [testimonials] product_urls = {{ {shop} = \"https://…/{PLACE_OF_PRODUCT}\" }}"
+        ));
+    }
+    Ok(())
 }
 
 /// Where it goes.
 pub enum Destination<'a> {
-    /// A file. It appears complete or not at all.
+    /// A file, with its manifest and notices beside it. It appears complete or not at all.
     File(PathBuf),
     /// Whoever reads from here. What was written counts as published once all is written.
     Stream(&'a mut (dyn Write + Send)),
 }
 
 /// What left.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ExportReport {
     /// The file, or `-`.
     pub destination: String,
@@ -80,41 +170,106 @@ pub struct ExportReport {
     pub n_rows: u64,
     /// Of these, how many had never left before.
     pub n_first_published: u64,
+    /// What it is a selection of; `null`: it is none.
+    pub selection: Option<Selected>,
     /// Approved ones that may not leave now, by reason.
     pub withheld: BTreeMap<Withheld, u64>,
+    /// Those that may leave but that the format cannot carry, by reason.
+    pub refused: BTreeMap<Refused, Vec<ResponseId>>,
     /// Those that left before and may not be shown any more: whoever published them has to take them down.
     pub taken_back: Vec<ResponseId>,
+    /// What all customers answered; counted for files and selections only.
+    pub recommendation: Option<Figure>,
+    /// How many agreed to which wording.
+    pub consent_versions: BTreeMap<String, u64>,
+    /// When the first and the last were submitted.
+    pub submitted: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+impl ExportReport {
+    /// How many the format cannot carry.
+    pub fn n_refused(&self) -> u64 {
+        self.refused.values().map(|ids| ids.len() as u64).sum()
+    }
+
+    fn note(&mut self, publishable: &Publishable) {
+        let testimonial = publishable.testimonial();
+        self.n_rows += 1;
+        match self.consent_versions.get_mut(&testimonial.consent_version) {
+            Some(n) => *n += 1,
+            None => {
+                self.consent_versions.insert(testimonial.consent_version.clone(), 1);
+            }
+        }
+        let at = testimonial.submitted_at;
+        self.submitted = Some(self.submitted.map_or((at, at), |(from, to)| (from.min(at), to.max(at))));
+    }
 }
 
 /// Writes the publishable testimonials of some shops.
 ///
 /// # Errors
-/// When the database does not answer or the destination cannot be written. Then nothing counts as published, and a file that was
-/// there before is there still.
+/// When it must not be written so ([`Export::check`]), the database does not answer, or the destination cannot be written. Then nothing
+/// counts as published, and a file that was there before is there still.
 pub async fn export_testimonials(
     pool: &PgPool,
     export: Export<'_>,
     destination: Destination<'_>,
     now: DateTime<Utc>,
 ) -> anyhow::Result<ExportReport> {
+    export.check().map_err(anyhow::Error::msg)?;
     match destination {
         Destination::File(path) => {
             let mut file = NewFile::create(&path)?;
             let tx = pool.begin().await?;
             let name = path.display().to_string();
-            let (tx, report) = write(tx, export, &mut file, name, now, Order::InTurn).await?;
+            let mut hashed = Hashed::new(&mut file);
+            let (tx, report) = write(tx, export, &mut hashed, name, now, Purpose::File).await?;
+            let sha256 = hashed.finish();
             file.sync()?;
+            let companions = companions(&path, &sha256, export, &report, now)?;
             tx.commit().await?;
             file.publish()?;
+            companions.into_iter().try_for_each(NewFile::publish)?;
             Ok(report)
         }
         Destination::Stream(out) => {
             let tx = pool.begin().await?;
-            let (tx, report) = write(tx, export, out, "-".to_owned(), now, Order::InTurn).await?;
+            let (tx, report) = write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
             tx.commit().await?;
             Ok(report)
         }
     }
+}
+
+/// The names of what lies beside a file, the file itself not among them.
+pub fn beside(path: &Path) -> Vec<PathBuf> {
+    let notices = notice::LOCALES.map(|locale| format!("notice.{locale}.md"));
+    ["manifest.json".to_owned()]
+        .iter()
+        .chain(&notices)
+        .map(|what| super::manifest::beside(path, what))
+        .collect()
+}
+
+/// The manifest and the notices, written and not yet named.
+fn companions(
+    path: &Path,
+    sha256: &str,
+    export: Export<'_>,
+    report: &ExportReport,
+    now: DateTime<Utc>,
+) -> anyhow::Result<Vec<NewFile>> {
+    let shops = export.shops.iter().map(|(_, shop)| shop.key.as_str()).collect();
+    let mut files = vec![Manifest::of(path, sha256, report, shops, export.since, now).write(path)?];
+    for locale in notice::LOCALES {
+        let text = notice::render(locale, &export, report, now)?;
+        let mut file = NewFile::create(&super::manifest::beside(path, &format!("notice.{locale}.md")))?;
+        file.write_all(text.as_bytes())?;
+        file.sync()?;
+        files.push(file);
+    }
+    Ok(files)
 }
 
 /// Writes what [`export_testimonials`] writes; nothing of it counts until [`Written::commit`]. `destination` is who takes it.
@@ -129,7 +284,7 @@ pub async fn write_export(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Written> {
     let shops = export.shops.iter().map(|(id, _)| id.0).collect();
-    let (tx, report) = write(pool.begin().await?, export, out, destination, now, Order::InTurn).await?;
+    let (tx, report) = write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
     Ok(Written { tx, shops, report })
 }
 
@@ -144,18 +299,20 @@ pub async fn preview_export(
     out: &mut (dyn Write + Send),
     now: DateTime<Utc>,
 ) -> anyhow::Result<ExportReport> {
-    let (tx, report) = write(pool.begin().await?, export, out, "-".to_owned(), now, Order::Any).await?;
+    let (tx, report) = write(pool.begin().await?, export, out, "-".to_owned(), now, Purpose::Preview).await?;
     tx.rollback().await?;
     Ok(report)
 }
 
-/// Whether exports of a shop wait for each other.
+/// What an export is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
-    /// Two at once would give a testimonial two first dates.
-    InTurn,
-    /// It will not count.
-    Any,
+enum Purpose {
+    /// A file, with a manifest beside it that tells the figures of all who answered.
+    File,
+    /// Whoever reads it.
+    Stream,
+    /// A look. It does not count, and so it need not wait for other exports.
+    Preview,
 }
 
 /// An export that somebody may still take or leave. Dropped, it has never been.
@@ -216,36 +373,68 @@ impl Written {
 
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// The header and the rows of all shops, and what is to be committed with them.
+/// All of the file, and what is to be committed with it.
 async fn write(
     mut tx: Transaction,
     export: Export<'_>,
     out: &mut (dyn Write + Send),
     destination: String,
     now: DateTime<Utc>,
-    order: Order,
+    purpose: Purpose,
 ) -> anyhow::Result<(Transaction, ExportReport)> {
     let mut report = ExportReport {
         destination,
         format: export.format.name,
         n_rows: 0,
         n_first_published: 0,
+        selection: None,
         withheld: BTreeMap::new(),
+        refused: BTreeMap::new(),
         taken_back: Vec::new(),
+        recommendation: None,
+        consent_versions: BTreeMap::new(),
+        submitted: None,
     };
     db::lift_statement_timeout(&mut tx).await?;
-    // What stands in a field is what the author wrote, even where a spreadsheet would take it for a formula: this is for programs.
-    let mut rows = rows_into(out);
-    write_row(&mut rows, export.format.columns).context("writing the testimonials")?;
-    for (id, shop) in export.shops {
-        let before = report.n_rows;
-        if order == Order::InTurn {
+    if purpose != Purpose::Preview {
+        for (id, _) in export.shops {
+            // Two at once would give a testimonial two first dates.
             db::take_turn(&mut tx, Turn::Exports, *id).await?;
         }
-        let house = House { shop, names: export.names, now };
-        let first_published = write_shop(&mut tx, *id, house, export, &mut rows, &mut report).await?;
-        report.n_first_published += first_published.len() as u64;
-        mark_published(&mut tx, *id, &first_published, now).await?;
+    }
+    if purpose == Purpose::File || export.selection.is_some() {
+        let figure = metrics::recommendation_rate_of(&mut tx, export.shops, export.surveys, now).await?;
+        report.recommendation = Some(figure);
+    }
+    if let (Some(selection), Some(recommendation)) = (export.selection, &report.recommendation) {
+        report.selection = Some(Selected {
+            label: selection.label().to_owned(),
+            rule: selection.rule(),
+            n_eligible: n_eligible(&mut tx, export, now).await?,
+            recommendation: recommendation.clone(),
+        });
+    }
+    let selected = report.selection.clone();
+    let default_locale = export.shops.first().map(|(_, shop)| &shop.locale);
+    let english = Locale::english();
+    let about = About {
+        shops: export.shops,
+        locale: export.locale.or(default_locale).unwrap_or(&english),
+        product_urls: &export.rules.product_urls,
+        since: export.since,
+        selected: selected.as_ref(),
+        now,
+    };
+    let mut writing = Writing::begin(export.format, about, out)?;
+    let mut n_eligible = 0;
+    for (id, shop) in export.shops {
+        let before = report.n_rows;
+        let shop_export =
+            OfShop { id: *id, house: House { shop, names: export.rules.display_name, now }, export };
+        let written = shop_export.write(&mut tx, &mut writing, &mut report).await?;
+        n_eligible += written.n_eligible;
+        report.n_first_published += written.first_published.len() as u64;
+        mark_published(&mut tx, *id, &written.first_published, now).await?;
         sqlx::query!(
             "insert into export_run (shop_id, kind, format, n_rows, destination, created_at)
              values ($1, 'testimonials', $2, $3, $4, $5)",
@@ -258,50 +447,106 @@ async fn write(
         .execute(&mut *tx)
         .await?;
     }
-    rows.flush().context("writing the testimonials")?;
-    drop(rows);
+    // The file says how many there were to choose from before the first row, and somebody may have decided on one since.
+    if about.since.is_none() && selected.as_ref().is_some_and(|selected| selected.n_eligible != n_eligible) {
+        anyhow::bail!("a decision came in while the selection was written: please try again");
+    }
+    writing.end()?;
     Ok((tx, report))
 }
 
-/// The rows of a shop. Returns the numbers of those that never left before.
-async fn write_shop(
-    conn: &mut PgConnection,
+/// How many may be published of all, whenever they changed.
+async fn n_eligible(conn: &mut PgConnection, export: Export<'_>, now: DateTime<Utc>) -> anyhow::Result<u64> {
+    let mut n = 0;
+    for (id, shop) in export.shops {
+        let questionnaires = Questionnaires::of(conn, *id).await?;
+        let house = House { shop, names: export.rules.display_name, now };
+        let filter = Filter { state: Some(TestimonialState::Approved), ..Filter::default() };
+        let mut candidates = candidate::candidates(conn, *id, filter);
+        while let Some(candidate) = candidates.try_next().await? {
+            n += u64::from(gate::admit(&candidate, questionnaires.seen_by(&candidate)?, house).is_ok());
+        }
+    }
+    Ok(n)
+}
+
+/// An export, as far as it is of one shop.
+struct OfShop<'a> {
     id: ShopId,
-    house: House<'_>,
-    export: Export<'_>,
-    rows: &mut csv::Writer<&mut (dyn Write + Send)>,
-    report: &mut ExportReport,
-) -> anyhow::Result<Vec<i64>> {
-    let questionnaires = Questionnaires::of(conn, id).await?;
-    let filter = Filter {
-        state: Some(TestimonialState::Approved),
-        decided_since: export.since,
-        or_published: true,
-        ..Filter::default()
-    };
-    let mut first_published = Vec::new();
-    let mut candidates = candidate::candidates(conn, id, filter);
-    while let Some(candidate) = candidates.try_next().await? {
-        match gate::admit(&candidate, questionnaires.seen_by(&candidate)?, house) {
-            Ok(publishable) => {
-                let row = (export.format.record)(&publishable);
-                write_row(rows, row).context("writing the testimonials")?;
-                report.n_rows += 1;
-                if candidate.published_at.is_none() {
-                    first_published.push(candidate.id.0);
-                }
-            }
+    house: House<'a>,
+    export: Export<'a>,
+}
+
+/// What a shop had.
+#[derive(Default)]
+struct OfShopWritten {
+    /// The numbers of those that never left before.
+    first_published: Vec<i64>,
+    n_eligible: u64,
+}
+
+impl<'a> OfShop<'a> {
+    async fn write(
+        &self,
+        conn: &mut PgConnection,
+        writing: &mut Writing<'a>,
+        report: &mut ExportReport,
+    ) -> anyhow::Result<OfShopWritten> {
+        let questionnaires = Questionnaires::of(conn, self.id).await?;
+        let filter = Filter {
+            state: Some(TestimonialState::Approved),
+            changed_since: self.export.since,
+            or_published: true,
+            ..Filter::default()
+        };
+        let mut written = OfShopWritten::default();
+        let mut candidates = candidate::candidates(conn, self.id, filter);
+        while let Some(candidate) = candidates.try_next().await? {
+            self.one(&candidate, questionnaires.seen_by(&candidate)?, writing, report, &mut written)?;
+        }
+        Ok(written)
+    }
+
+    fn one(
+        &self,
+        candidate: &Candidate,
+        asked: &Questionnaire,
+        writing: &mut Writing<'a>,
+        report: &mut ExportReport,
+        written: &mut OfShopWritten,
+    ) -> anyhow::Result<()> {
+        let publishable = match gate::admit(candidate, asked, self.house) {
+            Ok(publishable) => publishable,
             Err(reason) => {
                 if candidate.state == TestimonialState::Approved {
                     *report.withheld.entry(reason).or_default() += 1;
                 }
                 if candidate.published_at.is_some() {
                     report.taken_back.push(candidate.id);
+                    let shop = &self.house.shop.key;
+                    writing.gone(Gone { id: candidate.id, shop, at: candidate.changed_at })?;
+                }
+                return Ok(());
+            }
+        };
+        written.n_eligible += 1;
+        let takes = |selection: &Selection| selection.takes(publishable.testimonial(), candidate, asked);
+        if !self.export.selection.is_none_or(takes) {
+            return Ok(());
+        }
+        let is_new = |since| candidate.published_at.is_none_or(|published| published >= since);
+        let change = if self.export.since.is_none_or(is_new) { Change::Added } else { Change::Changed };
+        match writing.item(Item { publishable: &publishable, change })? {
+            Ok(()) => {
+                report.note(&publishable);
+                if candidate.published_at.is_none() {
+                    written.first_published.push(candidate.id.0);
                 }
             }
+            Err(refused) => report.refused.entry(refused).or_default().push(candidate.id),
         }
+        Ok(())
     }
-    Ok(first_published)
 }
 
 async fn mark_published(
@@ -319,89 +564,4 @@ async fn mark_published(
     .execute(conn)
     .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
-    use super::super::gate::Testimonial;
-    use super::*;
-
-    fn publishable(comment: &str, display_name: &str, items: Vec<String>) -> Publishable {
-        Publishable::sample(Testimonial {
-            id: ResponseId(7),
-            shop: "maison".to_owned(),
-            rating: Some(5),
-            recommend: None,
-            comment: comment.to_owned(),
-            display_name: display_name.to_owned(),
-            country: Some("FR".to_owned()),
-            language: "fr".to_owned(),
-            product_ids: items,
-            experience_date: "2026-03-03".parse().unwrap(),
-            submitted_at: "2026-03-10T10:00:00Z".parse().unwrap(),
-            published_at: "2026-04-01T06:00:00Z".parse().unwrap(),
-            consent_version: "2026-11".to_owned(),
-            reply: None,
-        })
-    }
-
-    fn written(format: &ExportFormat, publishable: &Publishable) -> Vec<u8> {
-        let mut rows = rows_into(Vec::new());
-        rows.write_record(format.columns).unwrap();
-        rows.write_record((format.record)(publishable)).unwrap();
-        rows.into_inner().unwrap()
-    }
-
-    #[test]
-    fn the_list_of_formats_is_sound() {
-        let names: BTreeSet<_> = EXPORT_FORMATS.iter().map(|format| format.name).collect();
-        assert_eq!(names.len(), EXPORT_FORMATS.len(), "names are unique");
-        for ExportFormat { name, description, columns, record } in EXPORT_FORMATS {
-            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
-            assert!(!description.is_empty(), "{name} is described");
-            assert_eq!(
-                columns.iter().collect::<BTreeSet<_>>().len(),
-                columns.len(),
-                "{name}: columns are unique"
-            );
-            let sample = publishable("Très bien", "Claire D.", vec![]);
-            assert_eq!(record(&sample).len(), columns.len(), "{name}: a field for each column");
-        }
-    }
-
-    #[test]
-    fn a_generic_file() {
-        let items = vec!["p1".to_owned(), "p2".to_owned()];
-        let file =
-            written(&generic::FORMAT, &publishable("=1+1, \"très\" bien\r\nVraiment", "Claire D.", items));
-        assert_eq!(
-            String::from_utf8(file).unwrap(),
-            "testimonial_id,shop,rating,recommend,comment,display_name,country,language,product_ids,experience_date,\
-             submitted_at,published_at,verified,consent_version,reply\r\n\
-             7,maison,5,,\"=1+1, \"\"très\"\" bien\r\nVraiment\",Claire D.,FR,fr,p1|p2,2026-03-03,\
-             2026-03-10T10:00:00Z,2026-04-01T06:00:00Z,true,2026-11,\r\n"
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_written_reads_back_exactly(
-            comment in r#"(?s)[=+\-@'", ;|\t\r\n\u{0}-\u{10ffff}]{1,60}"#,
-            name in r#"(?s)[\n"a-z,\u{feff}é]{0,10}"#,
-        ) {
-            for format in EXPORT_FORMATS {
-                let file = written(format, &publishable(&comment, &name, vec![]));
-                let mut reader = csv::Reader::from_reader(file.as_slice());
-                prop_assert_eq!(reader.headers().unwrap(), &csv::StringRecord::from(format.columns.to_vec()));
-                let records: Vec<_> = reader.records().collect::<Result<_, _>>().unwrap();
-                prop_assert_eq!(records.len(), 1);
-                prop_assert!(records[0].iter().any(|field| field == comment));
-                prop_assert!(records[0].iter().any(|field| field == name));
-            }
-        }
-    }
 }

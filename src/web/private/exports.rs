@@ -84,15 +84,17 @@ pub(super) async fn testimonials(
         let shops = visitor.shops(context, asked.shop.as_deref())?;
         let (format, since) = (asked.format()?, asked.since(&shops)?);
         let now = context.clock.now();
-        let names = context.config.testimonials.display_name;
+        let config = &context.config;
+        let export = Export { since, ..Export::new(&shops, format, &config.testimonials, &config.surveys) };
+        export.check().map_err(Refusal::Wrong)?;
         let mut spool = spool(&house, &headers)?;
         let destination = format!("access {}", visitor.access.name);
-        let export = Export { shops: &shops, format, names, since };
         let mut written =
             write_export(&context.pool, export, &mut spool, destination, now).await.map_err(Refusal::of)?;
         let modified = written.modified_at().await.map_err(Refusal::of)?;
         let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
-        let mut shown = Shown::new(&file, name("testimonials", &shops, now));
+        let mut shown =
+            Shown::new(&file, name("testimonials", &shops, now, format.extension), format.media_type);
         shown.modified = modified;
         if file.is_known(&headers) || method == Method::HEAD {
             written.forget().await.map_err(Refusal::of)?;
@@ -185,7 +187,7 @@ pub(super) async fn metrics(
             .await
             .map_err(Refusal::of)?;
         let file = spool.finish().map_err(|error| Refusal::Failed(error.into()))?;
-        let shown = Shown::new(&file, name("metrics", &shops, as_of));
+        let shown = Shown::new(&file, name("metrics", &shops, as_of, "csv"), "text/csv; charset=utf-8");
         if file.is_known(&headers) || method == Method::HEAD {
             return Ok(shown.without_body(file.is_known(&headers)));
         }
@@ -206,10 +208,10 @@ fn spool(house: &House, headers: &HeaderMap) -> Result<Spool, Refusal> {
 }
 
 /// What the file is called where the reader keeps it.
-fn name(what: &str, shops: &[(ShopId, &Shop)], now: DateTime<Utc>) -> String {
+fn name(what: &str, shops: &[(ShopId, &Shop)], now: DateTime<Utc>, extension: &str) -> String {
     let day = now.with_timezone(&zone(shops)).date_naive();
     let shop = if let [(_, shop)] = shops { format!("-{}", shop.key) } else { String::new() };
-    format!("{what}{shop}-{}.csv", day.format("%F"))
+    format!("{what}{shop}-{}.{extension}", day.format("%F"))
 }
 
 /// The head of an answer.
@@ -218,12 +220,13 @@ struct Shown {
     len: u64,
     coding: Coding,
     name: String,
+    media_type: &'static str,
     modified: Option<DateTime<Utc>>,
 }
 
 impl Shown {
-    fn new(file: &Spooled, name: String) -> Self {
-        Self { etag: file.etag(), len: file.len, coding: file.coding, name, modified: None }
+    fn new(file: &Spooled, name: String, media_type: &'static str) -> Self {
+        Self { etag: file.etag(), len: file.len, coding: file.coding, name, media_type, modified: None }
     }
 
     fn with_body(self, body: Body) -> Response {
@@ -253,7 +256,7 @@ impl Shown {
             // To be kept by who asked, and asked for again each time.
             (header::CACHE_CONTROL, Some("private, no-cache".to_owned())),
             (header::CONTENT_ENCODING, packed.filter(|_| is_here)),
-            (header::CONTENT_TYPE, is_here.then(|| "text/csv; charset=utf-8".to_owned())),
+            (header::CONTENT_TYPE, is_here.then(|| self.media_type.to_owned())),
             (header::CONTENT_DISPOSITION, is_here.then(|| format!("attachment; filename=\"{}\"", self.name))),
         ];
         for (name, value) in values {

@@ -38,6 +38,7 @@ use crate::config::{Access, Right, Shop};
 use crate::context::Context;
 use crate::masked;
 use crate::types::ShopId;
+use crate::vitals;
 
 /// Until an answer begins. A report of years of orders takes its time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
@@ -73,6 +74,10 @@ pub enum Who {
 /// All ways in, a line each; a test holds them against a list of its own and tries each without leave.
 pub const ROUTES: &[Route] = &[
     Route::get("/livez", Who::Anybody, || get(async || "ok")),
+    Route::get("/readyz", Who::Anybody, || {
+        get(async |State(house): State<House>| super::readyz(house.context).await)
+    }),
+    Route::get("/metrics", Who::May(Right::Metrics), || get(metrics)),
     Route::get("/report", Who::May(Right::Report), || get(report::show)),
     Route::get("/exports", Who::May(Right::Export), || get(page::show)),
     Route::get("/exports/testimonials.csv", Who::May(Right::Export), || get(exports::testimonials)),
@@ -129,6 +134,15 @@ fn router(house: House) -> Router {
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(finish))
+}
+
+/// `GET /metrics`: the figures of the whole installation, for a program that watches it.
+async fn metrics(
+    State(house): State<House>,
+) -> Result<([(header::HeaderName, &'static str); 1], String), Refusal> {
+    let read = tokio::spawn(async move { vitals::figures(&house.context).await });
+    let text = read.await.map_err(|error| Refusal::Failed(error.into()))?.map_err(Refusal::Failed)?;
+    Ok(([(header::CONTENT_TYPE, vitals::openmetrics::CONTENT_TYPE)], text))
 }
 
 /// What the handlers work with. Cheap to clone.

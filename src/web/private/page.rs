@@ -158,14 +158,15 @@ async fn page(
     let all = visitor.shops(context, None)?;
     let chosen = visitor.shops(context, asked.shop.as_deref())?;
     let format = asked.format()?;
+    let (rules, surveys) = (&context.config.testimonials, &context.config.surveys);
     let words = language(asked.locale.as_deref(), headers, &all);
     let since = asked.since(&chosen);
     let is_wrong = since.is_err();
     let preview = match since {
         Err(_) => None,
         Ok(since) => {
-            let names = context.config.testimonials.display_name;
-            let export = Export { shops: &chosen, format, names, since };
+            let export = Export { since, ..Export::new(&chosen, format, rules, surveys) };
+            export.check().map_err(Refusal::Wrong)?;
             Some(preview(context, export, words).await?)
         }
     };
@@ -186,8 +187,10 @@ async fn page(
         style: STYLE,
         // Of one shop there is nothing to choose.
         shops: std::iter::once(of_all).filter(|_| all.len() > 1).chain(all.iter().map(of_one)).collect(),
+        // What cannot be written for these shops is no choice.
         formats: EXPORT_FORMATS
             .iter()
+            .filter(|one| Export::new(&chosen, one, rules, surveys).check().is_ok())
             .map(|one| Choice {
                 value: one.name.to_owned(),
                 label: one.name.to_owned(),

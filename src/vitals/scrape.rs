@@ -1,0 +1,383 @@
+//! The figures, read at this moment.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use sqlx::PgPool;
+
+use super::openmetrics::{Exposition, Kind};
+use crate::context::Context;
+use crate::digest;
+use crate::import::run::ImportKind;
+use crate::invitations::InvitationState;
+use crate::invitations::bounces::BounceKind;
+use crate::invitations::outbox::AttemptOutcome;
+use crate::invitations::relay;
+use crate::jobs::ledger::{self, JobRunState};
+use crate::types::ShopId;
+
+const DAY: TimeDelta = TimeDelta::days(1);
+
+/// What can become of an occurrence.
+const SETTLED: [JobRunState; 5] = [
+    JobRunState::Done,
+    JobRunState::Partial,
+    JobRunState::Failed,
+    JobRunState::Skipped,
+    JobRunState::Interrupted,
+];
+
+/// Counts, which are far from where a float loses ones.
+#[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
+fn float(n: i64) -> f64 {
+    n as f64
+}
+
+fn timestamp(moment: DateTime<Utc>) -> f64 {
+    float(moment.timestamp_millis()) / 1000.0
+}
+
+/// All of them. A job's label is `job_name`: `job` is Prometheus's own word for what it asks.
+pub(super) async fn text(context: &Context) -> anyhow::Result<String> {
+    let now = context.clock.now();
+    let mut out = Exposition::default();
+    process(&mut out, context, now);
+    jobs(&mut out, context, now).await?;
+    mails(&mut out, context, now).await?;
+    answers(&mut out, context, now).await?;
+    people(&mut out, context).await?;
+    Ok(out.finish())
+}
+
+/// This process.
+fn process(out: &mut Exposition, context: &Context, now: DateTime<Utc>) {
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    out.family("afterword_build", Kind::Info, "Which program this is").sample(&version, 1.0);
+    let up = context.vitals.started.elapsed();
+    let started = now - TimeDelta::from_std(up).unwrap_or_default();
+    let help = "When this process began, in seconds since 1970";
+    out.family("afterword_process_start_time_seconds", Kind::Gauge, help).sample(&[], timestamp(started));
+    if let Some(bytes) = resident() {
+        let help = "Memory of this process that is not swapped out";
+        out.family("afterword_process_resident_memory_bytes", Kind::Gauge, help).sample(&[], bytes);
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        let n = i64::try_from(open.count()).unwrap_or_default();
+        out.family("afterword_process_open_fds", Kind::Gauge, "Open files and connections")
+            .sample(&[], float(n));
+    }
+    if let Some(since) = context.vitals.since_look() {
+        let help = "How long ago the scheduler last looked at what is due";
+        out.family("afterword_scheduler_idle_seconds", Kind::Gauge, help).sample(&[], since.as_secs_f64());
+    }
+    let pool = &context.pool;
+    let (size, idle) = (i64::from(pool.size()), i64::try_from(pool.num_idle()).unwrap_or_default());
+    let mut connections =
+        out.family("afterword_database_connections", Kind::Gauge, "Connections to the database");
+    connections.sample(&[("state", "used")], float((size - idle).max(0)));
+    connections.sample(&[("state", "idle")], float(idle));
+    out.family("afterword_database_connections_limit", Kind::Gauge, "How many there may be")
+        .sample(&[], f64::from(pool.options().get_max_connections()));
+}
+
+/// Linux's own count of pages of 4 KiB.
+fn resident() -> Option<f64> {
+    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
+    let pages: i64 = statm.split(' ').nth(1)?.parse().ok()?;
+    Some(float(pages) * 4096.0)
+}
+
+/// What the ledger says of every job that ever ran, and how those of jobs.toml stand.
+async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let pool = &context.pool;
+    let runs = sqlx::query!(
+        r#"select job, state as "state!: JobRunState", count(*) as "n!",
+               coalesce(sum(extract(epoch from finished_at - started_at)), 0)::float8 as "seconds!",
+               max(finished_at) as last
+           from (
+               select job, started_at, finished_at,
+                   case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
+               from job_run
+           ) as run
+           group by job, state order by job, state"#
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut family = out.family(
+        "afterword_job_runs",
+        Kind::Counter,
+        "Occurrences of jobs that are settled, by what became of them, from all instances together",
+    );
+    // Every state of every job, so that the first failure is an increase.
+    let names: BTreeSet<&str> = runs
+        .iter()
+        .map(|run| run.job.as_str())
+        .chain(context.config.jobs.iter().map(|job| job.name.as_str()))
+        .collect();
+    for job in names {
+        for state in SETTLED {
+            let n = runs.iter().find(|run| run.job == job && run.state == state).map_or(0, |run| run.n);
+            family.sample(&[("job_name", job), ("state", state.as_str())], float(n));
+        }
+    }
+    let mut family = out.family("afterword_job_duration_seconds", Kind::Summary, "How long runs took");
+    let ended = [JobRunState::Done, JobRunState::Partial, JobRunState::Failed];
+    for job in runs.chunk_by(|a, b| a.job == b.job) {
+        let (n, seconds) = job
+            .iter()
+            .filter(|run| ended.contains(&run.state))
+            .fold((0, 0.0), |(n, seconds), run| (n + run.n, seconds + run.seconds));
+        if let Some(first) = job.first() {
+            family.summary(&[("job_name", &first.job)], float(n), seconds);
+        }
+    }
+    let help = "When a job last did its work, all or a part of it, in seconds since 1970";
+    let mut family = out.family("afterword_job_last_success_timestamp_seconds", Kind::Gauge, help);
+    for job in runs.chunk_by(|a, b| a.job == b.job) {
+        let worked = job.iter().filter(|run| matches!(run.state, JobRunState::Done | JobRunState::Partial));
+        if let (Some(first), Some(last)) = (job.first(), worked.filter_map(|run| run.last).max()) {
+            family.sample(&[("job_name", &first.job)], timestamp(last));
+        }
+    }
+
+    let mut standings = Vec::with_capacity(context.config.jobs.len());
+    for job in &context.config.jobs {
+        let last = sqlx::query_scalar!(
+            r#"select extract(epoch from started_at - scheduled_for)::float8 as "late!" from job_run
+               where job = $1 and trigger = 'schedule' and state <> 'skipped' order by started_at desc limit 1"#,
+            job.name,
+        )
+        .fetch_optional(pool)
+        .await?;
+        let paused = ledger::pause(pool, &job.name).await?.is_some_and(|pause| pause.resumed_at.is_none());
+        let is_running = runs.iter().any(|run| run.job == job.name && run.state == JobRunState::Running);
+        let overdue = digest::overdue(pool, job, now).await?;
+        let overdue = overdue.map_or(0.0, |due_at| float((now - due_at).num_seconds()));
+        standings.push((job.name.as_str(), last, paused, is_running, overdue));
+    }
+    let help = "How long after its time the last occurrence began that ran";
+    let mut family = out.family("afterword_job_lateness_seconds", Kind::Gauge, help);
+    for (job, late, ..) in &standings {
+        if let Some(late) = late {
+            family.sample(&[("job_name", job)], *late);
+        }
+    }
+    let help = "For how long an occurrence has been due of which the ledger knows nothing; 0 for a quarter of an hour";
+    let mut family = out.family("afterword_job_overdue_seconds", Kind::Gauge, help);
+    for (job, .., overdue) in &standings {
+        family.sample(&[("job_name", job)], *overdue);
+    }
+    let mut family = out.family("afterword_job_running", Kind::Gauge, "Whether a job runs");
+    for (job, _, _, is_running, _) in &standings {
+        family.sample(&[("job_name", job)], f64::from(u8::from(*is_running)));
+    }
+    let mut family = out.family("afterword_job_paused", Kind::Gauge, "Whether a job is paused");
+    for (job, _, paused, ..) in &standings {
+        family.sample(&[("job_name", job)], f64::from(u8::from(*paused)));
+    }
+    Ok(())
+}
+
+/// The key of a shop of jobs.toml; rows of others are left out.
+fn key(context: &Context, shop: i32) -> Option<&str> {
+    context.shops.get(ShopId(shop)).map(|shop| shop.key.as_str())
+}
+
+/// The outbox, and what relays said.
+async fn mails(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let pool = &context.pool;
+    let open = sqlx::query!(
+        r#"select shop_id, state as "state: InvitationState", count(*) as "n!", min(next_attempt_at) as "oldest!"
+           from invitation where state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown')
+           group by shop_id, state order by shop_id, state"#
+    )
+    .fetch_all(pool)
+    .await?;
+    let help =
+        "Mails that wait, are in a sender's hands, or of which nobody knows whether they left (unknown)";
+    let mut family = out.family("afterword_outbox_mails", Kind::Gauge, help);
+    let states = [
+        InvitationState::Queued,
+        InvitationState::Deferred,
+        InvitationState::Claimed,
+        InvitationState::InData,
+        InvitationState::Unknown,
+    ];
+    for (shop, config) in context.shops.iter() {
+        for state in states {
+            let n =
+                open.iter().find(|row| row.shop_id == shop.0 && row.state == state).map_or(0, |row| row.n);
+            family.sample(&[("shop", &config.key), ("state", state.as_str())], float(n));
+        }
+    }
+    let help = "For how long the oldest mail has been due that waits; 0: none is due";
+    let mut family = out.family("afterword_outbox_age_seconds", Kind::Gauge, help);
+    for (shop, config) in context.shops.iter() {
+        let waits = |state| matches!(state, InvitationState::Queued | InvitationState::Deferred);
+        let oldest =
+            open.iter().filter(|row| row.shop_id == shop.0 && waits(row.state)).map(|row| row.oldest).min();
+        let age = oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
+        family.sample(&[("shop", &config.key)], float(age));
+    }
+    let tries = sqlx::query!(
+        r#"select shop_id, outcome as "outcome: AttemptOutcome", coalesce(code / 100, 0)::int as "class!", count(*) as "n!"
+           from attempt where shop_id = any ($1) and started_at > $2 and started_at <= $3
+           group by 1, 2, 3 order by 1, 2, 3"#,
+        &shops(context),
+        now - DAY,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
+    let help =
+        "Tries to mail in the last 24 hours, by what became of them and by the class of the relay's answer";
+    let mut family = out.family("afterword_mail_attempts_last_day", Kind::Gauge, help);
+    for row in &tries {
+        // Of a yes, no code is kept.
+        let class = match (row.outcome, row.class) {
+            (AttemptOutcome::Sent, _) => "2xx".to_owned(),
+            (_, 0) => "none".to_owned(),
+            (_, class) => format!("{class}xx"),
+        };
+        if let Some(shop) = key(context, row.shop_id) {
+            let labels = [("shop", shop), ("outcome", row.outcome.as_str()), ("class", class.as_str())];
+            family.sample(&labels, float(row.n));
+        }
+    }
+    let bounces = sqlx::query!(
+        r#"select shop_id, kind as "kind: BounceKind", count(*) as "n!" from bounce
+           where shop_id = any ($1) and received_at > $2 and received_at <= $3 group by 1, 2 order by 1, 2"#,
+        &shops(context),
+        now - DAY,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
+    let help = "What came back by mail in the last 24 hours, by its kind";
+    let mut family = out.family("afterword_bounces_last_day", Kind::Gauge, help);
+    for row in &bounces {
+        if let Some(shop) = key(context, row.shop_id) {
+            family.sample(&[("shop", shop), ("kind", row.kind.as_str())], float(row.n));
+        }
+    }
+    let is_open = sqlx::query_scalar!(
+        r#"select exists (select from relay where relay = $1 and next_probe_at is not null) as "is_open!""#,
+        relay::name(&context.config.mail.transport),
+    )
+    .fetch_one(pool)
+    .await?;
+    out.family(
+        "afterword_relay_failing",
+        Kind::Gauge,
+        "Whether the mail relay is not given mails, because it fails",
+    )
+    .sample(&[], f64::from(u8::from(is_open)));
+    Ok(())
+}
+
+fn shops(context: &Context) -> Vec<i32> {
+    context.shops.iter().map(|(shop, _)| shop.0).collect()
+}
+
+/// What came in.
+async fn answers(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let pool = &context.pool;
+    let responses = sqlx::query!(
+        r#"select shop_id, via::text as "via!", verdict::text as "verdict!", count(*) as "n!" from response
+           where shop_id = any ($1) and answered_at > $2 and answered_at <= $3
+           group by 1, 2, 3 order by 1, 2, 3"#,
+        &shops(context),
+        now - DAY,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
+    let help = "Answers given in the last 24 hours, by how they came in and whether a person or (suspect) a program gave them";
+    let mut family = out.family("afterword_responses_last_day", Kind::Gauge, help);
+    for row in &responses {
+        if let Some(shop) = key(context, row.shop_id) {
+            family.sample(&[("shop", shop), ("via", &row.via), ("verdict", &row.verdict)], float(row.n));
+        }
+    }
+    let imports = sqlx::query!(
+        r#"select shop_id, kind as "kind: ImportKind", count(*) as "n_files!", sum(n_read)::bigint as "n_read!",
+               sum(n_rejected)::bigint as "n_rejected!"
+           from import_run where finished_at > $1 and finished_at <= $2 group by 1, 2 order by 1, 2"#,
+        now - DAY,
+        now,
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut family = out.family(
+        "afterword_import_files_last_day",
+        Kind::Gauge,
+        "Files that were read in the last 24 hours",
+    );
+    let known = |shop| key(context, shop);
+    for row in &imports {
+        if let Some(shop) = known(row.shop_id) {
+            family.sample(&[("shop", shop), ("kind", row.kind.as_str())], float(row.n_files));
+        }
+    }
+    let help = "Rows of files of the last 24 hours: those that were understood (taken), and those that were not (rejected)";
+    let mut family = out.family("afterword_import_rows_last_day", Kind::Gauge, help);
+    for row in &imports {
+        if let Some(shop) = known(row.shop_id) {
+            let labels = |outcome| [("shop", shop), ("kind", row.kind.as_str()), ("outcome", outcome)];
+            family.sample(&labels("taken"), float(row.n_read - row.n_rejected));
+            family.sample(&labels("rejected"), float(row.n_rejected));
+        }
+    }
+    Ok(())
+}
+
+/// What people are told, and whether figures are counted.
+async fn people(out: &mut Exposition, context: &Context) -> anyhow::Result<()> {
+    let pool = &context.pool;
+    let mut alerts = Vec::new();
+    let mut frozen = Vec::new();
+    for (shop, config) in context.shops.iter() {
+        alerts.push((config.key.as_str(), open_alerts(pool, shop).await?));
+        let at = sqlx::query_scalar!("select max(frozen_at) from metric_freeze where shop_id = $1", shop.0)
+            .fetch_one(pool)
+            .await?;
+        frozen.extend(at.map(|at| (config.key.as_str(), at)));
+    }
+    let mut family = out.family("afterword_alerts_open", Kind::Gauge, "Alerts about figures that are open");
+    for (shop, n) in alerts {
+        family.sample(&[("shop", shop)], float(n));
+    }
+    let help = "As of when the figures were last counted, in seconds since 1970";
+    let mut family = out.family("afterword_figures_timestamp_seconds", Kind::Gauge, help);
+    for (shop, at) in frozen {
+        family.sample(&[("shop", shop)], timestamp(at));
+    }
+    let digest = sqlx::query!(
+        "select max(until_at) filter (where is_told) as told, max(heartbeat_at) as beat from digest"
+    )
+    .fetch_one(pool)
+    .await?;
+    let told = [
+        (
+            "afterword_digest_timestamp_seconds",
+            "Until when the last digest tells that somebody has got",
+            digest.told,
+        ),
+        ("afterword_heartbeat_timestamp_seconds", "When the heartbeat was last called", digest.beat),
+    ];
+    for (name, help, at) in told {
+        if let Some(at) = at {
+            out.family(name, Kind::Gauge, help).sample(&[], timestamp(at));
+        }
+    }
+    Ok(())
+}
+
+async fn open_alerts(pool: &PgPool, shop: ShopId) -> sqlx::Result<i64> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "n!" from alert where shop_id = $1 and closed_at is null"#,
+        shop.0
+    )
+    .fetch_one(pool)
+    .await
+}

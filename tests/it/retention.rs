@@ -1,0 +1,250 @@
+//! What is older than `[retention]` says goes, and no figure changes, as of whatever date.
+
+use afterword::jobs::ledger;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::erasure::holding;
+use crate::support::program::{Program, shipped};
+
+/// Of long ago, but for the last order of Hugo's.
+const ORDERS: &str = "\
+order_id,email,ordered_at,fulfilled_at,status,first_name,last_name,locale
+A-1,Canary.Claire@customer.example,2020-03-01T10:00:00Z,2020-03-03T10:00:00Z,fulfilled,Canaryclaire,Canaryduval,fr
+A-2,canary.claire@customer.example,2020-02-01T10:00:00Z,2020-02-25T10:00:00Z,fulfilled,Canaryclaire,Canaryduval,fr
+A-3,lea@customer.example,2020-03-01T10:00:00Z,2020-03-03T10:00:00Z,fulfilled,Léa,Fontanel,fr
+A-4,hugo@customer.example,2020-03-02T10:00:00Z,2020-03-03T10:00:00Z,fulfilled,Hugo,Marchetti,fr
+A-5,canary.nobody@customer.example,not a date,,fulfilled,Canarynobody,,fr
+A-6,canary.mute@customer.example,2019-11-02T10:00:00Z,,cancelled,Canarymute,,fr
+";
+const RESPONSES: &str = "\
+order_id,answered_at,external_id,display_name,recommend,overall,comment,publish
+A-1,2020-03-12T10:00:00Z,R-1,Canaryname,yes,4,canarywords of February,yes
+A-3,2020-03-13T10:00:00Z,R-3,,yes,5,Well made,yes
+A-4,2020-03-14T10:00:00Z,R-4,,no,1,canarywords of Hugo,
+";
+const LATELY: &str = "\
+order_id,email,ordered_at,fulfilled_at,status,first_name,last_name,locale
+B-1,hugo@customer.example,2025-12-01T10:00:00Z,2025-12-03T10:00:00Z,fulfilled,Hugo,Marchetti,fr
+B-2,emma@customer.example,not a date,,fulfilled,Emma,,fr
+";
+
+/// A shop with six years behind it, kept by commands that were given at their time.
+async fn shop() -> Program {
+    let program = Program::new(&shipped()).await;
+    program.write("orders.csv", ORDERS);
+    program.write("responses.csv", RESPONSES);
+    program.write("lately.csv", LATELY);
+    let at = |as_of: &str, args: &[&str], code: i32| {
+        program.run(&[args, &["--as-of", as_of]].concat()).expect(code);
+    };
+    let shop = ["--shop", "maison"];
+    at("2020-03-10T12:00:00Z", &[&["import", "orders", "orders.csv"], shop.as_slice()].concat(), 3);
+    at("2020-03-11T10:00:00Z", &["run", "send-invitations"], 0);
+    let responses = ["import", "responses", "responses.csv", "--survey", "satisfaction"];
+    at("2020-03-20T10:00:00Z", &[responses.as_slice(), &shop].concat(), 0);
+    at("2020-06-02T01:15:00Z", &["run", "nightly-metrics"], 0);
+    // Of the two with consent, one is approved and leaves the house four years later.
+    let id: i64 = sqlx::query_scalar("select response_id from response where external_id = 'R-3'")
+        .fetch_one(&program.db.pool)
+        .await
+        .unwrap();
+    at("2024-06-02T09:00:00Z", &["testimonials", "approve", &id.to_string()], 0);
+    let export = ["export", "testimonials", "--out", "published.csv"];
+    at("2024-06-03T09:00:00Z", &[export.as_slice(), &shop].concat(), 0);
+    at("2025-12-10T12:00:00Z", &[&["import", "orders", "lately.csv"], shop.as_slice()].concat(), 3);
+    at("2025-12-11T10:00:00Z", &["run", "send-invitations"], 0);
+    // What relays and mail systems have said, who opened what, and who was told of an alert: then and lately.
+    for (year, word) in [("2020-03-12", "canaryduval"), ("2025-12-12", "lately")] {
+        for sql in [
+            "update attempt set text = '{word} is unknown' where started_at < '{year}'::date + 1 and text not like '%unknown'",
+            "insert into bounce (shop_id, invitation_id, digest, kind, reason, received_at)
+             select shop_id, min(invitation_id), sha256('{word}'), 'soft', 'no room for {word}', '{year}'
+             from invitation group by shop_id",
+            "insert into hit (shop_id, invitation_id, at, method, page, agent)
+             select shop_id, invitation_id, '{year}', 'get', 'survey', 'phone' from invitation",
+            "insert into alert (shop_id, rule, metric, opened_at, seen_at, closed_at, closed_because, opening, latest)
+             values (1, '{word}', 'nps', '{year}', '{year}', '{year}', 'back', '{}', '{}')",
+            "insert into alert_delivery (shop_id, alert_id, channel, recipient, occasion, state, queued_at, next_try_at)
+             select 1, alert_id, 'mail', '{word}@shop.example', 'opened', 'sent', '{year}', '{year}'
+             from alert where rule = '{word}'",
+        ] {
+            let sql = sql.replace("{year}", year).replace("{word}", word);
+            sqlx::query(AssertSqlSafe(sql)).execute(&program.db.pool).await.unwrap();
+        }
+    }
+    sqlx::query("update alert set rule = 'a rule'").execute(&program.db.pool).await.unwrap();
+    at("2026-01-14T02:15:00Z", &["run", "nightly-metrics"], 0);
+    program
+}
+
+/// What reports say as of several dates, of everything and of windows, frozen and not.
+fn figures(program: &Program) -> Vec<Value> {
+    let report = |args: &[&str]| {
+        program.run(&[&["report", "--json"], args].concat()).expect(0).json()["shops"].clone()
+    };
+    let extras = ["--loyalty", "--funnel", "--by", "year"];
+    ["2020-03-13", "2020-06-03", "2024-06-01", "2026-01-14T12:00:00Z"]
+        .into_iter()
+        .flat_map(|as_of| {
+            let window = ["--from", "2020-03-01", "--to", "2020-04-01", "--as-of", as_of];
+            [report(&["--as-of", as_of]), report(&[extras.as_slice(), &["--as-of", as_of]].concat())]
+                .into_iter()
+                .chain((as_of > "2020-04-01").then(|| report(&window)))
+        })
+        .collect()
+}
+
+/// Every row of every table as text, but for the ledger.
+async fn everything(pool: &PgPool) -> Vec<String> {
+    let tables: Vec<String> = sqlx::query_scalar(
+        "select table_name::text from information_schema.tables
+         where table_schema = 'public' and table_type = 'BASE TABLE' and table_name <> 'job_run' order by 1",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    let mut rows = Vec::new();
+    for table in tables {
+        let sql = format!(r#"select row_to_json(t)::text from "{table}" t order by 1"#);
+        let of_table: Vec<String> = sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(pool).await.unwrap();
+        rows.extend(of_table.into_iter().map(|row| format!("{table}: {row}")));
+    }
+    rows
+}
+
+const NOW: &str = "2026-01-15T04:00:00Z";
+
+fn purge(program: &Program, more: &[&str]) -> Value {
+    let args = [&["run", "purge", "--json", "--as-of", NOW], more].concat();
+    program.run(&args).expect(0).json()["details"]["purged"].clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_old_goes_and_no_figure_changes() {
+    let program = shop().await;
+    let pool = &program.db.pool;
+    let words = ["canary.claire", "canaryclaire", "canaryduval", "canaryname", "canarywords", "canarynobody"];
+    let held = holding(pool, &words).await;
+    for table in ["customer", "answer", "response", "import_reject", "attempt", "bounce", "alert_delivery"] {
+        assert!(held.iter().any(|found| found.starts_with(&format!("{table}:"))), "{table}: {held:?}");
+    }
+    let figures_before = figures(&program);
+
+    let rows = everything(pool).await;
+    let would = purge(&program, &["--dry-run"]);
+    assert_eq!(everything(pool).await, rows, "a dry run changes nothing");
+    let done = purge(&program, &[]);
+    assert_eq!(would, done, "a dry run counts what the run then does");
+    let expected = serde_json::json!({
+        // Claire, and whoever had called an order off. Léa's words are published, Hugo ordered lately.
+        "n_customers": 2, "n_texts": 2, "n_names": 1,
+        "n_replies": done["n_replies"], "n_reports": 1, "n_visits": done["n_visits"], "n_rejects": 1,
+        "n_messages": 1, "n_suppressed": 0, "n_files": 0, "left": null,
+    });
+    assert_eq!(done, expected);
+    let n_old: i64 = sqlx::query_scalar(
+        "select count(*) from invitation where decided_at < '2021-01-01' and state = 'sent'",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert!(n_old > 1);
+    assert_eq!(done["n_replies"], n_old);
+
+    assert_eq!(holding(pool, &words).await, [""; 0]);
+    assert_eq!(figures(&program), figures_before);
+    let kept =
+        holding(pool, &["hugo@customer.example", "fontanel", "well made", "emma@", "lately@shop.example"])
+            .await;
+    let kept: Vec<&str> = kept.iter().map(|found| found.split(':').next().unwrap()).collect();
+    assert_eq!(kept, ["alert_delivery", "answer", "customer", "customer", "import_reject"]);
+
+    // What was done is in the ledger, and there is nothing left to do.
+    let run = ledger::history(pool, Some("purge"), 1).await.unwrap().remove(0);
+    assert_eq!(run.report.unwrap()["details"]["purged"], done);
+    let again = purge(&program, &[]);
+    let n: u64 = again.as_object().unwrap().values().filter_map(Value::as_u64).sum();
+    assert_eq!(n, 0, "{again}");
+
+    // The next night counts what was touched, and finds what every night has found.
+    let night = ["run", "nightly-metrics", "--json", "--as-of", "2026-01-16T02:15:00Z"];
+    let night = program.run(&night).expect(0).json();
+    assert_eq!(night["details"]["shops"][0]["frozen"]["n_changed"], 0, "{night}");
+    program.run(&["metrics", "rebuild", "--check", "--as-of", "2026-01-17"]).expect(0);
+    assert_eq!(figures(&program), figures_before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_files_bring_nobody_back_and_a_new_order_makes_a_new_customer() {
+    let program = shop().await;
+    let pool = &program.db.pool;
+    purge(&program, &[]);
+    let import = |kind: &str, file: &str, code: i32| {
+        let args = ["import", kind, file, "--shop", "maison", "--again", "--json", "--as-of", "2026-01-16"];
+        let survey: &[&str] = if kind == "responses" { &["--survey", "satisfaction"] } else { &[] };
+        program.run(&[args.as_slice(), survey].concat()).expect(code).json()[0].clone()
+    };
+    assert_eq!(import("orders", "orders.csv", 3)["n_inserted"], 0);
+    import("responses", "responses.csv", 0);
+    let words = ["canary.claire@", "canaryclaire", "canaryname", "canarywords of february"];
+    assert_eq!(holding(pool, &words).await, [""; 0]);
+    program.write(
+        "new.csv",
+        "order_id,email,ordered_at,fulfilled_at\n\
+         C-1,canary.claire@customer.example,2026-01-10T10:00:00Z,2026-01-12T10:00:00Z\n",
+    );
+    assert_eq!(import("orders", "new.csv", 0)["n_inserted"], 1);
+    program.run(&["run", "send-invitations", "--as-of", "2026-01-21T10:00:00Z"]).expect(0);
+    let story = program.run(&["explain", "order", "C-1", "--as-of", "2026-01-22"]).expect(0).stdout;
+    assert!(story.contains("the relay took the mail"), "{story}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_were_read_go_when_they_are_old_enough_and_others_stay() {
+    let jobs = shipped().replace("# files = \"90d\"", "files = \"90d\"");
+    let program = Program::new(&jobs).await;
+    for name in ["done/a.csv", "failed/b.csv", "c.csv", "kept/d.csv"] {
+        program.write(&format!("data/inbox/orders/{name}"), "canary@customer.example");
+    }
+    program.write("data/outbox/1-1.eml", "To: canary@customer.example");
+    std::os::unix::fs::symlink(
+        program.path("data/inbox/orders/c.csv"),
+        program.path("data/inbox/orders/done/link"),
+    )
+    .unwrap();
+    let far = "2096-01-01T04:00:00Z";
+    let soon = program.run(&["run", "purge", "--json"]).expect(0).json();
+    assert_eq!(soon["details"]["purged"]["n_files"], 0);
+    for (more, left) in [(vec!["--dry-run"], true), (vec![], false)] {
+        let args = [&["run", "purge", "--json", "--as-of", far], more.as_slice()].concat();
+        assert_eq!(program.run(&args).expect(0).json()["details"]["purged"]["n_files"], 3);
+        for name in ["data/inbox/orders/done/a.csv", "data/inbox/orders/failed/b.csv", "data/outbox/1-1.eml"]
+        {
+            assert_eq!(program.path(name).exists(), left, "{name}");
+        }
+    }
+    for name in ["c.csv", "kept/d.csv", "done/link"] {
+        assert!(program.path(&format!("data/inbox/orders/{name}")).exists(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_long_things_are_kept_is_said_and_not_too_short() {
+    let check = |jobs: &str, expected: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("jobs.toml");
+        let error = afterword::config::Config::parse(&path, jobs).unwrap_err();
+        let shown = format!("{:?}", miette::Report::new(error));
+        assert!(shown.contains(expected), "{shown}");
+    };
+    let shipped = shipped();
+    check(&shipped.replace("responses = \"5y\"", "responses = \"30d\""), "is too short");
+    check(
+        &shipped.replace("suppressed_addresses = \"keep_hash\"", "suppressed_addresses = \"forget\""),
+        "expected a time",
+    );
+    let (before, rest) = shipped.split_once("[retention]").unwrap();
+    let rest = &rest[rest.find("# The jobs.").unwrap()..];
+    check(&format!("{before}{rest}"), "is to be said in [retention]");
+}
