@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer chromium libreoffice
+.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer schemathesis chromium libreoffice
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -15,11 +15,11 @@ demo: postgres ## The whole way with a made-up shop, then the pages to look at (
 	@$(CARGO) build
 	@$(CARGO) run --quiet -- demo $(ARGS)
 
-test: postgres postfix pgbouncer chromium libreoffice ## All tests, and a list of what was skipped (ARGS goes to cargo test)
+test: postgres postfix pgbouncer schemathesis chromium libreoffice ## All tests, and a list of what was skipped (ARGS goes to cargo test)
 	@scripts/test.sh $(ARGS)
 
-soak: postgres ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; ten minutes of killed instances; crowds for a minute
-	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: instances:: collect::half_open periods:: --nocapture --test-threads 1
+soak: postgres schemathesis ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; ten minutes of killed instances; crowds for a minute; 5,000 cases for the private API
+	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: instances:: collect::half_open periods:: private_jobs::whatever --nocapture --test-threads 1
 
 # Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
 # the compiler's errors about queries are the ones to read first.
@@ -44,6 +44,9 @@ postfix:
 
 pgbouncer:
 	@scripts/pgbouncer.sh >/dev/null || true
+
+schemathesis:
+	@scripts/schemathesis.sh --install >/dev/null || true
 
 chromium:
 	@scripts/chromium.sh >/dev/null || true

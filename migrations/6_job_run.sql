@@ -1,13 +1,15 @@
 -- The ledger of the jobs. One row per occurrence decides who runs it; the scheduler's memory never does.
 
-create type job_trigger as enum ('schedule', 'hand');
+create type job_trigger as enum ('schedule', 'hand', 'request');
 create type job_run_state as enum ('running', 'done', 'partial', 'failed', 'skipped', 'interrupted');
 
 create table job_run (
     job_run_id    bigint generated always as identity primary key,
     job           text not null,
-    scheduled_for timestamptz not null, -- of a run by hand: when it was asked for
+    scheduled_for timestamptz not null, -- of a run by hand or on request: when it was asked for
     trigger       job_trigger not null,
+    asked_by      text, -- the access ([[access]] of jobs.toml) that asked for it over HTTP
+    request_key   text, -- by which that access tells a request that it sends again from a new one
     state         job_run_state not null,
     attempt       integer not null default 1, -- grows when an interrupted run is taken over: the fence
     reason        text, -- why it was skipped, how it failed
@@ -15,9 +17,13 @@ create table job_run (
     lease_until   timestamptz, -- the database's clock; past it, the owner counts as dead
     started_at    timestamptz not null,
     finished_at   timestamptz,
+    progress      jsonb, -- how far it was at its last sign of life
     report        jsonb,
     -- Whichever of several instances comes first has the occurrence; the others are refused here.
     constraint job_run_occurrence_key unique (job, scheduled_for),
+    -- A request that is sent again finds the run that it began.
+    constraint job_run_request_key unique (job, asked_by, request_key),
+    constraint job_run_asked_by_if_requested check ((trigger = 'request') = (asked_by is not null)),
     constraint job_run_finished_unless_running check ((state = 'running') = (finished_at is null)),
     constraint job_run_running_has_lease check ((state = 'running') = (lease_until is not null))
 );

@@ -19,6 +19,7 @@ pub mod new_file;
 pub mod csv_rows;
 pub mod token;
 pub mod process;
+pub mod progress;
 pub mod request;
 pub mod survey;
 pub mod config;

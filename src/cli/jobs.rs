@@ -1,7 +1,5 @@
 //! `afterword jobs`
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
@@ -9,8 +7,10 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
-use crate::jobs::ledger::{self, JobRun, JobRunState, Pause};
+use crate::jobs::ledger::{self, JobRun, JobRunState};
+use crate::jobs::overview;
 use crate::nearest;
+use crate::types::JobRunId;
 
 /// What is scheduled, will run, did run
 #[derive(Debug, clap::Args)]
@@ -20,6 +20,7 @@ Examples:
   afterword jobs
   afterword jobs next -n 3
   afterword jobs history send-invitations -n 10
+  afterword jobs show 1234
   afterword jobs pause send-invitations
   afterword jobs resume send-invitations
   afterword jobs --json
@@ -45,6 +46,11 @@ enum What {
         /// So many runs
         #[arg(short, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..))]
         n: u16,
+    },
+    /// One run: who asked for it, how far it is, what it did
+    Show {
+        /// Its number, as `jobs history` shows it
+        run: i64,
     },
     /// Keep a job from running, on schedule and by hand, until it is resumed; a run that is under way goes on
     Pause {
@@ -72,6 +78,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         None => overview(config, pool, now, global.json).await,
         Some(What::Next { n }) => next(config, now, usize::from(n), global.json),
         Some(What::History { job, n }) => history(config, pool, job.as_deref(), n.into(), global.json).await,
+        Some(What::Show { run }) => show(config, pool, JobRunId(run), global.json).await,
         Some(What::Pause { job, reason }) => match known(config, &job) {
             true => pause(pool, &job, &reason, now).await,
             false => Ok(Exit::Usage),
@@ -112,49 +119,18 @@ async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> anyhow::Result<
     Ok(Exit::Done)
 }
 
-/// A job as it stands.
-#[derive(Debug, Serialize)]
-struct Standing<'a> {
-    job: &'a str,
-    kind: &'a str,
-    schedule: Option<&'a str>,
-    timezone: Option<&'a str>,
-    enabled: bool,
-    /// Why it does not run, since when.
-    paused: Option<Pause>,
-    last: Option<&'a JobRun>,
-    next: Option<DateTime<Utc>>,
-}
-
 async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
-    let last_runs = ledger::last_runs(pool).await?;
-    let mut pauses = HashMap::new();
-    for job in &config.jobs {
-        let pause = ledger::pause(pool, &job.name).await?.filter(|pause| pause.resumed_at.is_none());
-        pauses.extend(pause.map(|pause| (job.name.as_str(), pause)));
-    }
-    let standings: Vec<Standing<'_>> = config
-        .jobs
-        .iter()
-        .map(|job| Standing {
-            job: &job.name,
-            kind: job.kind,
-            schedule: job.schedule.as_ref().map(|schedule| schedule.expression()),
-            timezone: job.schedule.as_ref().map(|schedule| schedule.timezone().name()),
-            enabled: job.enabled,
-            paused: pauses.remove(job.name.as_str()),
-            last: last_runs.iter().find(|run| run.job == job.name),
-            next: job.schedule.as_ref().filter(|_| job.enabled).and_then(|schedule| schedule.next_after(now)),
-        })
-        .collect();
+    let standings = overview::overview(config, pool, now).await?;
     if as_json {
         output::json(&standings)?;
         return Ok(Exit::Done);
     }
     let rows = standings.iter().map(|standing| {
         let zone = zone_of(config, standing.job);
-        let last =
-            standing.last.map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
+        let last = standing
+            .last
+            .as_ref()
+            .map(|run| format!("{}, {}", run.state.as_str(), shown(run.started_at, zone)));
         [
             standing.job.to_owned(),
             standing.kind.to_owned(),
@@ -237,22 +213,73 @@ async fn history(
     }
     let rows = runs.iter().map(|run| {
         let zone = zone_of(config, &run.job);
-        let text = run.report.as_ref().and_then(|report| report["text"].as_str());
-        let took = match (run.state, run.finished_at) {
-            (JobRunState::Skipped, _) | (_, None) => String::new(),
-            (_, Some(finished)) => format!("{:.1} s", (finished - run.started_at).as_seconds_f64()),
-        };
         [
+            run.job_run_id.to_string(),
             run.job.clone(),
             shown(run.scheduled_for, zone),
-            run.trigger.as_str().to_owned(),
+            by(run),
             run.state.as_str().to_owned(),
-            took,
-            run.reason.as_deref().or(text).unwrap_or_default().to_owned(),
+            took(run).unwrap_or_default(),
+            what(run),
         ]
     });
-    output::data(&output::table(["job", "scheduled for", "by", "state", "took", "what"], rows))?;
+    output::data(&output::table(["run", "job", "scheduled for", "by", "state", "took", "what"], rows))?;
     Ok(Exit::Done)
+}
+
+async fn show(config: &Config, pool: &PgPool, id: JobRunId, as_json: bool) -> anyhow::Result<Exit> {
+    let Some(run) = ledger::run(pool, id).await? else {
+        output::say(&format!("error: there is no run {id}; `afterword jobs history` lists them"));
+        return Ok(Exit::Usage);
+    };
+    if as_json {
+        output::json(&run)?;
+        return Ok(Exit::Done);
+    }
+    let zone = zone_of(config, &run.job);
+    let details = run.report.as_ref().map(|report| serde_json::to_string_pretty(&report["details"]));
+    let progress = run.progress.as_ref().map(|progress| match progress["n_all"].as_u64() {
+        Some(n_all) => {
+            format!("{} of {n_all} {}", progress["n_done"], progress["unit"].as_str().unwrap_or_default())
+        }
+        None => format!("{} {}", progress["n_done"], progress["unit"].as_str().unwrap_or_default()),
+    });
+    let rows = [
+        ("run", Some(run.job_run_id.to_string())),
+        ("job", Some(run.job.clone())),
+        ("state", Some(run.state.as_str().to_owned())),
+        ("what", Some(what(&run)).filter(|what| !what.is_empty())),
+        ("by", Some(by(&run))),
+        ("scheduled for", Some(shown(run.scheduled_for, zone))),
+        ("began", Some(shown(run.started_at, zone)).filter(|_| run.state != JobRunState::Skipped)),
+        ("took", took(&run)),
+        ("so far", progress),
+        ("attempt", Some(run.attempt.to_string()).filter(|_| run.attempt > 1)),
+        ("in", Some(run.owner.clone())),
+        ("details", details.transpose()?.filter(|details| details != "null")),
+    ];
+    let rows = rows.into_iter().filter_map(|(name, value)| Some([name.to_owned(), value?]));
+    output::data(&output::table(["", ""], rows))?;
+    Ok(Exit::Done)
+}
+
+/// Who made it happen.
+fn by(run: &JobRun) -> String {
+    match &run.asked_by {
+        Some(access) => format!("{}: {access}", run.trigger.as_str()),
+        None => run.trigger.as_str().to_owned(),
+    }
+}
+
+fn took(run: &JobRun) -> Option<String> {
+    let finished = run.finished_at.filter(|_| run.state != JobRunState::Skipped)?;
+    Some(format!("{:.1} s", (finished - run.started_at).as_seconds_f64()))
+}
+
+/// What became of it, in words.
+fn what(run: &JobRun) -> String {
+    let text = run.report.as_ref().and_then(|report| report["text"].as_str());
+    run.reason.as_deref().or(text).unwrap_or_default().to_owned()
 }
 
 fn zone_of(config: &Config, job: &str) -> Tz {

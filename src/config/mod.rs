@@ -432,6 +432,12 @@ impl Access {
     pub fn may(&self, right: Right, shop: &str) -> bool {
         self.allow.contains(&right) && self.shops.as_ref().is_none_or(|shops| shops.iter().any(|s| s == shop))
     }
+
+    /// Whether they may do it with what concerns these shops, none of them left out. What concerns no shop is for who has all.
+    pub fn may_with_all(&self, right: Right, shops: &[String]) -> bool {
+        let is_of_shops = self.shops.is_none() || !shops.is_empty();
+        self.allow.contains(&right) && is_of_shops && shops.iter().all(|shop| self.may(right, shop))
+    }
 }
 
 /// What an access allows.
@@ -442,6 +448,8 @@ pub enum Right {
     Report,
     /// To take the testimonials that may be published.
     Export,
+    /// To see the jobs that work for these shops alone, and to run one now.
+    Run,
     /// To read how the installation is, as figures for machines; they are of all shops.
     Metrics,
 }

@@ -29,6 +29,7 @@ use crate::db::outage::Outage;
 use crate::db::{self, Table, Turn};
 use crate::installation;
 use crate::masked;
+use crate::progress::Progress;
 use crate::survey::{self, Survey};
 use crate::types::ShopId;
 
@@ -197,7 +198,7 @@ impl SendReport {
 }
 
 /// How a run is to go about it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Manner {
     /// Write and mail nothing; say what a run at the same moment would do.
     pub dry_run: bool,
@@ -205,6 +206,8 @@ pub struct Manner {
     pub resumed_at: Option<DateTime<Utc>>,
     /// A relay that was at fault is tried now, whenever it would be its time.
     pub probe_now: bool,
+    /// Told how many mails are done.
+    pub progress: Progress,
 }
 
 /// Decides about every due order and reminder of the survey, then delivers what is queued.
@@ -229,7 +232,7 @@ pub async fn send(
     let mut report = SendReport::default();
     let mut first_error = None;
     for (shop_id, shop) in context.shops.iter().filter(|(_, shop)| survey.is_for(&shop.key)) {
-        match send_for(context, shop_id, shop, survey, asked_until, manner, stop).await {
+        match send_for(context, shop_id, shop, survey, asked_until, manner.clone(), stop).await {
             Ok(of_shop) => report.shops.push(of_shop),
             // That concerns every shop.
             Err(error) if error.is::<installation::Foreign>() || Outage::behind(&error).is_some() => {
@@ -262,7 +265,7 @@ async fn send_for(
     manner: Manner,
     stop: &CancellationToken,
 ) -> anyhow::Result<ShopReport> {
-    let mut report = decide_and_settle(context, shop_id, shop, survey, asked_until, manner).await?;
+    let mut report = decide_and_settle(context, shop_id, shop, survey, asked_until, &manner).await?;
     if !manner.dry_run {
         let at_most = survey.max_per_run.map(u64::from);
         let settled = std::mem::take(&mut report.delivery.settled);
@@ -279,7 +282,7 @@ async fn decide_and_settle(
     shop: &Shop,
     survey: &Survey,
     asked_until: Option<DateTime<Utc>>,
-    manner: Manner,
+    manner: &Manner,
 ) -> anyhow::Result<ShopReport> {
     let mut report = ShopReport { shop: shop.key.clone(), ..ShopReport::default() };
     let mut transaction = context.pool.begin().await?;

@@ -30,6 +30,7 @@ use crate::context::Context;
 use crate::installation;
 use crate::mail::transport::{Connection, Fault, Phase};
 use crate::process;
+use crate::progress::{Progress, Unit};
 use crate::survey::{self, Questionnaire, SendWindow, Survey};
 use crate::types::{ShopId, SurveyVersionId};
 
@@ -88,6 +89,7 @@ struct Round {
     brakes: brakes::Watched,
     /// Whose the claimed rows are.
     hold: process::Hold,
+    progress: Progress,
     /// The mark that was left last.
     mark: tokio::sync::Mutex<Option<i64>>,
     stop: CancellationToken,
@@ -139,12 +141,14 @@ pub async fn deliver(
         left_over: Mutex::default(),
         brakes,
         hold: process::Hold::new(),
+        progress: manner.progress,
         mark: tokio::sync::Mutex::default(),
         // A child: the relay's fault ends this round, not the caller.
         stop: stop.child_token(),
     });
     let n_senders = context.config.mail.max_connections;
     let mut left = at_most.unwrap_or(u64::MAX);
+    round.progress.waiting(Unit::Mails, outbox::n_waiting(pool, shop_id, survey).await?.min(left));
     match known.admission {
         Admission::Open => left -= send_claimed(&round, n_senders, left).await?,
         Admission::Probe => {
@@ -472,6 +476,7 @@ impl Sender<'_> {
             tracing::warn!(invitation.id = %row.invitation, "invitation {} was taken over while it was sent", row.invitation);
             return Ok(());
         }
+        self.round.progress.one_more(Unit::Mails);
         self.round.count(|delivery| match kind {
             AttemptOutcome::Sent => delivery.n_sent += 1,
             AttemptOutcome::Deferred => delivery.n_deferred += 1,

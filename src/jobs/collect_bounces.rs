@@ -20,7 +20,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport, counted, inbox};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted, inbox, named_or_all};
 use crate::config::Config;
 use crate::import::text::open_dropped;
 use crate::invitations::bounces::collect::{self, NotOurs, Outcome};
@@ -28,6 +28,7 @@ use crate::invitations::bounces::mailbox::{self, Messages, RawMessage};
 use crate::invitations::bounces::{self, BounceKind};
 use crate::masked;
 use crate::new_file::NewFile;
+use crate::progress::Unit;
 use crate::types::Clock;
 
 /// `[jobs.<name>.params]`
@@ -53,6 +54,10 @@ impl Job for CollectBounces {
             }
             _ => Vec::new(),
         }
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(None, config)
     }
 
     fn files(&self) -> Vec<&Path> {
@@ -208,6 +213,7 @@ async fn each(
             Err(error) => return Ok(Ended::Unreadable(error)),
         };
         tally.n_read += 1;
+        run.progress.one_more(Unit::Messages);
         let Some(report) = bounces::read(&raw.bytes) else {
             tally.n_malformed += 1;
             if !run.dry_run {

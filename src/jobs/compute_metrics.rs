@@ -7,12 +7,13 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::metrics::alerts::deliver::Delivered;
 use crate::metrics::alerts::{self, Looked};
 use crate::metrics::rollup::{self, House, NotNow};
 use crate::nearest::unknown;
+use crate::progress::Unit;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -34,6 +35,10 @@ impl Job for ComputeMetrics {
         self.shop.as_ref().and_then(|shop| unknown("shop", shop, shops)).into_iter().collect()
     }
 
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
         let shops = context.shops.named(self.shop.as_deref())?;
@@ -45,6 +50,7 @@ impl Job for ComputeMetrics {
         let mut frozen = Vec::with_capacity(shops.len());
         let mut looked = Vec::with_capacity(shops.len());
         for (shop, config) in &shops {
+            run.progress.at(Unit::Shops, frozen.len() as u64, Some(shops.len() as u64));
             if run.stop.is_cancelled() {
                 break;
             }

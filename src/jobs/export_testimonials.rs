@@ -21,7 +21,7 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::upload::Upload;
-use super::{Job, JobError, Run, RunOutcome, RunReport, counted};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
@@ -105,6 +105,10 @@ impl Job for ExportTestimonials {
             .chain(export::format(&self.format).and_then(|format| self.judge(config, format).err()))
             .chain(self.upload.iter().flat_map(Upload::check))
             .collect()
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
     }
 
     fn files(&self) -> Vec<&Path> {

@@ -37,6 +37,10 @@ impl Job for ImportEvents {
         unknown("shop", &self.shop, shops).into_iter().collect()
     }
 
+    fn shops(&self, _: &Config) -> Vec<String> {
+        vec![self.shop.clone()]
+    }
+
     fn files(&self) -> Vec<&Path> {
         vec![&self.inbox]
     }
@@ -46,14 +50,14 @@ impl Job for ImportEvents {
         let (shop, config) = context.shops.by_key(&self.shop)?;
         let to = Destination { pool: &context.pool, shop, config };
         let inbox = context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |path, rejects| async move {
+        inbox::take_in(run, &inbox, |path, rejects, reading| async move {
             let options = ImportOptions {
                 whence: Whence::Dropped,
                 dry_run: run.dry_run,
                 rejects,
                 ..ImportOptions::default()
             };
-            import_events(to, &path, &options, context.clock, &|_, _| {}).await
+            import_events(to, &path, &options, context.clock, &|n, _| reading.has_read(n)).await
         })
         .await
     }

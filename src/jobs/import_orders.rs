@@ -50,6 +50,10 @@ impl Job for ImportOrders {
             .collect()
     }
 
+    fn shops(&self, _: &Config) -> Vec<String> {
+        vec![self.shop.clone()]
+    }
+
     fn files(&self) -> Vec<&Path> {
         vec![&self.inbox]
     }
@@ -59,7 +63,7 @@ impl Job for ImportOrders {
         let (shop, config) = context.shops.by_key(&self.shop)?;
         let to = Destination { pool: &context.pool, shop, config };
         let inbox = context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |path, rejects| async move {
+        inbox::take_in(run, &inbox, |path, rejects, reading| async move {
             let options = ImportOptions {
                 whence: Whence::Dropped,
                 format: self.format.clone(),
@@ -68,7 +72,9 @@ impl Job for ImportOrders {
                 ..ImportOptions::default()
             };
             let formats = &context.config.order_formats;
-            let mut report = import_orders(to, formats, &path, &options, context.clock, &|_, _| {}).await?;
+            let mut report =
+                import_orders(to, formats, &path, &options, context.clock, &|n, _| reading.has_read(n))
+                    .await?;
             if !run.dry_run {
                 report.waited = aside::try_again(to, context.clock.now()).await?;
             }

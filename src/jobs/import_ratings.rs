@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Run, RunReport, inbox};
+use super::{Job, JobError, Run, RunReport, inbox, named_or_all};
 use crate::config::Config;
 use crate::import::run::ImportOptions;
 use crate::import::text::Whence;
@@ -47,6 +47,10 @@ impl Job for ImportRatings {
             .collect()
     }
 
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
+    }
+
     fn files(&self) -> Vec<&Path> {
         vec![&self.inbox]
     }
@@ -59,7 +63,7 @@ impl Job for ImportRatings {
         let constants = Constants::default();
         let constants = &constants;
         let inbox = context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |path, rejects| async move {
+        inbox::take_in(run, &inbox, |path, rejects, reading| async move {
             let options = ImportOptions {
                 whence: Whence::Dropped,
                 format: self.format.clone(),
@@ -68,7 +72,10 @@ impl Job for ImportRatings {
                 ..ImportOptions::default()
             };
             let formats = &context.config.rating_formats;
-            import_ratings(rated, formats, constants, &path, &options, context.clock, &|_, _| {}).await
+            import_ratings(rated, formats, constants, &path, &options, context.clock, &|n, _| {
+                reading.has_read(n)
+            })
+            .await
         })
         .await
     }

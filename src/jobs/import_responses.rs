@@ -53,6 +53,10 @@ impl Job for ImportResponses {
             .collect()
     }
 
+    fn shops(&self, _: &Config) -> Vec<String> {
+        vec![self.shop.clone()]
+    }
+
     fn files(&self) -> Vec<&Path> {
         vec![&self.inbox]
     }
@@ -67,7 +71,7 @@ impl Job for ImportResponses {
             survey: self.survey.as_deref(),
         };
         let inbox = context.config.resolve(&self.inbox);
-        inbox::take_in(run, &inbox, |path, rejects| async move {
+        inbox::take_in(run, &inbox, |path, rejects, reading| async move {
             let options = ImportOptions {
                 whence: Whence::Dropped,
                 format: self.format.clone(),
@@ -75,7 +79,7 @@ impl Job for ImportResponses {
                 rejects,
                 ..ImportOptions::default()
             };
-            import_responses(to, asked, &path, &options, context.clock, &|_, _| {}).await
+            import_responses(to, asked, &path, &options, context.clock, &|n, _| reading.has_read(n)).await
         })
         .await
     }

@@ -24,6 +24,7 @@ use crate::import::rejects;
 use crate::import::run::ImportReport;
 use crate::masked;
 use crate::new_file::NewFile;
+use crate::progress::{Progress, Unit};
 use crate::types::Clock;
 
 /// The format of the files where the parameters name none.
@@ -34,7 +35,8 @@ pub(super) fn auto() -> String {
 /// A file that was written to within this time may still be growing, and waits for the next run.
 pub(super) const STILL_GROWING: Duration = Duration::from_secs(2);
 
-/// Offers every file of the folder to `import`, one after the other, together with where to write the rejects.
+/// Offers every file of the folder to `import`, one after the other, together with where to write the rejects and whom to tell how many
+/// bytes of how many are read.
 ///
 /// # Errors
 /// When the folder cannot be read or written, or the database fails: then the file stays where it is. What is wrong with a single file
@@ -42,7 +44,7 @@ pub(super) const STILL_GROWING: Duration = Duration::from_secs(2);
 pub async fn take_in<Importing>(
     run: &Run<'_>,
     inbox: &Path,
-    import: impl Fn(PathBuf, Option<PathBuf>) -> Importing + Send + Sync,
+    import: impl Fn(PathBuf, Option<PathBuf>, Reading) -> Importing + Send + Sync,
 ) -> Result<RunReport, JobError>
 where
     Importing: Future<Output = Result<ImportReport, ImportError>> + Send,
@@ -52,7 +54,10 @@ where
     let (files, n_growing) = waiting(inbox, now.into(), STILL_GROWING)
         .with_context(|| format!("cannot read the folder {}", inbox.display()))?;
     let mut report = Report::default();
-    for path in files {
+    let sizes: Vec<u64> = files.iter().map(|path| fs::metadata(path).map_or(0, |file| file.len())).collect();
+    let mut reading = Reading { progress: run.progress.clone(), n_before: 0, n_all: sizes.iter().sum() };
+    for (path, size) in files.into_iter().zip(sizes) {
+        reading.has_read(0);
         if run.stop.is_cancelled() {
             report.is_stopped = true;
             break;
@@ -60,7 +65,9 @@ where
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // Beside the file and hidden, until the file has its final name.
         let rejects = (!run.dry_run).then(|| inbox.join(format!(".{name}.rejects")));
-        match import(path.clone(), rejects.clone()).await {
+        let imported = import(path.clone(), rejects.clone(), reading.clone()).await;
+        reading.n_before += size;
+        match imported {
             Ok(imported) => {
                 if let Some(rejects) = rejects {
                     let moved = put_away(&path, &inbox.join("done"), now)?;
@@ -93,6 +100,22 @@ where
         }
     }
     Ok(report.finish(n_growing, run.dry_run))
+}
+
+/// How much of the files of a folder is read.
+#[derive(Debug, Clone)]
+pub struct Reading {
+    progress: Progress,
+    /// In the files before this one, in bytes.
+    n_before: u64,
+    n_all: u64,
+}
+
+impl Reading {
+    /// So many bytes of this file are read.
+    pub fn has_read(&self, n_bytes: u64) {
+        self.progress.at(Unit::Bytes, self.n_before + n_bytes, Some(self.n_all));
+    }
 }
 
 /// The regular files that may be taken, in the order of their names, and how many are still growing, being written to within

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use sqlx::{PgConnection, PgPool};
+use serde_json::json;
+use sqlx::{PgConnection, PgExecutor, PgPool};
 use tokio::time::Instant;
 
 use crate::process;
+use crate::progress::Step;
 use crate::types::JobRunId;
 
 /// What made a run happen. The database's `job_trigger`.
@@ -21,7 +23,10 @@ use crate::types::JobRunId;
 #[serde(rename_all = "snake_case")]
 pub enum JobTrigger {
     Schedule,
+    /// Somebody at the machine.
     Hand,
+    /// Somebody with a token, over HTTP.
+    Request,
 }
 
 /// Where a run stands. The database's `job_run_state`.
@@ -46,6 +51,7 @@ impl JobTrigger {
         match self {
             Self::Schedule => "schedule",
             Self::Hand => "hand",
+            Self::Request => "request",
         }
     }
 }
@@ -66,11 +72,22 @@ impl JobRunState {
 
 /// Which occurrence of a job is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occurrence {
+pub enum Occurrence<'a> {
     /// The one that the schedule names.
     Scheduled(DateTime<Utc>),
-    /// One that a person asked for now.
+    /// One that a person at the machine asks for now.
     ByHand,
+    /// One that is asked for now over HTTP.
+    Requested(Request<'a>),
+}
+
+/// What is asked for over HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Which access asks.
+    pub by: &'a str,
+    /// By which they tell a request that they send again from a new one. `None`: each is new.
+    pub key: Option<&'a str>,
 }
 
 /// So often an occurrence is begun at most. What kills its program every time must not do so for ever.
@@ -94,7 +111,9 @@ impl Hold {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The job is running already.
-    Running { since: DateTime<Utc>, owner: String },
+    Running { run: JobRunId, since: DateTime<Utc>, owner: String },
+    /// The same request has begun this run before.
+    Known { run: JobRunId },
     /// Somebody else had this occurrence before us.
     Taken,
     /// Somebody, or a brake of its own, has paused it.
@@ -108,6 +127,8 @@ pub struct JobRun {
     pub job: String,
     pub scheduled_for: DateTime<Utc>,
     pub trigger: JobTrigger,
+    /// Which access asked for it, over HTTP.
+    pub asked_by: Option<String>,
     pub state: JobRunState,
     /// How often it was begun.
     pub attempt: i32,
@@ -115,6 +136,8 @@ pub struct JobRun {
     pub owner: String,
     pub started_at: DateTime<Utc>,
     pub finished_at: Option<DateTime<Utc>>,
+    /// How far it was at its last sign of life, while it runs.
+    pub progress: Option<serde_json::Value>,
     pub report: Option<serde_json::Value>,
 }
 
@@ -163,9 +186,13 @@ const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 pub async fn claim(
     pool: &PgPool,
     job: &str,
-    occurrence: Occurrence,
+    occurrence: Occurrence<'_>,
     lease: Duration,
 ) -> sqlx::Result<Result<Hold, Refusal>> {
+    // Whatever has happened since, a request that is sent again gets the answer to the first.
+    if let Some(run) = begun_before(pool, job, occurrence).await? {
+        return Ok(Err(Refusal::Known { run }));
+    }
     if let Some(Pause { reason, paused_at, resumed_at: None }) = pause(pool, job).await? {
         return Ok(Err(Refusal::Paused { since: paused_at, reason }));
     }
@@ -178,12 +205,14 @@ pub async fn claim(
         if begun.elapsed() > CLAIM_PATIENCE {
             // Its row is closed, its transaction is not: the database ends those that do nothing, the others end by themselves.
             let last = sqlx::query!(
-                "select started_at, owner from job_run where job = $1 and state <> 'skipped' order by started_at desc limit 1",
+                r#"select job_run_id as "id: JobRunId", started_at, owner from job_run where job = $1 and state <> 'skipped'
+                   order by started_at desc limit 1"#,
                 job,
             )
             .fetch_optional(pool)
             .await?;
             return Ok(Err(last.map_or(Refusal::Taken, |last| Refusal::Running {
+                run: last.id,
                 since: last.started_at,
                 owner: last.owner,
             })));
@@ -192,16 +221,34 @@ pub async fn claim(
     }
 }
 
+/// The run that this request has begun.
+async fn begun_before(
+    executor: impl PgExecutor<'_>,
+    job: &str,
+    occurrence: Occurrence<'_>,
+) -> sqlx::Result<Option<JobRunId>> {
+    let Occurrence::Requested(Request { by, key: Some(key) }) = occurrence else { return Ok(None) };
+    sqlx::query_scalar!(
+        r#"select job_run_id as "id: JobRunId" from job_run where job = $1 and asked_by = $2 and request_key = $3"#,
+        job,
+        by,
+        key,
+    )
+    .fetch_optional(executor)
+    .await
+}
+
 /// One try; `None` while a run that is over, or another claim, has an open transaction.
 async fn try_to_claim(
     pool: &PgPool,
     job: &str,
-    occurrence: Occurrence,
+    occurrence: Occurrence<'_>,
     lease: Duration,
 ) -> sqlx::Result<Option<Result<Hold, Refusal>>> {
-    let (trigger, scheduled_for) = match occurrence {
-        Occurrence::Scheduled(at) => (JobTrigger::Schedule, Some(at)),
-        Occurrence::ByHand => (JobTrigger::Hand, None),
+    let (trigger, scheduled_for, request) = match occurrence {
+        Occurrence::Scheduled(at) => (JobTrigger::Schedule, Some(at), None),
+        Occurrence::ByHand => (JobTrigger::Hand, None, None),
+        Occurrence::Requested(request) => (JobTrigger::Request, None, Some(request)),
     };
     let mut tx = pool.begin().await?;
     // Tried and not waited for: whoever waits in the queue of a lock holds up those behind, and they may be a living run's.
@@ -211,8 +258,14 @@ async fn try_to_claim(
     )
     .fetch_one(&mut *tx)
     .await?;
+    // After the lock, so that a request that came twice at once sees what the first one has begun.
+    if let Some(run) = begun_before(&mut *tx, job, occurrence).await? {
+        tx.rollback().await?;
+        return Ok(Some(Err(Refusal::Known { run })));
+    }
     let running = sqlx::query!(
-        "select started_at, owner, scheduled_for is not distinct from $2 as \"is_same!\" from job_run where job = $1 and state = 'running'",
+        r#"select job_run_id as "id: JobRunId", started_at, owner, scheduled_for is not distinct from $2 as "is_same!"
+           from job_run where job = $1 and state = 'running'"#,
         job,
         scheduled_for,
     )
@@ -222,7 +275,7 @@ async fn try_to_claim(
         tx.rollback().await?;
         return Ok(Some(Err(match running.is_same {
             true => Refusal::Taken,
-            false => Refusal::Running { since: running.started_at, owner: running.owner },
+            false => Refusal::Running { run: running.id, since: running.started_at, owner: running.owner },
         })));
     }
     if !is_free {
@@ -230,12 +283,12 @@ async fn try_to_claim(
         return Ok(None);
     }
     let claimed = sqlx::query!(
-        r#"insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at)
+        r#"insert into job_run (job, scheduled_for, trigger, state, owner, lease_until, started_at, asked_by, request_key)
            values ($1, coalesce($2, clock_timestamp()), $3, 'running', $4, clock_timestamp() + make_interval(secs => $5),
-               clock_timestamp())
+               clock_timestamp(), $7, $8)
            on conflict on constraint job_run_occurrence_key do update
            set state = 'running', attempt = job_run.attempt + 1, reason = null, owner = excluded.owner,
-               lease_until = excluded.lease_until, started_at = excluded.started_at, finished_at = null
+               lease_until = excluded.lease_until, started_at = excluded.started_at, finished_at = null, progress = null
            where job_run.state = 'interrupted' and job_run.trigger = 'schedule' and job_run.attempt < $6
            returning job_run_id as "id: JobRunId", attempt"#,
         job,
@@ -244,6 +297,8 @@ async fn try_to_claim(
         process::name(),
         lease.as_secs_f64(),
         MOST_ATTEMPTS,
+        request.map(|request| request.by),
+        request.and_then(|request| request.key),
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -258,7 +313,7 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
         .await?;
     let closed = sqlx::query_scalar!(
         r#"update job_run
-           set state = 'interrupted', finished_at = clock_timestamp(), lease_until = null,
+           set state = 'interrupted', finished_at = clock_timestamp(), lease_until = null, progress = null,
                reason = 'its program ended, or lost the database, before it was done'
            where job = $1 and state = 'running' and (lease_until < now() or owner = $2)
            returning job_run_id as "id: JobRunId""#,
@@ -273,17 +328,23 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
     Ok(())
 }
 
-/// Prolongs the lease; `false` when the row is no longer ours.
+/// Prolongs the lease, and notes how far the run is; `false` when the row is no longer ours.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn renew(connection: &mut PgConnection, hold: Hold, lease: Duration) -> sqlx::Result<bool> {
+pub async fn renew(
+    connection: &mut PgConnection,
+    hold: Hold,
+    lease: Duration,
+    step: Option<Step>,
+) -> sqlx::Result<bool> {
     let renewed = sqlx::query!(
-        "update job_run set lease_until = now() + make_interval(secs => $3)
+        "update job_run set lease_until = now() + make_interval(secs => $3), progress = $4
          where job_run_id = $1 and attempt = $2 and state = 'running'",
         hold.id.0,
         hold.attempt,
         lease.as_secs_f64(),
+        step.map(|step| json!(step)),
     )
     .execute(connection)
     .await?;
@@ -302,7 +363,7 @@ pub async fn settle(
     report: Option<&serde_json::Value>,
 ) -> sqlx::Result<bool> {
     let settled = sqlx::query!(
-        "update job_run set state = $3, reason = $4, report = $5, finished_at = clock_timestamp(), lease_until = null
+        "update job_run set state = $3, reason = $4, report = $5, finished_at = clock_timestamp(), lease_until = null, progress = null
          where job_run_id = $1 and attempt = $2 and state = 'running'",
         hold.id.0,
         hold.attempt,
@@ -483,15 +544,32 @@ pub async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Resul
 pub async fn history(pool: &PgPool, job: Option<&str>, limit: i64) -> sqlx::Result<Vec<JobRun>> {
     sqlx::query_as!(
         JobRun,
-        r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
+        r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
                case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
-               attempt, reason, owner, started_at, finished_at, report
+               attempt, reason, owner, started_at, finished_at, progress, report
            from job_run where $1::text is null or job = $1
            order by started_at desc, scheduled_for desc limit $2"#,
         job,
         limit,
     )
     .fetch_all(pool)
+    .await
+}
+
+/// The run with this number. One whose lease has run out shows as interrupted.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn run(pool: &PgPool, id: JobRunId) -> sqlx::Result<Option<JobRun>> {
+    sqlx::query_as!(
+        JobRun,
+        r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
+               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               attempt, reason, owner, started_at, finished_at, progress, report
+           from job_run where job_run_id = $1"#,
+        id.0,
+    )
+    .fetch_optional(pool)
     .await
 }
 
@@ -503,9 +581,9 @@ pub async fn last_runs(pool: &PgPool) -> sqlx::Result<Vec<JobRun>> {
     sqlx::query_as!(
         JobRun,
         r#"select distinct on (job)
-               job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger",
+               job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
                case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
-               attempt, reason, owner, started_at, finished_at, report
+               attempt, reason, owner, started_at, finished_at, progress, report
            from job_run where state <> 'skipped'
            order by job, started_at desc, job_run_id desc"#
     )

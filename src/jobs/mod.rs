@@ -22,10 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::context::Context;
+use crate::progress::Progress;
 use crate::types::JobRunId;
 
 pub mod runner;
 pub mod ledger;
+pub mod overview;
 mod inbox;
 mod import_orders;
 mod import_events;
@@ -69,6 +71,9 @@ pub trait Job: fmt::Debug + Send + Sync + 'static {
     /// What is wrong with the parameters in this configuration, a sentence each.
     fn check(&self, config: &Config) -> Vec<String>;
 
+    /// The shops that it works for, by their keys: who may work with some shops only may ask for the jobs of these.
+    fn shops(&self, config: &Config) -> Vec<String>;
+
     /// The folders and files that it reads or writes besides the database, as its parameters name them: an erasure looks there.
     fn files(&self) -> Vec<&Path> {
         Vec::new()
@@ -93,6 +98,8 @@ pub struct Run<'a> {
     pub job_run: Option<JobRunId>,
     /// When the job was last resumed after a pause.
     pub resumed_at: Option<DateTime<Utc>>,
+    /// Told how far it is, for whoever waits.
+    pub progress: Progress,
 }
 
 /// What a run did. None of it may contain personal data: it is kept in the ledger and logged.
@@ -180,6 +187,11 @@ impl AnyJob {
         self.0.check(config)
     }
 
+    /// The shops that it works for, by their keys.
+    pub fn shops(&self, config: &Config) -> Vec<String> {
+        self.0.shops(config)
+    }
+
     /// What it reads or writes besides the database, as its parameters name it.
     pub fn files(&self) -> Vec<&Path> {
         self.0.files()
@@ -204,6 +216,7 @@ impl fmt::Debug for AnyJob {
 trait ErasedJob: fmt::Debug + Send + Sync {
     fn kind(&self) -> &'static str;
     fn check(&self, config: &Config) -> Vec<String>;
+    fn shops(&self, config: &Config) -> Vec<String>;
     fn files(&self) -> Vec<&Path>;
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>>;
 }
@@ -215,11 +228,22 @@ impl<J: Job> ErasedJob for J {
     fn check(&self, config: &Config) -> Vec<String> {
         Job::check(self, config)
     }
+    fn shops(&self, config: &Config) -> Vec<String> {
+        Job::shops(self, config)
+    }
     fn files(&self) -> Vec<&Path> {
         Job::files(self)
     }
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>> {
         Job::run(self, run).boxed()
+    }
+}
+
+/// The shop that parameters name, or all.
+fn named_or_all(shop: Option<&String>, config: &Config) -> Vec<String> {
+    match shop {
+        Some(shop) => vec![shop.clone()],
+        None => config.shops.iter().map(|shop| shop.key.clone()).collect(),
     }
 }
 

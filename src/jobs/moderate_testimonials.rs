@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::installation::Foreign;
 use crate::nearest::unknown;
@@ -31,6 +31,10 @@ impl Job for ModerateTestimonials {
     fn check(&self, config: &Config) -> Vec<String> {
         let shops = config.shops.iter().map(|shop| shop.key.as_str());
         self.shop.as_ref().and_then(|shop| unknown("shop", shop, shops)).into_iter().collect()
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

@@ -6,7 +6,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport};
+use super::{Job, JobError, Run, RunOutcome, RunReport, named_or_all};
 use crate::config::Config;
 use crate::retention::{self, Purged, Round};
 use crate::types::ShopId;
@@ -28,6 +28,10 @@ impl Job for Purge {
         let says_nothing =
             "how long things are kept is to be said in [retention], such as responses = \"5y\"";
         config.retention.is_none().then(|| says_nothing.to_owned()).into_iter().collect()
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(None, config)
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

@@ -1,4 +1,4 @@
-//! Runs one occurrence of one job: the same way for the schedule, for `afterword run` and for the tests.
+//! Runs one occurrence of one job: the same way for the schedule, for `afterword run`, for a request and for the tests.
 //!
 //! In: a job and an occurrence. Out: a settled row in the [`ledger`] and one line in the log. The row is taken first, and a lease on
 //! it is renewed while the job runs, on a connection of its own, so that a busy pool does not look like a dead program. If we die half
@@ -17,9 +17,9 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal};
+use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal, Request};
 use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::ScheduledJob;
 use crate::context::Context;
@@ -27,6 +27,7 @@ use crate::db;
 use crate::db::again;
 use crate::db::outage::Outage;
 use crate::masked;
+use crate::progress::{Progress, Step};
 use crate::types::{Clock, JobRunId};
 
 /// How a run ended.
@@ -76,7 +77,7 @@ impl Pace {
 pub async fn run_occurrence(
     context: &Context,
     job: &ScheduledJob,
-    occurrence: Occurrence,
+    occurrence: Occurrence<'_>,
     dry_run: bool,
     stop: &CancellationToken,
 ) -> sqlx::Result<Outcome> {
@@ -91,42 +92,104 @@ pub async fn run_occurrence(
 pub async fn run_at_pace(
     context: &Context,
     job: &ScheduledJob,
-    occurrence: Occurrence,
+    occurrence: Occurrence<'_>,
     dry_run: bool,
     stop: &CancellationToken,
     pace: Pace,
 ) -> sqlx::Result<Outcome> {
-    let mut how = How {
-        dry_run,
-        job_run: None,
-        by_hand: occurrence == Occurrence::ByHand,
-        resumed_at: ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at),
-    };
     if dry_run {
         let (_alive, renewed) = watch::channel(Instant::now());
+        let mut how = How::of(occurrence, Progress::default());
+        how.dry_run = true;
+        how.resumed_at = resumed_at(context, job).await?;
         return Ok(supervise(context, job, how, stop, pace, Lease { renewed, lost: None }).await);
     }
+    Ok(match begin(context, job, occurrence, Progress::default(), pace).await? {
+        Ok(begun) => begun.carry_out(stop).await,
+        Err(refusal) => Outcome::Refused(refusal),
+    })
+}
+
+/// When the job was last resumed after a pause.
+async fn resumed_at(context: &Context, job: &ScheduledJob) -> sqlx::Result<Option<DateTime<Utc>>> {
+    Ok(ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at))
+}
+
+/// A run that has its row in the ledger, and is still to be carried out. Dropped, it is left behind: its lease runs out.
+#[must_use = "the row is taken, and the run is to be carried out"]
+pub struct Begun {
+    /// The row.
+    pub id: JobRunId,
+    job: ScheduledJob,
+    context: Context,
+    fenced: Context,
+    hold: Hold,
+    heart: Heart,
+    how: How,
+    pace: Pace,
+    is_watched: bool,
+}
+
+/// Takes the row for a run. How far it then is, is told to `progress`.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn begin(
+    context: &Context,
+    job: &ScheduledJob,
+    occurrence: Occurrence<'_>,
+    progress: Progress,
+    pace: Pace,
+) -> sqlx::Result<Result<Begun, Refusal>> {
+    let mut how = How::of(occurrence, progress.clone());
+    how.resumed_at = resumed_at(context, job).await?;
     let name = job.name.as_str();
     let hold = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
         Ok(hold) => hold,
-        Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let Hold { id, attempt } = hold;
-    tracing::debug!(job = name, job_run.id = %id, attempt, "job {name}: run {id} begins");
+    match occurrence {
+        Occurrence::Requested(Request { by, .. }) => {
+            tracing::info!(job = name, job_run.id = %id, access = by, "job {name}: run {id} begins, because {by} asked for it");
+        }
+        Occurrence::Scheduled(_) | Occurrence::ByHand => {
+            tracing::debug!(job = name, job_run.id = %id, attempt, "job {name}: run {id} begins");
+        }
+    }
     how.job_run = Some(id);
-    let heart = Heart::start(context.pool.clone(), hold, pace);
+    let heart = Heart::start(context.pool.clone(), hold, pace, progress);
     let fenced =
         Context { pool: db::pool_of_run(&context.pool, &hold.fence(), pace.lease / 2), ..context.clone() };
-    let outcome = supervise(&fenced, job, how, stop, pace, heart.lease()).await;
-    let outcome = settle(context, name, hold, outcome).await;
-    heart.stop().await;
-    // Nobody waits for it, because a job that did not end keeps what it has; it gets nothing more.
-    tokio::spawn(async move { fenced.pool.close().await });
-    if let Outcome::Ended(RunReport { pause: Some(reason), .. }) = &outcome {
-        pause(context, name, reason).await;
+    Ok(Ok(Begun {
+        id,
+        job: job.clone(),
+        context: context.clone(),
+        fenced,
+        hold,
+        heart,
+        how,
+        pace,
+        is_watched: occurrence == Occurrence::ByHand,
+    }))
+}
+
+impl Begun {
+    /// Carries it out, and records how it ended.
+    pub async fn carry_out(self, stop: &CancellationToken) -> Outcome {
+        let Self { id, job, context, fenced, hold, heart, how, pace, is_watched } = self;
+        let name = job.name.as_str();
+        let outcome = supervise(&fenced, &job, how, stop, pace, heart.lease()).await;
+        let outcome = settle(&context, name, hold, outcome).await;
+        heart.stop().await;
+        // Nobody waits for it, because a job that did not end keeps what it has; it gets nothing more.
+        tokio::spawn(async move { fenced.pool.close().await });
+        if let Outcome::Ended(RunReport { pause: Some(reason), .. }) = &outcome {
+            pause(&context, name, reason).await;
+        }
+        log(name, id, is_watched, &outcome);
+        outcome
     }
-    log(name, id, occurrence, &outcome);
-    Ok(outcome)
 }
 
 /// Keeps a job from running until somebody has looked.
@@ -147,12 +210,20 @@ async fn pause(context: &Context, job: &str, reason: &str) {
 }
 
 /// How a run came about.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct How {
     dry_run: bool,
     job_run: Option<JobRunId>,
     by_hand: bool,
     resumed_at: Option<DateTime<Utc>>,
+    progress: Progress,
+}
+
+impl How {
+    fn of(occurrence: Occurrence<'_>, progress: Progress) -> Self {
+        let by_hand = !matches!(occurrence, Occurrence::Scheduled(_));
+        Self { dry_run: false, job_run: None, by_hand, resumed_at: None, progress }
+    }
 }
 
 /// Why a job was told to stop.
@@ -252,9 +323,9 @@ impl Body {
         let panicked_at = Arc::new(Mutex::new(None));
         let (context, name, job) = (context.clone(), job.name.clone(), job.job.clone());
         let task = tokio::spawn(PANICKED_AT.scope(panicked_at.clone(), async move {
-            let How { dry_run, job_run, by_hand, resumed_at } = how;
+            let How { dry_run, job_run, by_hand, resumed_at, progress } = how;
             let context = &context;
-            let run = Run { context, stop, dry_run, by_hand, job: &name, job_run, resumed_at };
+            let run = Run { context, stop, dry_run, by_hand, job: &name, job_run, resumed_at, progress };
             until_the_database_holds(&job, &run).await
         }));
         Self { task, panicked_at }
@@ -352,12 +423,13 @@ impl Lease {
 struct Heart {
     renewed: watch::Receiver<Instant>,
     lost: CancellationToken,
-    done: CancellationToken,
+    /// Dropped with the rest, so that no row is kept alive that nobody works on.
+    done: DropGuard,
     task: JoinHandle<()>,
 }
 
 impl Heart {
-    fn start(pool: PgPool, hold: Hold, pace: Pace) -> Self {
+    fn start(pool: PgPool, hold: Hold, pace: Pace, progress: Progress) -> Self {
         let (beat, renewed) = watch::channel(Instant::now());
         let (lost, done) = (CancellationToken::new(), CancellationToken::new());
         let task = tokio::spawn({
@@ -367,7 +439,7 @@ impl Heart {
                 // Short runs never come as far as opening the connection.
                 while done.run_until_cancelled(tokio::time::sleep(pace.renew)).await.is_some() {
                     let begun = Instant::now();
-                    match Self::beat(&pool, &mut connection, hold, pace).await {
+                    match Self::beat(&pool, &mut connection, hold, pace, progress.step()).await {
                         Ok(true) => drop(beat.send(begun)),
                         Ok(false) => {
                             lost.cancel();
@@ -386,7 +458,7 @@ impl Heart {
                 }
             }
         });
-        Self { renewed, lost, done, task }
+        Self { renewed, lost, done: done.drop_guard(), task }
     }
 
     async fn beat(
@@ -394,12 +466,13 @@ impl Heart {
         connection: &mut Option<PgConnection>,
         hold: Hold,
         pace: Pace,
+        step: Option<Step>,
     ) -> sqlx::Result<bool> {
         let connection = match connection {
             Some(connection) => connection,
             None => connection.insert(pool.connect_options().connect().await?),
         };
-        ledger::renew(connection, hold, pace.lease).await
+        ledger::renew(connection, hold, pace.lease, step).await
     }
 
     fn lease(&self) -> Lease {
@@ -408,7 +481,7 @@ impl Heart {
 
     /// Lets it end, and waits a moment for its connection to be closed.
     async fn stop(self) {
-        self.done.cancel();
+        drop(self.done);
         // Past the moment the task is left alone, not cut off: it ends by itself when the database answers.
         let _ = tokio::time::timeout(Duration::from_secs(1), self.task).await;
     }
@@ -454,7 +527,7 @@ async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> O
 }
 
 /// One line per run. Whoever ran it by hand is told on the screen, so that it needs no line unless one is asked for.
-fn log(job: &str, id: JobRunId, occurrence: Occurrence, outcome: &Outcome) {
+fn log(job: &str, id: JobRunId, is_watched: bool, outcome: &Outcome) {
     let (word, text) = match outcome {
         Outcome::Ended(report) => match report.outcome {
             RunOutcome::Done => ("done", report.text.as_str()),
@@ -464,8 +537,8 @@ fn log(job: &str, id: JobRunId, occurrence: Occurrence, outcome: &Outcome) {
         Outcome::Interrupted { reason } => ("interrupted", reason.as_str()),
         Outcome::Refused(_) => return,
     };
-    match (occurrence, word) {
-        (Occurrence::ByHand, _) => {
+    match (is_watched, word) {
+        (true, _) => {
             tracing::debug!(job, job_run.id = %id, outcome = word, "job {job}: {text}")
         }
         (_, "done") => tracing::info!(job, job_run.id = %id, outcome = word, "job {job}: {text}"),

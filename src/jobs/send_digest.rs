@@ -9,7 +9,7 @@ use lettre::Address;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Run, RunOutcome, RunReport};
+use super::{Job, JobError, Run, RunOutcome, RunReport, named_or_all};
 use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::digest::{self, Digest, Finding, heartbeat, store, words};
@@ -53,6 +53,10 @@ impl Job for SendDigest {
             problems.push("`to` names nobody, and [notify] has no heartbeat_url".to_owned());
         }
         problems
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(None, config)
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

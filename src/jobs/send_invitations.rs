@@ -36,13 +36,24 @@ impl Job for SendInvitations {
         }
     }
 
+    fn shops(&self, config: &Config) -> Vec<String> {
+        let asked = config.survey(&self.survey);
+        let shops = config.shops.iter().map(|shop| &shop.key);
+        shops.filter(|key| asked.is_some_and(|survey| survey.is_for(key))).cloned().collect()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let context = run.context;
         let survey = context
             .config
             .survey(&self.survey)
             .ok_or_else(|| anyhow::anyhow!("there is no survey {:?} in jobs.toml", self.survey))?;
-        let manner = Manner { dry_run: run.dry_run, resumed_at: run.resumed_at, probe_now: run.by_hand };
+        let manner = Manner {
+            dry_run: run.dry_run,
+            resumed_at: run.resumed_at,
+            probe_now: run.by_hand,
+            progress: run.progress.clone(),
+        };
         let report = invitations::send(context, survey, manner, &run.stop).await.map_err(refused)?;
         let is_partial = report.is_partial() || report.brake().is_some() || run.stop.is_cancelled();
         Ok(RunReport {

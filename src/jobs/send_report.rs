@@ -7,7 +7,7 @@ use chrono::{Days, NaiveDate};
 use lettre::Address;
 use serde::Deserialize;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::installation::{self, Foreign};
 use crate::metrics::period::Period;
@@ -53,6 +53,10 @@ impl Job for SendReport {
             problems.push(format!("window: {problem}"));
         }
         problems
+    }
+
+    fn shops(&self, config: &Config) -> Vec<String> {
+        named_or_all(self.shop.as_ref(), config)
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

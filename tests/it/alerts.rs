@@ -13,6 +13,7 @@ use afterword::jobs::{Run, RunReport};
 use afterword::metrics::alerts::store::{self, Alert, Channel, ClosedBecause, DeliveryState, Occasion};
 use afterword::metrics::alerts::{self, rule};
 use afterword::metrics::rollup::{self, House};
+use afterword::progress::Progress;
 use afterword::types::{Clock, ShopId};
 use chrono::{DateTime, Days, NaiveDate, TimeDelta, Utc};
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -139,6 +140,7 @@ async fn run(context: &Context) -> RunReport {
         job: "nightly",
         job_run: None,
         resumed_at: None,
+        progress: Progress::default(),
     };
     job.job.run(&run).await.unwrap()
 }

@@ -484,6 +484,37 @@ async fn everybody_can_use_the_pages_from_right_to_left_and_a_long_scale() {
     asked_nobody_else(&browser, &site);
 }
 
+/// Whoever may run jobs sees how they stand, and begins one with a button, without a script.
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_see_the_jobs_and_run_one() {
+    let Some(browser) = Browser::start(PHONE) else { return };
+    let house =
+        crate::private::House::with(&format!("{}{}", crate::private::CONFIG, crate::private_jobs::JOBS))
+            .await;
+    house.program.run(&["jobs", "pause", "maison", "--reason", "the books are closed"]).expect(0);
+    let page = |locale: &str| {
+        format!("http://team:{}@{}/jobs?locale={locale}", crate::private::token("team"), house.private)
+    };
+    browser.open(&page("fr"));
+    assert!(
+        browser.title().starts_with("Tâches") && browser.text().contains("en pause: the books are closed")
+    );
+    look(&browser, "fr-jobs");
+    browser.open(&page("en"));
+    assert_eq!(browser.script("return document.querySelectorAll('button').length"), 2, "not the paused one");
+    browser.follow("form[action='jobs/metrics/run'] button");
+    assert!(browser.url().ends_with("/jobs"), "{}", browser.url());
+    let until = Instant::now() + Duration::from_secs(20);
+    while !browser.text().contains("counted in 2 shops") {
+        assert!(Instant::now() < until, "{}", browser.text());
+        browser.open(&page("en"));
+    }
+    look(&browser, "en-jobs");
+    let by: Option<String> =
+        sqlx::query_scalar("select asked_by from job_run").fetch_one(house.pool()).await.unwrap();
+    assert_eq!(by.as_deref(), Some("team"));
+}
+
 /// Whoever has a token picks, looks and downloads, with the keyboard and without a script.
 #[tokio::test(flavor = "multi_thread")]
 async fn marketing_picks_looks_and_downloads() {

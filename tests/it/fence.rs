@@ -152,6 +152,10 @@ impl Job for Deaf {
         Vec::new()
     }
 
+    fn shops(&self, _: &afterword::config::Config) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         // A connection of its own, which is there already and does not go with the pool.
         let mut connection = run.context.pool.acquire().await?;

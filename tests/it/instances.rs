@@ -86,6 +86,10 @@ impl Job for Stepping {
         Vec::new()
     }
 
+    fn shops(&self, _: &afterword::config::Config) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         let refused = match steps(&run.context.pool).await {
             Ok(()) => return Ok(done("three steps")),

@@ -45,6 +45,10 @@ where
         Vec::new()
     }
 
+    fn shops(&self, _: &Config) -> Vec<String> {
+        Vec::new()
+    }
+
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {
         (self.0)(run.stop.clone()).await
     }
@@ -386,7 +390,7 @@ async fn the_words_of_the_ledger_are_the_databases() {
             .unwrap();
         assert_eq!((back, word.as_str()), (state, state.as_str()));
     }
-    for trigger in [JobTrigger::Schedule, JobTrigger::Hand] {
+    for trigger in [JobTrigger::Schedule, JobTrigger::Hand, JobTrigger::Request] {
         let (back, word): (JobTrigger, String) = sqlx::query_as("select $1::job_trigger, $1::text")
             .bind(trigger)
             .fetch_one(&db.pool)
@@ -400,7 +404,7 @@ async fn the_words_of_the_ledger_are_the_databases() {
     .fetch_one(&db.pool)
     .await
     .unwrap();
-    assert_eq!(words, 8);
+    assert_eq!(words, 9);
 }
 
 /// Makes a file look finished: it was last written a while ago.

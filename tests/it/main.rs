@@ -27,6 +27,7 @@ mod gauntlet;
 mod browser;
 mod collect;
 mod jobs;
+mod by_hand;
 mod scheduler;
 mod fence;
 mod instances;
@@ -44,6 +45,7 @@ mod moderation;
 mod flags;
 mod spreadsheet;
 mod private;
+mod private_jobs;
 #[cfg(feature = "s3")]
 mod upload;
 mod erasure;

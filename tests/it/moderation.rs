@@ -6,6 +6,7 @@ use std::sync::Arc;
 use afterword::config::{Config, Moderation};
 use afterword::context::Context;
 use afterword::jobs::{Run, RunOutcome, RunReport};
+use afterword::progress::Progress;
 use afterword::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, export_testimonials};
 use afterword::testimonials::moderation::{self, Outcome, Ruling};
 use afterword::testimonials::public::{COLUMNS, Visibility, visibility};
@@ -240,6 +241,7 @@ async fn run(context: &Context, dry_run: bool) -> anyhow::Result<RunReport> {
         job: "moderation",
         job_run: None,
         resumed_at: None,
+        progress: Progress::default(),
     };
     job.job.run(&run).await
 }

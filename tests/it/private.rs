@@ -16,7 +16,8 @@ use sqlx::{AssertSqlSafe, PgPool};
 use crate::support::factories;
 use crate::support::program::Program;
 
-const CONFIG: &str = r#"
+/// Two shops and a survey.
+pub const CONFIG: &str = r#"
 [app]
 base_url = "http://127.0.0.1:8080"
 [database]
@@ -51,36 +52,36 @@ text = { en = "Tell us", fr = "Dites-nous" }
 "#;
 
 /// A token of this access.
-fn token(name: &str) -> String {
+pub fn token(name: &str) -> String {
     name.repeat(40)[..32].to_owned()
 }
 
-fn bearer(name: &str) -> String {
+pub fn bearer(name: &str) -> String {
     format!("Bearer {}", token(name))
 }
 
-fn basic(name: &str, token: &str) -> String {
+pub fn basic(name: &str, token: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{name}:{token}")))
 }
 
 /// The program, serving.
-struct House {
-    program: Program,
-    server: Child,
+pub struct House {
+    pub program: Program,
+    pub server: Child,
     public: String,
-    private: String,
+    pub private: String,
 }
 
 /// What came back.
 #[derive(Debug, PartialEq, Eq)]
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
@@ -92,18 +93,25 @@ impl Answer {
 }
 
 impl House {
-    /// Everybody's: `team` may all, `marketing` takes the testimonials of one shop, `reader` reads, `idle` may nothing.
+    /// Everybody's: `team` may all, `marketing` takes the testimonials of one shop, `reader` reads, `atelier` runs the jobs of that shop,
+    /// `idle` may nothing.
     async fn new() -> Self {
+        Self::with(CONFIG).await
+    }
+
+    /// The same with this jobs.toml, which has the shops `maison` and `atelier`.
+    pub async fn with(jobs_toml: &str) -> Self {
         let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let (public, private) = (free(), free());
         let access = |name: &str, rest: &str| {
             format!("\n[[access]]\nname = \"{name}\"\ntoken = \"{}\"\n{rest}\n", token(name))
         };
         let listen = format!("listen = \"{public}\"\nprivate_listen = \"{private}\"\n[database]");
-        let config = CONFIG.replace("[database]", &listen)
-            + &access("team", "allow = [\"report\", \"export\"]")
+        let config = jobs_toml.replace("[database]", &listen)
+            + &access("team", "allow = [\"report\", \"export\", \"run\", \"metrics\"]")
             + &access("marketing", "allow = [\"export\"]\nshops = [\"maison\"]")
             + &access("reader", "allow = [\"report\"]\nshops = [\"maison\"]")
+            + &access("atelier", "allow = [\"run\"]\nshops = [\"atelier\"]")
             + &access("idle", "allow = []");
         let program = Program::new(&config).await;
         let mut server = program.spawn(&["serve"]);
@@ -120,20 +128,20 @@ impl House {
         Self { program, server, public, private }
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         ask(&self.private, method, path, headers)
     }
 
     /// As this access.
-    fn get(&self, name: &str, path: &str) -> Answer {
+    pub fn get(&self, name: &str, path: &str) -> Answer {
         self.ask("GET", path, &[("authorization", &bearer(name))])
     }
 
-    fn pool(&self) -> &PgPool {
+    pub fn pool(&self) -> &PgPool {
         &self.program.db.pool
     }
 
-    async fn count(&self, sql: &str) -> i64 {
+    pub async fn count(&self, sql: &str) -> i64 {
         sqlx::query_scalar(AssertSqlSafe(format!("select count(*) from {sql}")))
             .fetch_one(self.pool())
             .await
@@ -181,10 +189,16 @@ impl Drop for House {
 }
 
 fn ask(at: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    send(at, method, path, headers, "")
+}
+
+pub fn send(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(60)))
         .http_status_as_error(false)
         .allow_non_standard_methods(true)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .build()
         .into();
     let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{at}{path}"));
@@ -195,7 +209,11 @@ fn ask(at: &str, method: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let mut response = agent.run(request.body(()).unwrap()).unwrap();
+    let sent = match body {
+        "" => agent.run(request.body(()).unwrap()),
+        body => agent.run(request.body(body).unwrap()),
+    };
+    let mut response = sent.unwrap();
     let headers = response.headers().iter();
     let headers =
         headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
@@ -245,10 +263,17 @@ fn the_ways_in_are_these() {
         ways,
         [
             "GET /livez Anybody",
+            "GET /readyz Anybody",
+            "GET /metrics May(Metrics)",
             "GET /report May(Report)",
             "GET /exports May(Export)",
             "GET /exports/testimonials.csv May(Export)",
             "GET /exports/metrics.csv May(Report)",
+            "GET /jobs May(Run)",
+            "GET /jobs/{job} May(Run)",
+            "POST /jobs/{job}/run May(Run)",
+            "GET /runs/{run} May(Run)",
+            "GET /openapi.json Known",
         ]
     );
 }
@@ -288,8 +313,10 @@ async fn who_may_not_gets_nothing_anywhere() {
     let verbs = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW"];
     let unknown =
         ["/", "/nothing", "/exports/", "/exports/../report", "/s/anything", "/exports/testimonials.xml"];
-    let known = ROUTES.iter().filter(|route| route.who != Who::Anybody).map(|route| route.path);
-    for path in known.chain(unknown) {
+    let filled = |path: &str| path.replace("{job}", "metrics").replace("{run}", "1");
+    let known = ROUTES.iter().filter(|route| route.who != Who::Anybody).map(|route| filled(route.path));
+    for path in known.chain(unknown.map(str::to_owned)) {
+        let path = path.as_str();
         for verb in verbs {
             for shown in &strangers {
                 let shown: Vec<_> = shown.iter().map(|shown| ("authorization", shown.as_str())).collect();
@@ -307,9 +334,15 @@ async fn who_may_not_gets_nothing_anywhere() {
     }
     for route in ROUTES {
         let Who::May(right) = route.who else { continue };
-        let path = route.path;
+        let path = filled(route.path);
+        let path = path.as_str();
         // Known, but not for this.
-        let others = if right == Right::Report { ["marketing", "idle"] } else { ["reader", "idle"] };
+        let others = match right {
+            Right::Report => ["marketing", "atelier", "idle"],
+            Right::Export => ["reader", "atelier", "idle"],
+            Right::Run => ["marketing", "reader", "idle"],
+            Right::Metrics => ["marketing", "atelier", "reader"],
+        };
         for verb in verbs {
             for other in others {
                 let answer = house.ask(verb, path, &[("authorization", &bearer(other))]);
@@ -321,6 +354,10 @@ async fn who_may_not_gets_nothing_anywhere() {
                 let answer = house.ask(verb, path, &[("authorization", &bearer("team"))]);
                 assert_eq!((answer.status, answer.body.len()), (405, 0), "{verb} {path}");
             }
+        }
+        // What is of which shop is another matter with jobs: tests/it/private_jobs.rs.
+        if matches!(right, Right::Run | Right::Metrics) {
+            continue;
         }
         // For this, but of another shop, which cannot be told from one that is not there.
         let mine = if right == Right::Report { "reader" } else { "marketing" };
@@ -337,7 +374,10 @@ async fn who_may_not_gets_nothing_anywhere() {
     }
     assert_eq!(house.ask("GET", "/livez", &[]).body, b"ok");
     for route in ROUTES.iter().filter(|route| route.who != Who::Anybody) {
-        assert_eq!(ask(&house.public, "GET", route.path, &[("authorization", &bearer("team"))]).status, 404);
+        assert_eq!(
+            ask(&house.public, "GET", &filled(route.path), &[("authorization", &bearer("team"))]).status,
+            404
+        );
     }
     // Only the one who had the right to has taken anything.
     let taken: Vec<(String, i64)> =

@@ -11,23 +11,26 @@
 mod report;
 mod exports;
 mod page;
+mod jobs;
+mod jobs_page;
 mod spool;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{FromRequestParts, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Query, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower_http::timeout::TimeoutLayer;
 
 use super::{HEADERS, server};
@@ -44,6 +47,8 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 const MOST_REPORTS: usize = 2;
 /// So many exports are made or taken at a time; each holds a connection to the database and a file on the disk.
 const MOST_EXPORTS: usize = 2;
+/// Nobody has more to say here, in bytes.
+const BODY_LIMIT: usize = 4 * 1024;
 
 /// A way in.
 #[derive(Debug)]
@@ -78,24 +83,42 @@ pub const ROUTES: &[Route] = &[
     Route::get("/exports", Who::May(Right::Export), || get(page::show)),
     Route::get("/exports/testimonials.csv", Who::May(Right::Export), || get(exports::testimonials)),
     Route::get("/exports/metrics.csv", Who::May(Right::Report), || get(exports::metrics)),
+    Route::get("/jobs", Who::May(Right::Run), || get(jobs::list)),
+    Route::get("/jobs/{job}", Who::May(Right::Run), || get(jobs::one)),
+    Route::post("/jobs/{job}/run", Who::May(Right::Run), || post(jobs::start)),
+    Route::get("/runs/{run}", Who::May(Right::Run), || get(jobs::run)),
+    Route::get("/openapi.json", Who::Known, || {
+        get(async || ([(header::CONTENT_TYPE, "application/json")], OPENAPI))
+    }),
 ];
+
+/// What programs can ask here, as OpenAPI 3.1; a test holds it against [`ROUTES`].
+pub const OPENAPI: &str = include_str!("openapi.json");
 
 impl Route {
     const fn get(path: &'static str, who: Who, answers: fn() -> MethodRouter<House>) -> Self {
         Self { method: Method::GET, path, who, answers }
     }
+
+    const fn post(path: &'static str, who: Who, answers: fn() -> MethodRouter<House>) -> Self {
+        Self { method: Method::POST, path, who, answers }
+    }
 }
 
-/// Answers on this listener until `stop` is asked for; then lets running requests end, for as long as `[app] shutdown_grace` says.
+/// Answers on this listener until `stop` is asked for; then lets running requests end, for as long as `[app] shutdown_grace` says, and
+/// waits for the runs that were asked for here, which are told to stop as well.
 pub async fn serve(listener: TcpListener, context: Context, stop: CancellationToken) {
     let app = &context.config.app;
     let (grace, proxies) = (app.shutdown_grace, app.trusted_proxies.clone());
-    server::serve(listener, router(context), proxies, stop, grace).await;
+    let seats = |n| Arc::new(Semaphore::new(n));
+    let (reports, exports, runs) = (seats(MOST_REPORTS), seats(MOST_EXPORTS), TaskTracker::new());
+    let house = House { context, reports, exports, runs: runs.clone(), stop: stop.clone() };
+    server::serve(listener, router(house), proxies, stop, grace).await;
+    runs.close();
+    runs.wait().await;
 }
 
-fn router(context: Context) -> Router {
-    let seats = |n| Arc::new(Semaphore::new(n));
-    let house = House { context, reports: seats(MOST_REPORTS), exports: seats(MOST_EXPORTS) };
+fn router(house: House) -> Router {
     let door = |who, path| middleware::from_fn_with_state(Door { house: house.clone(), who, path }, admit);
     let mut router = Router::new();
     for Route { path, who, answers, .. } in ROUTES {
@@ -110,6 +133,7 @@ fn router(context: Context) -> Router {
     Router::new()
         .fallback_service(router)
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn(finish))
 }
 
@@ -128,6 +152,10 @@ struct House {
     context: Context,
     reports: Arc<Semaphore>,
     exports: Arc<Semaphore>,
+    /// The runs that were asked for here.
+    runs: TaskTracker,
+    /// Cancelled when the program is to end.
+    stop: CancellationToken,
 }
 
 /// A seat for as long as the value lives.
@@ -148,6 +176,8 @@ struct Door {
 struct Visitor {
     access: Arc<Access>,
     right: Right,
+    /// Whether the token came in a way in which no browser sends it by itself.
+    is_bearer: bool,
 }
 
 impl Visitor {
@@ -184,6 +214,7 @@ impl<S: Sync> FromRequestParts<S> for Visitor {
 enum Refusal {
     Unknown,
     Forbidden,
+    NotThere,
     Wrong(String),
     Busy,
     Failed(anyhow::Error),
@@ -215,6 +246,7 @@ impl IntoResponse for Refusal {
                 (StatusCode::UNAUTHORIZED, "a name and a token of [[access]] are needed\n").into_response()
             }
             Self::Forbidden => (StatusCode::FORBIDDEN, "this access does not allow that\n").into_response(),
+            Self::NotThere => (StatusCode::NOT_FOUND, "there is no such job or run\n").into_response(),
             Self::Wrong(why) => (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response(),
             Self::Busy => {
                 (StatusCode::SERVICE_UNAVAILABLE, "too much is asked for just now\n").into_response()
@@ -246,7 +278,9 @@ async fn admit(State(door): State<Door>, mut request: Request, next: Next) -> Re
     match (door.who, access) {
         (Who::Anybody, _) | (Who::Known, Some(_)) => {}
         (Who::May(right), Some(access)) if access.allow.contains(&right) => {
-            request.extensions_mut().insert(Visitor { access: Arc::new(access), right });
+            let is_bearer =
+                scheme(request.headers()).is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"));
+            request.extensions_mut().insert(Visitor { access: Arc::new(access), right, is_bearer });
         }
         (Who::May(_), Some(_)) => return Refusal::Forbidden.into_response(),
         (Who::Known | Who::May(_), None) => return Refusal::Unknown.into_response(),
@@ -275,6 +309,11 @@ fn read<T: DeserializeOwned>(fields: &[(String, String)], known: &str) -> Result
         .and_then(|typed: Uri| Query::try_from_uri(&typed).ok())
         .map(|Query(asked)| asked)
         .ok_or_else(|| Refusal::Wrong(format!("known are {known}, each once")))
+}
+
+/// In which way a token is shown.
+fn scheme(headers: &HeaderMap) -> Option<&str> {
+    Some(headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?.0)
 }
 
 /// Whose token this is. Every access is looked at, so that the time tells nothing about which one it was, or whether there is such a name.

@@ -22,8 +22,8 @@ use crate::testimonials::export::{EXPORT_FORMATS, Export, preview_export};
 use crate::types::{Locale, ShopId};
 
 const PAGE: &str = include_str!("../../../templates/exports/page.hbs");
-/// The stylesheet, which stands in the page.
-const STYLE: &str = include_str!("../../../templates/exports/exports.css");
+/// The stylesheet, which stands in this page and in that of the jobs.
+pub(super) const STYLE: &str = include_str!("../../../templates/exports/exports.css");
 const WORDS: [&str; 2] = [
     include_str!("../../../templates/exports/words.en.toml"),
     include_str!("../../../templates/exports/words.fr.toml"),
