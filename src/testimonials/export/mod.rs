@@ -27,6 +27,8 @@ mod google_merchant;
 mod schema_org;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod declared;
 
 use std::collections::BTreeMap;
 use std::io::Write;
