@@ -115,6 +115,35 @@ pub fn read(fields: &Fields, questionnaire: &Questionnaire) -> Result<Submission
     if errors.is_empty() { Ok(submission) } else { Err(errors) }
 }
 
+/// What a form has for who may change nothing but words, because the shop could not publish those that there are: the questions for words
+/// to which the other answers have led, and the consent.
+pub fn only_words(questionnaire: &Questionnaire, before: &[Answer]) -> Questionnaire {
+    let is_of_words = |question: &&Question| {
+        matches!(question.kind, QuestionKind::Text { .. } | QuestionKind::Consent { .. })
+    };
+    let asked =
+        questionnaire.questions.iter().filter(is_of_words).filter(|question| is_asked(question, before));
+    let questions = asked.map(|question| Question { when: None, ..question.clone() }).collect();
+    Questionnaire { questions, ..questionnaire.clone() }
+}
+
+/// Reads such a form. The other answers are those that were there, whatever is sent.
+///
+/// # Errors
+/// Everything that is wrong, by field.
+pub fn read_words(
+    fields: &Fields,
+    questionnaire: &Questionnaire,
+    before: &[Answer],
+) -> Result<Submission, FieldErrors> {
+    let mut submission = read(fields, &only_words(questionnaire, before))?;
+    let others = before.iter().filter(|answer| !matches!(answer.value, Value::Text(_)));
+    submission.answers.extend(others.cloned());
+    let place = |key: &str| questionnaire.questions.iter().position(|question| question.key == key);
+    submission.answers.sort_by_key(|answer| place(&answer.question));
+    Ok(submission)
+}
+
 /// Whether a value is an answer that can be chosen for this question.
 pub fn is_option(question: &Question, given: &str) -> bool {
     question.kind.options().is_some_and(|options| options.iter().any(|option| option == given))

@@ -68,6 +68,10 @@ pub(super) struct Table {
 pub(super) struct Document {
     /// What a piece can be made of, attributes (with an `@`) and elements alike, each with all that is in it; and what of the frame shows
     /// something of testimonials.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "declared for who reads the code; a test holds it against the files")
+    )]
     pub(super) elements: &'static [Column],
     pub(super) open: fn(&About<'_>, &mut String),
     pub(super) piece: fn(&About<'_>, Item<'_>, &mut String) -> Result<(), Refused>,

@@ -1,5 +1,5 @@
 //! `GET /exports`: where a person picks shop, format and period, sees the first rows, and downloads. It works without JavaScript and
-//! writes nothing: the first rows are those of an export that is given up after them.
+//! writes nothing: the first rows are those of the beginning of an export that is then forgotten.
 
 use std::io::{self, Write};
 use std::sync::LazyLock;
@@ -31,8 +31,8 @@ const WORDS: [&str; 2] = [
 
 /// So many rows are shown.
 const ROWS: usize = 8;
-/// So much of the file is looked at for them.
-const LOOKED_AT: usize = 64 * 1024;
+/// So much of the file is kept for them, in bytes.
+const KEPT: usize = 64 * 1024;
 /// A field that is longer, in characters, is shown on several lines.
 const LONG: usize = 40;
 
@@ -232,11 +232,8 @@ fn language(asked: Option<&str>, headers: &HeaderMap, shops: &[(ShopId, &Shop)])
 /// The first rows of an export, which then never was.
 async fn preview(context: &Context, export: Export<'_>, words: &Words) -> Result<Preview, Refusal> {
     let mut first = First::default();
-    let n_rows = match preview_export(&context.pool, export, &mut first, context.clock.now()).await {
-        Ok(report) => Some(report.n_rows),
-        Err(_) if first.is_full => None,
-        Err(error) => return Err(Refusal::of(error)),
-    };
+    let now = context.clock.now();
+    let n_rows = preview_export(&context.pool, export, &mut first, now).await.map_err(Refusal::of)?;
     let mut preview = first_rows(&String::from_utf8_lossy(&first.bytes), first.is_full);
     preview.told = match n_rows {
         Some(0) => words.rows_none.clone(),
@@ -246,7 +243,7 @@ async fn preview(context: &Context, export: Export<'_>, words: &Words) -> Result
     Ok(preview)
 }
 
-/// Takes the beginning of a file, and then no more.
+/// Takes the beginning of a file, and lets go of the rest.
 #[derive(Debug, Default)]
 struct First {
     bytes: Vec<u8>,
@@ -255,11 +252,9 @@ struct First {
 
 impl Write for First {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() >= LOOKED_AT {
-            self.is_full = true;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.bytes.extend_from_slice(bytes);
+        let room = KEPT.saturating_sub(self.bytes.len());
+        self.is_full |= bytes.len() > room;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(bytes.len())
     }
 
