@@ -237,6 +237,21 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     let schedule = metrics.schedule.as_ref().unwrap();
     ledger::note_schedule(pool, "nightly-metrics", schedule, at("2026-03-10T01:00:00Z")).await.unwrap();
 
+    // Claire's words should have been published or refused two days ago, and nobody knows whether somebody was told why theirs were not.
+    let ids: Vec<i64> =
+        sqlx::query_scalar("select response_id from testimonial").fetch_all(pool).await.unwrap();
+    for sql in [
+        "insert into testimonial (shop_id, response_id, state) select shop_id, response_id, 'pending' from response where counted
+         on conflict do nothing",
+        "update response set consent_version = '2026-01', received_at = '2026-02-26T10:00:00Z' where counted",
+        "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at)
+         select shop_id, response_id, 'unlawful', 'unknown', '2026-03-10T08:00:00Z', '2026-03-10T08:00:00Z', '2026-03-10T09:00:00Z'
+         from testimonial",
+    ] {
+        sqlx::query(sql).execute(pool).await.unwrap();
+    }
+    assert_eq!(ids.len(), 0, "the form had no consent");
+
     let until = "2026-03-10T18:00:00Z";
     let digest = program.run(&["digest", "--json", "--as-of", until]).expect(0).json();
     // The same, counted here.
@@ -249,6 +264,8 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("n_answers", "select count(*) from response where verdict = 'human'"),
         ("n_suspects", "select count(*) from response where verdict = 'suspect'"),
         ("n_suppressed", "select count(*) from suppression"),
+        ("n_overdue", "select count(*) from testimonial"),
+        ("n_authors_not_told", "select count(*) from rejection"),
     ] {
         let n = count(pool, sql).await;
         assert_eq!(shop[field], n, "{field}: {digest}");
@@ -274,11 +291,13 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         "paused import-events",
         "unknown maison",
         "rejected maison",
+        "testimonials_overdue maison",
+        "authors_not_told maison",
     ];
     assert_eq!(findings, expected.iter().map(|finding| (*finding).to_owned()).collect(), "{digest}");
     assert_eq!(digest["is_good"], false);
     let shown = program.run(&["digest", "--as-of", until]).expect(0).stdout;
-    assert!(shown.starts_with("8 things to look at\n! "), "{shown}");
+    assert!(shown.starts_with("10 things to look at\n! "), "{shown}");
     assert!(!shown.contains("canary"), "{shown}");
 
     // For machines.
@@ -309,6 +328,9 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("afterword_import_rows_last_day{shop=\"maison\",kind=\"orders\",outcome=\"taken\"}", 4.0),
         ("afterword_import_rows_last_day{shop=\"maison\",kind=\"orders\",outcome=\"rejected\"}", 1.0),
         ("afterword_relay_failing", 0.0),
+        ("afterword_testimonials_waiting{shop=\"maison\",for=\"decision\"}", 1.0),
+        ("afterword_testimonials_waiting{shop=\"maison\",for=\"export\"}", 0.0),
+        ("afterword_testimonials_overdue{shop=\"maison\"}", 1.0),
         ("afterword_alerts_open{shop=\"maison\"}", 0.0),
         ("afterword_build_info{version=\"0.1.0\"}", 1.0),
     ] {

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sha2::Digest as _;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::factories;
@@ -101,7 +102,7 @@ impl House {
         };
         let listen = format!("listen = \"{public}\"\nprivate_listen = \"{private}\"\n[database]");
         let config = CONFIG.replace("[database]", &listen)
-            + &access("team", "allow = [\"report\", \"export\"]")
+            + &access("team", "allow = [\"report\", \"export\", \"metrics\"]")
             + &access("marketing", "allow = [\"export\"]\nshops = [\"maison\"]")
             + &access("reader", "allow = [\"report\"]\nshops = [\"maison\"]")
             + &access("idle", "allow = []");
@@ -245,9 +246,12 @@ fn the_ways_in_are_these() {
         ways,
         [
             "GET /livez Anybody",
+            "GET /readyz Anybody",
+            "GET /metrics May(Metrics)",
             "GET /report May(Report)",
             "GET /exports May(Export)",
             "GET /exports/testimonials.csv May(Export)",
+            "GET /exports/testimonials.manifest.json May(Export)",
             "GET /exports/metrics.csv May(Report)",
         ]
     );
@@ -462,6 +466,104 @@ async fn a_reader_who_goes_away_leaves_nothing_and_memory_stays_flat() {
     let grown = house.peak().saturating_sub(before);
     let size = whole.body.len() as u64;
     assert!(size > 15_000_000 && grown < size / 2, "{grown} bytes more for a file of {size}");
+}
+
+/// What a format cannot carry is told with the file, and said in full in the manifest, which counts nothing as published.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_format_refuses_is_told() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 5, 40).await;
+    sqlx::raw_sql("insert into answer (shop_id, response_id, question, score) select shop_id, response_id, 'overall', 5 from response where response_id % 2 = 0")
+        .execute(house.pool())
+        .await
+        .unwrap();
+    sqlx::raw_sql(
+        r#"update survey_version set questionnaire = jsonb_set(questionnaire, '{questions}', questionnaire -> 'questions' ||
+               '[{"key": "overall", "type": "rating", "required": false, "in_mail": false, "when": null, "text": {}}]')"#,
+    )
+    .execute(house.pool())
+    .await
+    .unwrap();
+    let without: Vec<i64> =
+        sqlx::query_scalar("select response_id from response where response_id % 2 = 1 order by 1")
+            .fetch_all(house.pool())
+            .await
+            .unwrap();
+    let query = "?shop=maison&format=feefo";
+    let looked = house.ask(
+        "HEAD",
+        &format!("/exports/testimonials.csv{query}"),
+        &[("authorization", &bearer("marketing"))],
+    );
+    assert_eq!(looked.header("x-refused"), Some(without.len().to_string().as_str()));
+    let link = format!("<testimonials.manifest.json{query}>; rel=\"describedby\"");
+    assert_eq!(looked.header("link"), Some(link.as_str()));
+    let manifest = house.get("marketing", &format!("/exports/testimonials.manifest.json{query}"));
+    assert_eq!(manifest.header("content-type"), Some("application/json"));
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap();
+    assert_eq!(manifest["refused"], serde_json::json!({ "no_rating": without }), "{manifest}");
+    assert_eq!(manifest["n_rows"], 5 - without.len());
+    house.quiet().await;
+    assert_eq!(house.left().await, (0, 0));
+    // It is of the very file.
+    let file = house.get("marketing", &format!("/exports/testimonials.csv{query}"));
+    let digest: String = sha2::Sha256::digest(&file.body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(manifest["sha256"], digest);
+    assert_eq!(file.header("x-refused"), Some(without.len().to_string().as_str()));
+    let whole = house.get("marketing", "/exports/testimonials.csv?shop=maison");
+    assert_eq!(whole.header("x-refused"), Some("0"));
+}
+
+/// A wrong choice is told on the page, also to who has gone for the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_choice_is_told_on_the_page() {
+    let house = House::new().await;
+    let person = bearer("team");
+    let ask = |path: &str| {
+        house.ask(
+            "GET",
+            path,
+            &[("authorization", &person), ("accept", "text/html,*/*"), ("accept-language", "fr")],
+        )
+    };
+    for (query, says) in [
+        ("format=google-product", "google-product ne peut pas être écrit pour ces boutiques"),
+        ("format=exel", "exel ne peut pas être écrit"),
+        ("format=%3Cb%3E", "&lt;b&gt; ne peut pas"),
+        ("since=hier", "Indiquez un jour"),
+    ] {
+        let answer = ask(&format!("/exports?{query}"));
+        let body = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(
+            body.contains(says) && body.contains("<title>Erreur: ") && body.matches("autofocus").count() == 1,
+            "{body}"
+        );
+        assert!(!body.contains("value=\"google-product\""), "what cannot be written is no choice: {body}");
+        // (The program that asks here follows to the page, as browsers do.)
+        let answer = ask(&format!("/exports/testimonials.csv?{query}"));
+        assert_eq!(String::from_utf8(answer.body).unwrap(), body, "{query}");
+        // A program is told in a line.
+        let answer = house.get("team", &format!("/exports/testimonials.csv?{query}"));
+        assert!(answer.status == 400 && answer.body.len() < 300, "{query}");
+    }
+}
+
+/// Of a look, no query is left behind that reads on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_many_ends_when_it_is_shown() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 20_000, 600).await;
+    let page = house.get("marketing", "/exports?locale=en");
+    let reading = house
+        .count(
+            "pg_stat_activity where datname = current_database() and state <> 'idle' and query like '%from testimonial t%'
+             and pid <> pg_backend_pid()",
+        )
+        .await;
+    let body = String::from_utf8(page.body).unwrap();
+    assert!(page.status == 200 && body.contains("There are more in the file"), "{body}");
+    assert_eq!((reading, body.matches("<tr").count()), (0, 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

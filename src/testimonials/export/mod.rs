@@ -31,7 +31,7 @@ mod tests;
 mod declared;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -289,6 +289,24 @@ pub async fn write_export(
     let All { tx, report, .. } =
         write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
     Ok(Written { tx, shops, report })
+}
+
+/// The manifest of the file that [`export_testimonials`] would write under this name, as JSON. Nothing counts as published.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn describe_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    name: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<String> {
+    let mut hashed = Hashed::new(io::sink());
+    let All { tx, report, .. } =
+        write(pool.begin().await?, export, &mut hashed, name.to_owned(), now, Purpose::File).await?;
+    tx.rollback().await?;
+    let shops = export.shops.iter().map(|(_, shop)| shop.key.as_str()).collect();
+    Manifest::of(Path::new(name), &hashed.finish(), &report, shops, export.since, now).text()
 }
 
 /// Of each shop, so many are looked at for a preview.

@@ -48,6 +48,8 @@ struct Words {
     shop: String,
     all_shops: String,
     format: String,
+    format_wrong: String,
+    format_whole: String,
     since: String,
     since_how: String,
     since_wrong: String,
@@ -94,6 +96,10 @@ struct View<'a> {
     /// A moment, which programs send, is no day.
     since_type: &'static str,
     is_wrong: bool,
+    /// Whether it is the day that is wrong.
+    is_wrong_day: bool,
+    /// What is wrong with the format.
+    problem: Option<String>,
     preview: Option<Preview>,
     /// For programs.
     address: String,
@@ -157,19 +163,20 @@ async fn page(
 ) -> Result<Response, Refusal> {
     let all = visitor.shops(context, None)?;
     let chosen = visitor.shops(context, asked.shop.as_deref())?;
-    let format = asked.format()?;
     let (rules, surveys) = (&context.config.testimonials, &context.config.surveys);
     let words = language(asked.locale.as_deref(), headers, &all);
     let since = asked.since(&chosen);
-    let is_wrong = since.is_err();
-    let preview = match since {
-        Err(_) => None,
-        Ok(since) => {
-            let export = Export { since, ..Export::new(&chosen, format, rules, surveys) };
-            export.check().map_err(Refusal::Wrong)?;
-            Some(preview(context, export, words).await?)
-        }
+    let is_wrong_day = since.is_err();
+    let can_be_written = |format| Export::new(&chosen, format, rules, surveys).check().is_ok();
+    let (format, problem) = match asked.format().ok().filter(|format| can_be_written(format)) {
+        Some(format) => (format, None),
+        None => (&EXPORT_FORMATS[0], Some(said_of(&words.format_wrong, asked.format_name()))),
     };
+    let export = Export { since: since.unwrap_or_default(), ..Export::new(&chosen, format, rules, surveys) };
+    let is_part = problem.is_none() && export.check().is_err();
+    let problem = problem.or_else(|| is_part.then(|| said_of(&words.format_whole, format.name)));
+    let is_wrong = is_wrong_day || problem.is_some();
+    let preview = if is_wrong { None } else { Some(preview(context, export, words).await?) };
     let of_one = |(_, shop): &(ShopId, &Shop)| Choice {
         value: shop.key.clone(),
         label: shop.name.clone(),
@@ -177,7 +184,7 @@ async fn page(
     };
     let of_all =
         Choice { value: String::new(), label: words.all_shops.clone(), is_chosen: asked.shop.is_none() };
-    let typed = asked.since.as_deref().filter(|_| !is_wrong).unwrap_or_default();
+    let typed = asked.since.as_deref().filter(|_| !is_wrong_day).unwrap_or_default();
     let query = [("shop", asked.shop.as_deref()), ("format", Some(format.name)), ("since", Some(typed))];
     let query =
         query.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));
@@ -190,7 +197,7 @@ async fn page(
         // What cannot be written for these shops is no choice.
         formats: EXPORT_FORMATS
             .iter()
-            .filter(|one| Export::new(&chosen, one, rules, surveys).check().is_ok())
+            .filter(|one| can_be_written(one))
             .map(|one| Choice {
                 value: one.name.to_owned(),
                 label: one.name.to_owned(),
@@ -200,6 +207,8 @@ async fn page(
         since: typed.to_owned(),
         since_type: if matches!(typed.parse(), Ok(Bound::Moment(_))) { "text" } else { "date" },
         is_wrong,
+        is_wrong_day,
+        problem,
         preview,
         address: format!("/exports/testimonials.csv?{query}"),
         may_report: all.iter().any(|(_, shop)| visitor.access.may(Right::Report, &shop.key)),
@@ -215,6 +224,11 @@ async fn page(
     let html = TEMPLATE.render("page", &view).map_err(|error| Refusal::Failed(error.into()))?;
     let status = if is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     Ok((status, Html(html)).into_response())
+}
+
+/// A sentence about a format.
+fn said_of(wording: &str, format: &str) -> String {
+    fill(wording, &[("format", format)]).unwrap_or_default()
 }
 
 /// The language that is asked for, else the browser's, else the shop's, else English.
@@ -305,6 +319,9 @@ mod tests {
         assert_eq!(languages, ["en", "fr"]);
         for words in LANGUAGES.iter() {
             assert!(fill(&words.rows_all, &[("n", "7")]).unwrap().ends_with('7'));
+            for wording in [&words.format_wrong, &words.format_whole] {
+                assert!(said_of(wording, "feefo").contains("feefo"));
+            }
         }
         assert!(TEMPLATE.get_template("page").is_some());
         // What stands between the tags is what was digested.
