@@ -237,20 +237,25 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     let schedule = metrics.schedule.as_ref().unwrap();
     ledger::note_schedule(pool, "nightly-metrics", schedule, at("2026-03-10T01:00:00Z")).await.unwrap();
 
-    // Claire's words should have been published or refused two days ago, and nobody knows whether somebody was told why theirs were not.
-    let ids: Vec<i64> =
-        sqlx::query_scalar("select response_id from testimonial").fetch_all(pool).await.unwrap();
+    // Words that came with a file should have been published or refused two days ago, and nobody knows whether their author was told why
+    // earlier ones were not.
     for sql in [
-        "insert into testimonial (shop_id, response_id, state) select shop_id, response_id, 'pending' from response where counted
-         on conflict do nothing",
-        "update response set consent_version = '2026-01', received_at = '2026-02-26T10:00:00Z' where counted",
+        r#"with given as (
+               insert into response (shop_id, order_id, survey, survey_version_id, revision, counted, via, verdict, locale,
+                                     answered_at, received_at, consent_version)
+               select shop_id, order_id, survey, survey_version_id, 1, true, 'import', 'human', 'fr', '2026-02-26', '2026-02-26', '2026-01'
+               from invitation join "order" using (shop_id, order_id) where external_id = 'A-1'
+               returning shop_id, response_id
+           ), words as (
+               insert into answer (shop_id, response_id, question, body) select shop_id, response_id, 'comment', 'canarywords' from given
+           )
+           insert into testimonial (shop_id, response_id, state) select shop_id, response_id, 'pending' from given"#,
         "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at)
          select shop_id, response_id, 'unlawful', 'unknown', '2026-03-10T08:00:00Z', '2026-03-10T08:00:00Z', '2026-03-10T09:00:00Z'
          from testimonial",
     ] {
         sqlx::query(sql).execute(pool).await.unwrap();
     }
-    assert_eq!(ids.len(), 0, "the form had no consent");
 
     let until = "2026-03-10T18:00:00Z";
     let digest = program.run(&["digest", "--json", "--as-of", until]).expect(0).json();
@@ -345,6 +350,8 @@ async fn the_digest_and_the_metrics_say_what_happened() {
 
     // A day on which what was wrong is put right and nothing else happens: one line, and the heartbeat.
     ledger::resume(pool, "import-events", at("2026-03-10T19:00:00Z")).await.unwrap();
+    program.run(&["testimonials", "approve", "--all-pending", "--as-of", "2026-03-10T19:00:00Z"]).expect(0);
+    program.run(&["export", "testimonials", "--out", "out.csv", "--as-of", "2026-03-10T19:30:00Z"]).expect(0);
     run(&context, "nightly-metrics", at("2026-03-11T02:15:00Z")).await;
     let lost: i64 = sqlx::query_scalar("select invitation_id from invitation where state = 'unknown'")
         .fetch_one(pool)
