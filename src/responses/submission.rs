@@ -353,4 +353,31 @@ mod tests {
         assert!(errors.contains_key("publish.name"));
         assert!(consent(&[("publish", "on")]).unwrap_err().contains_key("publish"));
     }
+
+    /// Whose words alone may change cannot change a score with them, nor answer what the score did not lead to.
+    #[test]
+    fn of_words_alone_nothing_else_is_read() {
+        let words = |key: &str, when| Question {
+            key: key.to_owned(),
+            kind: QuestionKind::Text { max_length: 100 },
+            required: false,
+            in_mail: false,
+            when,
+            text: Texts(BTreeMap::new()),
+        };
+        let when =
+            |answer: &str| Some(When { question: "recommend".to_owned(), answers: vec![answer.to_owned()] });
+        let score = Question { kind: QuestionKind::Recommend, required: true, ..words("recommend", None) };
+        let asked = Questionnaire {
+            questions: vec![score, words("why", when("no")), words("more", when("yes"))],
+            intro: None,
+        };
+        let answer = |key: &str, value| Answer { question: key.to_owned(), value };
+        let yes = || answer("recommend", Value::Choice("yes".to_owned()));
+        let text = |key: &str, text: &str| answer(key, Value::Text(text.to_owned()));
+        let sent = [("recommend", "no"), ("why", "late"), ("more", "well made")];
+        let sent = Fields::new(sent.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec());
+        let read = read_words(&sent, &asked, &[text("more", "call me"), yes()]).unwrap();
+        assert_eq!(read.answers, [yes(), text("more", "well made")]);
+    }
 }

@@ -89,7 +89,8 @@ pub struct Filter {
     pub only: Option<ResponseId>,
     /// Only what still waits: for a decision, or, approved, for its first export.
     pub waiting: bool,
-    /// How long what was published stays so, and what time it is.
+    /// How long what was published stays so, and what time it is. (Where jobs.toml has made it shorter since, a whole export says what is
+    /// over by that, and one of changes does not.)
     pub retain: Option<(TimeDelta, DateTime<Utc>)>,
     /// No more than so many.
     pub at_most: Option<i64>,

@@ -266,7 +266,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("n_failed", "select count(*) from attempt where outcome = 'failed'"),
         ("n_unknown", "select count(*) from attempt where outcome = 'unknown'"),
         ("n_unknown_open", "select count(*) from invitation where state = 'unknown'"),
-        ("n_answers", "select count(*) from response where verdict = 'human'"),
+        ("n_answers", "select count(*) from response where verdict = 'human' and via = 'page'"),
         ("n_suspects", "select count(*) from response where verdict = 'suspect'"),
         ("n_suppressed", "select count(*) from suppression"),
         ("n_overdue", "select count(*) from testimonial"),
