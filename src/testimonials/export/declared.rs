@@ -162,7 +162,7 @@ fn every_column_shows_what_it_declares_and_nothing_else() {
                     continue; // There is no other.
                 }
                 let [before, after] = [before, after].map(|one| written(format, asked, &[one]));
-                if after.1 != [] {
+                if !after.1.is_empty() {
                     continue; // The format cannot carry it so.
                 }
                 let [before, after] = [before.0, after.0].map(|file| parts(format, &file));
