@@ -71,8 +71,9 @@ fn of_json(file: &str) -> BTreeMap<String, String> {
     let mut parts = BTreeMap::new();
     for node in value["@graph"].as_array().unwrap() {
         let is_review = node["@type"] == "Review";
+        let of_all = node.get("aggregateRating").map(|_| "aggregateRating");
         for (name, value) in node.as_object().unwrap() {
-            let part = if is_review || name == "aggregateRating" { name.as_str() } else { FRAME };
+            let part = of_all.unwrap_or(if is_review { name } else { FRAME });
             let text: &mut String = parts.entry(part.to_owned()).or_default();
             text.push_str(&value.to_string());
         }
