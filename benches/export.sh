@@ -83,7 +83,8 @@ SQL
 
 # The program's own query, with its parameters as values.
 shop=$(sql -At -c "select shop_id from shop where key = 'maison'")
-sed -e '/^--/d' -e 's/--.*$//' -e "s/\$1/$shop/g" -e "s/\$2/'approved'/g" -e 's/\$3/null/g' -e 's/\$4/true/g' -e 's/\$5/null/g' -e 's/\$6/false/g' "$query" | tr '\n' ' ' >query
+sed -e '/^--/d' -e 's/--.*$//' -e "s/\$1/$shop/g" -e "s/\$2/'approved'/g" -e 's/\$3/null/g' -e 's/\$4/true/g' -e 's/\$5/null/g' -e 's/\$6/false/g' \
+    -e "s/\$7/interval '1825 days'/g" -e "s/\$8/timestamptz '2026-02-01'/g" -e 's/\$9/null/g' "$query" | tr '\n' ' ' >query
 ours() { "$program" export testimonials --shop maison --as-of 2026-02-01 --format "$1" --out "$2" 2>ours.log || [ $? -eq 3 ] || { cat ours.log >&2; exit 1; }; }
 peak() { # KiB that a command takes at most
     /usr/bin/time -f %M -o peak "$@" >/dev/null 2>&1 || true

@@ -33,6 +33,8 @@ create table testimonial (
 );
 -- The export reads the approved ones in the order of their numbers, however many there are.
 create index testimonial_state_idx on testimonial (shop_id, state, response_id);
+-- Few wait, however many are published.
+create index testimonial_waiting_idx on testimonial (shop_id, response_id) where state in ('pending', 'approved') and published_at is null;
 
 -- What the shop answers to an author, in public. Append-only: the latest revision stands. It belongs to the words it answers, and stays with
 -- them when their author writes others.

@@ -11,7 +11,8 @@ use crate::context::Context;
 use crate::db;
 use crate::invitations::InvitationState;
 use crate::invitations::outbox::{self, Entry, Resolution};
-use crate::types::InvitationId;
+use crate::testimonials::rejection;
+use crate::types::{InvitationId, ResponseId};
 
 /// What is queued, deferred or unknown
 #[derive(Debug, clap::Args)]
@@ -107,6 +108,9 @@ async fn list(args: &Args, global: &Global, context: &Context) -> anyhow::Result
         entries.truncate(shown);
         output::say(&format!("There are more than these {shown}; -n shows more, --json all of them."));
     }
+    if args.state.is_none() || matches!(args.state, Some(States::One(InvitationState::Unknown))) {
+        tell_rejections(&rejection::unknown(&context.pool).await?);
+    }
     if entries.is_empty() {
         output::say(if args.state.is_none() { "Nothing waits." } else { "There is none." });
         return Ok(Exit::Done);
@@ -130,6 +134,17 @@ async fn list(args: &Args, global: &Global, context: &Context) -> anyhow::Result
         rows,
     ))?;
     Ok(Exit::Done)
+}
+
+/// What lies elsewhere, but is looked for here.
+fn tell_rejections(unknown: &[ResponseId]) {
+    if let Some(latest) = unknown.first() {
+        output::say(&format!(
+            "Mails that tell authors why their words are not published, and of which nobody knows whether they left: {}. \
+             They are not sent again; `afterword testimonials show {latest}` says so of the latest.",
+            unknown.len()
+        ));
+    }
 }
 
 async fn resolve(ids: &[i64], resolution: Resolution, global: &Global) -> anyhow::Result<Exit> {

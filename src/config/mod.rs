@@ -289,7 +289,8 @@ pub struct Testimonials {
     pub publish_within: TimeDelta,
     /// Where a product is shown, by the shop's key, with `{product}` for its number.
     pub product_urls: BTreeMap<String, String>,
-    /// How long what was published stays so, from when it first left the house; `None`: as long as answers are kept.
+    /// How long what was published stays so, from when it first left the house; where it is not said, as long as `[retention]` keeps
+    /// answers. `None`: without end.
     pub retain: Option<TimeDelta>,
 }
 

@@ -52,10 +52,13 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         .iter()
         .filter_map(|(name, format)| Some((name.clone(), formats::rating_format(name, format, problems)?)))
         .collect();
-    let testimonials = testimonials::testimonials(&file.testimonials, &shop_keys, problems);
+    let mut testimonials = testimonials::testimonials(&file.testimonials, &shop_keys, problems);
     let alerts = alerts::rules(&file.alert, &shop_keys, problems);
     let notify = alerts::notify(&base, &file.notify, problems);
     let retention = retention::retention(file.retention.as_ref(), problems);
+    if let (Some(testimonials), Some(retention)) = (&mut testimonials, &retention) {
+        testimonials.retain.get_or_insert(retention.responses);
+    }
     let access = access::accesses(&base, &file.access, &shop_keys, problems);
     if let Some(word) = file.app.private_listen.as_ref().filter(|_| file.access.is_empty()) {
         problems.add(

@@ -9,7 +9,11 @@ select
     (
         select count(*) from alert_delivery
         where shop_id = $1 and settled_at > $2 and settled_at <= $3 and state in ('failed', 'unknown')
-    ) as "n_messages_lost!"
+    ) as "n_messages_lost!",
+    (
+        select count(*) from rejection
+        where shop_id = $1 and settled_at > $2 and settled_at <= $3 and state in ('failed', 'unknown')
+    ) as "n_authors_not_told!"
 from (
     select count(*) filter (where outcome = 'sent') as n_sent,
         count(*) filter (where outcome = 'deferred') as n_deferred,

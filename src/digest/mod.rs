@@ -4,8 +4,8 @@
 //! what was told, [`heartbeat`] tells the dead man's switch that all is well. Nothing is changed by looking.
 //!
 //! Runs are told by their rows in the ledger, in the order in which these were written: a row is in one digest, and in the next one
-//! again if it had not ended. Everything else is told by its time; what is wrong as things stand (unknown mails, paused and overdue jobs, a
-//! relay that fails) is told every day until it is over.
+//! again if it had not ended. Everything else is told by its time; what is wrong as things stand (unknown mails, paused and overdue jobs,
+//! overdue testimonials, a relay that fails) is told every day until it is over.
 
 pub mod heartbeat;
 pub mod store;
@@ -24,6 +24,7 @@ use crate::installation::{self, Foreign};
 use crate::invitations::bounces::BounceKind;
 use crate::invitations::relay;
 use crate::jobs::ledger::{self, JobRunState};
+use crate::testimonials::unattended;
 use crate::types::{JobRunId, ShopId};
 
 /// So long after its time an occurrence that the ledger does not know counts as overdue. Longer than a lease and than the time that an
@@ -95,6 +96,10 @@ pub struct ShopDay {
     pub imports: BTreeMap<&'static str, Imported>,
     /// Messages to the shop's own people about alerts that did not arrive, or of which nobody knows.
     pub n_messages_lost: u64,
+    /// Testimonials that have waited for longer than the shop announces, as things stand.
+    pub n_overdue: u64,
+    /// Mails that tell authors why their words are not published, and that did not arrive or of which nobody knows.
+    pub n_authors_not_told: u64,
 }
 
 /// Files that came in.
@@ -131,6 +136,10 @@ pub enum Finding {
     Rejected { shop: String, what: &'static str, n: u64, n_files: u64 },
     /// Messages about alerts that did not arrive.
     MessagesLost { shop: String, n: u64 },
+    /// Testimonials that have waited for longer than the shop announces.
+    TestimonialsOverdue { shop: String, n: u64 },
+    /// Mails that tell authors why their words are not published, and that may not have arrived.
+    AuthorsNotTold { shop: String, n: u64 },
     /// Mails of this kind to the shop's own people that did not arrive.
     ReportsLost { n: u64 },
     /// The relay does not take mails.
@@ -150,9 +159,12 @@ impl Finding {
             | Self::ReportsLost { .. }
             | Self::Relay { .. }
             | Self::Held { .. } => true,
-            Self::Skipped { .. } | Self::Partial { .. } | Self::Unknown { .. } | Self::Rejected { .. } => {
-                false
-            }
+            Self::Skipped { .. }
+            | Self::Partial { .. }
+            | Self::Unknown { .. }
+            | Self::Rejected { .. }
+            | Self::TestimonialsOverdue { .. }
+            | Self::AuthorsNotTold { .. } => false,
         }
     }
 }
@@ -188,6 +200,13 @@ pub async fn gather(
         );
         findings.extend(
             (day.n_messages_lost > 0).then(|| Finding::MessagesLost { shop: shop(), n: day.n_messages_lost }),
+        );
+        findings.extend(
+            (day.n_overdue > 0).then(|| Finding::TestimonialsOverdue { shop: shop(), n: day.n_overdue }),
+        );
+        findings.extend(
+            (day.n_authors_not_told > 0)
+                .then(|| Finding::AuthorsNotTold { shop: shop(), n: day.n_authors_not_told }),
         );
         let rejected = day.imports.iter().filter(|(_, imported)| imported.n_rejected > 0);
         findings.extend(rejected.map(|(what, imported)| Finding::Rejected {
@@ -362,10 +381,13 @@ async fn shops(
     context: &Context,
     from: DateTime<Utc>,
     until: DateTime<Utc>,
-) -> sqlx::Result<BTreeMap<String, ShopDay>> {
+) -> anyhow::Result<BTreeMap<String, ShopDay>> {
     let mut days = BTreeMap::new();
+    let rules = &context.config.testimonials;
     for (shop, config) in context.shops.iter() {
-        days.insert(config.key.clone(), day(&context.pool, shop, from, until).await?);
+        let overdue = unattended::overdue(&context.pool, &[(shop, config)], rules, until).await?;
+        let day = day(&context.pool, shop, from, until).await?;
+        days.insert(config.key.clone(), ShopDay { n_overdue: overdue.len() as u64, ..day });
     }
     Ok(days)
 }
@@ -389,6 +411,7 @@ async fn day(
         n_suspects: n(counted.n_suspects),
         n_suppressed: n(counted.n_suppressed),
         n_messages_lost: n(counted.n_messages_lost),
+        n_authors_not_told: n(counted.n_authors_not_told),
         ..ShopDay::default()
     };
     let bounces = sqlx::query!(

@@ -59,6 +59,8 @@ pub fn sentence(words: &Words, finding: &Finding, zone: Tz) -> String {
             filled(&digest.rejected, &[("shop", shop), ("what", what), ("n", &n), ("files", &n_files)])
         }
         Finding::MessagesLost { shop, n } => of_shop(&digest.messages_lost, shop, *n),
+        Finding::TestimonialsOverdue { shop, n } => of_shop(&digest.testimonials_overdue, shop, *n),
+        Finding::AuthorsNotTold { shop, n } => of_shop(&digest.authors_not_told, shop, *n),
         Finding::ReportsLost { n } => filled(&digest.reports_lost, &[("n", &n.to_string())]),
         Finding::Relay { since, reason } => filled(&digest.relay, &[("at", &at(*since)), ("reason", reason)]),
         Finding::Held { reason } => filled(&digest.held, &[("reason", reason)]),

@@ -81,6 +81,11 @@ pub struct Letterhead<'a> {
 
 /// The mail that asks for an opinion on one order.
 ///
+/// Where what comes back of an invitation's mail goes: the address says which mail it is about.
+pub fn with_token(path: &str, tokens: &Tokens, shop: ShopId, invitation: InvitationId) -> String {
+    path.replacen('@', &format!("+{}@", tokens.issue_return_path(shop, invitation)), 1)
+}
+
 /// # Errors
 /// See [`ComposeError`]; only `Recipient` is about this one mail.
 pub fn compose(
@@ -100,8 +105,7 @@ pub fn compose(
     let from = in_envelope(&shop.from)?;
     let envelope_from = match letterhead.return_path {
         Some(path) => {
-            let token = tokens.issue_return_path(facts.shop_id, facts.invitation_id);
-            let path = path.replacen('@', &format!("+{token}@"), 1);
+            let path = with_token(path, tokens, facts.shop_id, facts.invitation_id);
             let address = path.parse().ok().and_then(|path| for_envelope(&path));
             address.ok_or(ComposeError::ReturnPath(path))?
         }

@@ -1,13 +1,14 @@
--- Revisions ($1 to $15, one array a column), their answers ($16 to $21), and what waits for approval as a testimonial. The numbers were
+-- Revisions ($1 to $15 and $22, one array a column), their answers ($16 to $21), and what waits for approval as a testimonial. The numbers were
 -- drawn before, so that nothing has to be joined.
 with kept as (
     select *
     from unnest(
         $1::bigint[], $2::int[], $3::bigint[], $4::text[], $5::bigint[], $6::bigint[], $7::int[], $8::suspicion[], $9::bigint[],
-        $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::display_name_rule[], $15::boolean[]
+        $10::text[], $11::timestamptz[], $12::text[], $13::text[], $14::display_name_rule[], $15::boolean[], $22::timestamptz[]
     ) as k (
         response_id, shop_id, order_id, survey, survey_version_id, invitation_id, revision, suspicion, form_nonce, locale, sent_at,
-        consent_version, display_name, display_name_rule, is_testimonial
+        consent_version, display_name, display_name_rule, is_testimonial,
+        answered_at
     )
 ), stored as (
     insert into response (
@@ -15,7 +16,7 @@ with kept as (
         locale, answered_at, received_at, consent_version, display_name, display_name_rule
     ) overriding system value
     select shop_id, response_id, order_id, survey, survey_version_id, invitation_id, revision, suspicion is null, 'page',
-        case when suspicion is null then 'human' else 'suspect' end::verdict, suspicion, form_nonce, locale, sent_at, sent_at,
+        case when suspicion is null then 'human' else 'suspect' end::verdict, suspicion, form_nonce, locale, answered_at, sent_at,
         consent_version, display_name, display_name_rule
     from kept
 ), waiting as (

@@ -109,10 +109,28 @@ pub struct Given {
 
 impl Given {
     /// Until when the answer that is there can be changed; `None`: there is none. Whose words were refused has as long again, from then on,
-    /// to write others.
+    /// to write others; see [`Self::only_words`].
     pub fn changeable_until(&self, invited: &Invited, survey: &Survey) -> Option<DateTime<Utc>> {
         Some(closes_at(self.first_answered_at?, self.rejected_at, invited, survey))
     }
+}
+
+impl Given {
+    /// Whether the time to change the answer is over, and only that its words were refused lets its author come back. Then the words and the
+    /// consent can be changed, and nothing else: a score that the shop's figures have counted does not move because a moderator refused the
+    /// words beside it, and who wants to be published cannot be asked for another score.
+    pub fn only_words(&self, survey: &Survey, now: DateTime<Utc>) -> bool {
+        self.first_answered_at.is_some_and(|first| only_words(first, self.rejected_at, survey, now))
+    }
+}
+
+fn only_words(
+    first_answered_at: DateTime<Utc>,
+    rejected_at: Option<DateTime<Utc>>,
+    survey: &Survey,
+    now: DateTime<Utc>,
+) -> bool {
+    rejected_at.is_some() && now > first_answered_at + survey.edit_within
 }
 
 /// Until when an answer can be changed.
@@ -287,7 +305,7 @@ async fn try_store(
                 continue;
             }
         };
-        if let Some(submission) = keep {
+        if let Some(Keep { submission, answered_at }) = keep {
             let locale = context.templates.language(invited.locale().as_ref(), &shop.locale).0;
             let suspicion = match outcome {
                 Outcome::Suspect(suspicion) => Some(suspicion),
@@ -306,6 +324,7 @@ async fn try_store(
                 nonce: sent.traces.proof.ours().map(|proof| proof.nonce),
                 locale,
                 sent_at: sent.traces.sent_at,
+                answered_at,
                 names,
                 submission,
             });
@@ -394,7 +413,13 @@ struct Facts<'a> {
 struct Decision {
     outcome: Outcome,
     /// Set when it becomes a revision.
-    keep: Option<Submission>,
+    keep: Option<Keep>,
+}
+
+struct Keep {
+    submission: Submission,
+    /// Whose words alone were changed has answered when the rest was.
+    answered_at: DateTime<Utc>,
 }
 
 /// What becomes of a form; `None`: its link has expired. Pure.
@@ -411,7 +436,13 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
     if first.is_some_and(|first| now > closes_at(first, rejected_at, invited, survey)) {
         return said(Outcome::Closed);
     }
-    let submission = match submission::read(&sent.fields, facts.questionnaire) {
+    let counted = earlier.iter().find(|row| row.counted);
+    let amended = counted.filter(|_| first.is_some_and(|first| only_words(first, rejected_at, survey, now)));
+    let read = match amended {
+        Some(counted) => submission::read_words(&sent.fields, facts.questionnaire, &counted.answers),
+        None => submission::read(&sent.fields, facts.questionnaire),
+    };
+    let submission = match read {
         Ok(submission) => submission,
         Err(errors) => return said(Outcome::Invalid(errors)),
     };
@@ -423,7 +454,6 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
         return said(twin.suspicion.map_or(Outcome::Counts, Outcome::Suspect));
     }
     let others = earlier.iter().filter(|row| row.via == ResponseVia::Page && !row.says(&submission, names));
-    let counted = earlier.iter().find(|row| row.counted);
     let past = Past {
         mailed_at: invited.mailed_at,
         hits: facts.hits,
@@ -446,7 +476,8 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
             Outcome::Suspect(suspicion)
         }
     };
-    Some(Decision { outcome, keep: Some(submission) })
+    let answered_at = amended.map_or(now, |counted| counted.answered_at);
+    Some(Decision { outcome, keep: Some(Keep { submission, answered_at }) })
 }
 
 /// The invitations behind a batch's links, their orders held until the end of the transaction, and a number for what is stored of each.
@@ -600,6 +631,7 @@ struct Kept<'a> {
     nonce: Option<i64>,
     locale: &'a Locale,
     sent_at: DateTime<Utc>,
+    answered_at: DateTime<Utc>,
     names: DisplayName,
     submission: Submission,
 }
@@ -659,6 +691,7 @@ async fn insert(conn: &mut PgConnection, kept: &[Kept<'_>]) -> sqlx::Result<()> 
         &answers().map(|(_, answer)| answer.value.score()).collect::<Vec<_>>() as &[Option<i16>],
         &answers().map(|(_, answer)| answer.value.choice()).collect::<Vec<_>>() as &[Option<String>],
         &answers().map(|(_, answer)| answer.value.text()).collect::<Vec<_>>() as &[Option<String>],
+        &column(kept, |kept| kept.answered_at),
     )
     .execute(conn)
     .await?;

@@ -120,6 +120,35 @@ pub fn read(fields: &Fields, questionnaire: &Questionnaire) -> Result<Submission
     if errors.is_empty() { Ok(submission) } else { Err(errors) }
 }
 
+/// What a form has for who may change nothing but words, because the shop could not publish those that there are: the questions for words
+/// to which the other answers have led, and the consent.
+pub fn only_words(questionnaire: &Questionnaire, before: &[Answer]) -> Questionnaire {
+    let is_of_words = |question: &&Question| {
+        matches!(question.kind, QuestionKind::Text { .. } | QuestionKind::Consent { .. })
+    };
+    let asked =
+        questionnaire.questions.iter().filter(is_of_words).filter(|question| is_asked(question, before));
+    let questions = asked.map(|question| Question { when: None, ..question.clone() }).collect();
+    Questionnaire { questions, ..questionnaire.clone() }
+}
+
+/// Reads such a form. The other answers are those that were there, whatever is sent.
+///
+/// # Errors
+/// Everything that is wrong, by field.
+pub fn read_words(
+    fields: &Fields,
+    questionnaire: &Questionnaire,
+    before: &[Answer],
+) -> Result<Submission, FieldErrors> {
+    let mut submission = read(fields, &only_words(questionnaire, before))?;
+    let others = before.iter().filter(|answer| !matches!(answer.value, Value::Text(_)));
+    submission.answers.extend(others.cloned());
+    let place = |key: &str| questionnaire.questions.iter().position(|question| question.key == key);
+    submission.answers.sort_by_key(|answer| place(&answer.question));
+    Ok(submission)
+}
+
 /// Whether a value is an answer that can be chosen for this question.
 pub fn is_option(question: &Question, given: &str) -> bool {
     question.kind.options().is_some_and(|options| options.iter().any(|option| option == given))
@@ -328,5 +357,32 @@ mod tests {
         let errors = consent(&[("publish", "yes"), ("publish.name", &long)]).unwrap_err();
         assert!(errors.contains_key("publish.name"));
         assert!(consent(&[("publish", "on")]).unwrap_err().contains_key("publish"));
+    }
+
+    /// Whose words alone may change cannot change a score with them, nor answer what the score did not lead to.
+    #[test]
+    fn of_words_alone_nothing_else_is_read() {
+        let words = |key: &str, when| Question {
+            key: key.to_owned(),
+            kind: QuestionKind::Text { max_length: 100 },
+            required: false,
+            in_mail: false,
+            when,
+            text: Texts(BTreeMap::new()),
+        };
+        let when =
+            |answer: &str| Some(When { question: "recommend".to_owned(), answers: vec![answer.to_owned()] });
+        let score = Question { kind: QuestionKind::Recommend, required: true, ..words("recommend", None) };
+        let asked = Questionnaire {
+            questions: vec![score, words("why", when("no")), words("more", when("yes"))],
+            intro: None,
+        };
+        let answer = |key: &str, value| Answer { question: key.to_owned(), value };
+        let yes = || answer("recommend", Value::Choice("yes".to_owned()));
+        let text = |key: &str, text: &str| answer(key, Value::Text(text.to_owned()));
+        let sent = [("recommend", "no"), ("why", "late"), ("more", "well made")];
+        let sent = Fields::new(sent.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec());
+        let read = read_words(&sent, &asked, &[text("more", "call me"), yes()]).unwrap();
+        assert_eq!(read.answers, [yes(), text("more", "well made")]);
     }
 }

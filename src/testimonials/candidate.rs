@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use anyhow::Context as _;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::stream::{BoxStream, StreamExt as _};
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -50,7 +50,8 @@ pub struct Candidate {
     pub first_name: Option<String>,
     pub last_name: Option<String>,
     pub erased: bool,
-    /// The last thing that happened to it: somebody decided, a later answer came, the order changed, or the customer was erased.
+    /// The last thing that happened to it: somebody decided, a later answer came, the order changed, the customer was erased, or the time of
+    /// its publication was over.
     pub changed_at: DateTime<Utc>,
     /// Whether the order is another customer's now than the one who was asked.
     pub of_another: bool,
@@ -88,6 +89,11 @@ pub struct Filter {
     pub only: Option<ResponseId>,
     /// Only what still waits: for a decision, or, approved, for its first export.
     pub waiting: bool,
+    /// How long what was published stays so, and what time it is. (Where jobs.toml has made it shorter since, a whole export says what is
+    /// over by that, and one of changes does not.)
+    pub retain: Option<(TimeDelta, DateTime<Utc>)>,
+    /// No more than so many.
+    pub at_most: Option<i64>,
 }
 
 /// The candidates of a shop, in the order of their numbers. They come one by one, however many there are.
@@ -105,6 +111,9 @@ pub fn candidates(
         filter.or_published,
         filter.only as Option<ResponseId>,
         filter.waiting,
+        filter.retain.map(|(retain, _)| retain) as Option<TimeDelta>,
+        filter.retain.map(|(_, now)| now),
+        filter.at_most,
     )
     .fetch(conn)
     .boxed()

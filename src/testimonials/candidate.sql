@@ -1,5 +1,5 @@
 -- $1 shop, $2 state or null, $3 changed since or null (what never left is always among them), $4 also those of another state that have left
--- before, $5 this one or null, $6 only what still waits
+-- before, $5 this one or null, $6 only what still waits, $7 how long what was published stays so, or null, $8 now, $9 at most so many or null
 select t.response_id as "id: ResponseId",
        t.state as "state: TestimonialState",
        t.reject_reason as "reject_reason: RejectReason",
@@ -60,7 +60,7 @@ cross join lateral (
         select max(later.received_at)
         from response later
         where later.shop_id = r.shop_id and later.order_id = r.order_id and later.survey = r.survey and later.counted
-    ) end) as at
+    ) end, case when t.published_at + $7::interval <= $8::timestamptz then t.published_at + $7 end) as at
 ) as changed
 where t.shop_id = $1
   and ($2::testimonial_state is null or t.state = $2 or ($4 and t.published_at is not null))
@@ -68,3 +68,4 @@ where t.shop_id = $1
   and ($5::bigint is null or t.response_id = $5)
   and (not $6 or t.state = 'pending' or t.state = 'approved' and t.published_at is null)
 order by t.response_id
+limit $9

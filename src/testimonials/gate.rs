@@ -3,7 +3,7 @@
 //! Pure: it is given what is stored and says yes, or why not. Every export asks it again for every testimonial, so that whoever is
 //! erased, withdraws, or has their order cancelled is missing from the next file.
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde::Serialize;
 
@@ -71,6 +71,8 @@ pub enum Withheld {
     Erased,
     /// The order is another customer's now; whose words these are would be said wrongly.
     OfAnother,
+    /// It was published for as long as the shop announces.
+    Over,
     /// There are no words.
     NoWords,
 }
@@ -87,6 +89,7 @@ impl Withheld {
             Self::OrderCancelled => "order cancelled",
             Self::Erased => "customer erased",
             Self::OfAnother => "the order has become another customer's",
+            Self::Over => "published for as long as announced",
             Self::NoWords => "no words",
         }
     }
@@ -97,6 +100,8 @@ impl Withheld {
 pub struct House<'a> {
     pub shop: &'a Shop,
     pub names: DisplayName,
+    /// How long what was published stays so; `None`: without end.
+    pub retain: Option<TimeDelta>,
     /// The publication date of what was never published before.
     pub now: DateTime<Utc>,
 }
@@ -115,6 +120,10 @@ pub fn admit(
     let Admissible { comment, consent_version } = admissible(candidate, asked)?;
     if candidate.state != TestimonialState::Approved {
         return Err(Withheld::NotApproved);
+    }
+    let until = candidate.published_at.zip(house.retain).map(|(from, retain)| from + retain);
+    if until.is_some_and(|until| until <= house.now) {
+        return Err(Withheld::Over);
     }
     let said = candidate.said(asked);
     Ok(Publishable(Testimonial {
@@ -258,8 +267,12 @@ mod tests {
             review_places: Vec::new(),
             unhappy_next: None,
         };
-        let house =
-            House { shop: &shop, names: DisplayName::FirstNameInitial, now: moment("2026-04-01T06:00:00Z") };
+        let house = House {
+            shop: &shop,
+            names: DisplayName::FirstNameInitial,
+            retain: Some(TimeDelta::days(365)),
+            now: moment("2026-04-01T06:00:00Z"),
+        };
         admit(candidate, &asked(), house)
     }
 
@@ -324,6 +337,10 @@ mod tests {
         check(Candidate { of_another: true, ..candidate() }, Withheld::OfAnother);
         let blank = vec![Some(" \n".to_owned()), None, None];
         check(Candidate { bodies: blank, ..candidate() }, Withheld::NoWords);
+        // A year to the second.
+        let over = |published: &str| Candidate { published_at: Some(moment(published)), ..candidate() };
+        check(over("2025-04-01T06:00:00Z"), Withheld::Over);
+        assert!(gate(&over("2025-04-01T06:00:01Z")).is_ok());
         assert!(gate(&Candidate { order_status: OrderStatus::Refunded, ..candidate() }).is_ok());
     }
 }

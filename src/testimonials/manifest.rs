@@ -90,11 +90,15 @@ impl<'a> Manifest<'a> {
         }
     }
 
+    /// As it is written.
+    pub(super) fn text(&self) -> anyhow::Result<String> {
+        Ok(serde_json::to_string_pretty(self).context("writing the manifest")? + "\n")
+    }
+
     /// Writes it beside its file, without giving it its name yet.
     pub(super) fn write(&self, path: &Path) -> anyhow::Result<NewFile> {
         let mut file = NewFile::create(&beside(path, "manifest.json"))?;
-        serde_json::to_writer_pretty(&mut file, self).context("writing the manifest")?;
-        file.write_all(b"\n")?;
+        file.write_all(self.text()?.as_bytes())?;
         file.sync()?;
         Ok(file)
     }

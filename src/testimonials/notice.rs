@@ -57,6 +57,8 @@ struct View<'a> {
     moderation: &'static str,
     names: &'static str,
     publish_within: String,
+    /// How long what was published stays so; `None`: without end.
+    retain: Option<String>,
     reasons: Vec<&'static str>,
     n_rows: u64,
     n_refused: u64,
@@ -102,6 +104,7 @@ impl<'a> View<'a> {
             moderation: words.moderation(export.rules.moderation),
             names: words.names(export.rules.display_name),
             publish_within: words.time(export.rules.publish_within),
+            retain: export.rules.retain.map(|retain| words.time(retain)),
             reasons: RejectReason::value_variants().iter().map(|reason| words.reason(*reason)).collect(),
             n_rows: report.n_rows,
             n_refused: report.n_refused(),
@@ -170,9 +173,12 @@ impl Words {
         now.format(self.pick("%d/%m/%Y", "%Y-%m-%d")).to_string()
     }
 
-    /// Whole days where it is some, else hours or minutes.
+    /// Whole years or days where it is some, else hours or minutes.
     fn time(self, time: TimeDelta) -> String {
-        let (n, one, many) = if time.num_hours() % 24 == 0 {
+        let (n, one, many) = if time.num_days() > 0 && time == TimeDelta::days(365 * (time.num_days() / 365))
+        {
+            (time.num_days() / 365, self.pick("an", "year"), self.pick("ans", "years"))
+        } else if time.num_hours() % 24 == 0 {
             (time.num_days(), self.pick("jour", "day"), self.pick("jours", "days"))
         } else if time.num_minutes() % 60 == 0 {
             (time.num_hours(), self.pick("heure", "hour"), self.pick("heures", "hours"))

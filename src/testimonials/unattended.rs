@@ -112,6 +112,49 @@ pub async fn overdue(
     Ok(overdue)
 }
 
+/// How many wait in a shop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waits {
+    pub shop: ShopId,
+    /// For somebody who approves or rejects them.
+    pub n_for_decision: i64,
+    /// Approved, for their first export.
+    pub n_for_export: i64,
+    /// Of both, how many for longer than announced.
+    pub n_overdue: i64,
+}
+
+/// How many wait in these shops, counted by an index however many are published. A shop without any is not there. What [`overdue`] reads
+/// from each answer itself is left out: words that are only blanks, and orders that have become another customer's, count here.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn waits(
+    pool: &PgPool,
+    shops: &[i32],
+    rules: &Testimonials,
+    now: DateTime<Utc>,
+) -> sqlx::Result<Vec<Waits>> {
+    sqlx::query_as!(
+        Waits,
+        r#"select t.shop_id as "shop: ShopId", count(*) filter (where t.state = 'pending') as "n_for_decision!",
+               count(*) filter (where t.state = 'approved') as "n_for_export!",
+               count(*) filter (where r.received_at < $2) as "n_overdue!"
+           from testimonial t
+           join response r using (shop_id, response_id)
+           join "order" o using (shop_id, order_id)
+           join customer c using (shop_id, customer_id)
+           where t.shop_id = any($1) and t.state in ('pending', 'approved') and t.published_at is null
+             and r.counted and r.verdict = 'human' and r.consent_version is not null and o.status <> 'cancelled'
+             and c.erased_at is null
+           group by t.shop_id"#,
+        shops,
+        now - rules.publish_within,
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// Those of a shop that wait and that nothing but a decision or an export keeps from being published, each with the end of its delay.
 async fn waiting(
     pool: &PgPool,

@@ -14,6 +14,7 @@ use crate::invitations::bounces::BounceKind;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::relay;
 use crate::jobs::ledger::{self, JobRunState};
+use crate::testimonials::unattended::{self, Waits};
 use crate::types::ShopId;
 
 const DAY: TimeDelta = TimeDelta::days(1);
@@ -45,6 +46,7 @@ pub(super) async fn text(context: &Context) -> anyhow::Result<String> {
     jobs(&mut out, context, now).await?;
     mails(&mut out, context, now).await?;
     answers(&mut out, context, now).await?;
+    testimonials(&mut out, context, now).await?;
     people(&mut out, context).await?;
     Ok(out.finish())
 }
@@ -327,6 +329,26 @@ async fn answers(out: &mut Exposition, context: &Context, now: DateTime<Utc>) ->
             family.sample(&labels("taken"), float(row.n_read - row.n_rejected));
             family.sample(&labels("rejected"), float(row.n_rejected));
         }
+    }
+    Ok(())
+}
+
+/// What waits to be published.
+async fn testimonials(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let waits = unattended::waits(&context.pool, &shops(context), &context.config.testimonials, now).await?;
+    let of = |shop: ShopId, n: fn(&Waits) -> i64| {
+        waits.iter().find(|waits| waits.shop == shop).map_or(0.0, |waits| float(n(waits)))
+    };
+    let help = "Testimonials that wait for somebody to approve or reject them (decision), or, approved, for their first export (export)";
+    let mut family = out.family("afterword_testimonials_waiting", Kind::Gauge, help);
+    for (shop, config) in context.shops.iter() {
+        family.sample(&[("shop", &config.key), ("for", "decision")], of(shop, |waits| waits.n_for_decision));
+        family.sample(&[("shop", &config.key), ("for", "export")], of(shop, |waits| waits.n_for_export));
+    }
+    let help = "Those of them that have waited for longer than the shop announces";
+    let mut family = out.family("afterword_testimonials_overdue", Kind::Gauge, help);
+    for (shop, config) in context.shops.iter() {
+        family.sample(&[("shop", &config.key)], of(shop, |waits| waits.n_overdue));
     }
     Ok(())
 }

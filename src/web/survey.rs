@@ -1,7 +1,8 @@
 //! The survey: the form, what is sent with it, and the thanks.
 //!
 //! The link of a mail may carry an answer (`?recommend=yes`); it is chosen on the page and nothing more. A second submission is a new
-//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed. What looks like a scanner's
+//! revision, as long as the survey's `edit_within` allows; then the page says that it is closed, or, where the shop could not publish the
+//! words, asks for others and leaves all other answers as they are. What looks like a scanner's
 //! ([`crate::responses::classify`]) gets the form back as it was filled in, and is asked to send it once more: who is a person loses
 //! nothing by it.
 //!
@@ -9,6 +10,7 @@
 
 pub mod preview;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +35,7 @@ use crate::responses::Value;
 use crate::responses::collect::Settled;
 use crate::responses::store::{self, Fate, Given, Invited, Known, Outcome, Sent};
 use crate::responses::submission::{
-    FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
+    self, FieldError, FieldErrors, Fields, MAX_DISPLAY_NAME, is_name_field, is_option, name_field,
 };
 use crate::survey::{Question, QuestionKind, Questionnaire, Survey, is_unhappy};
 use crate::testimonials::display_name::{Author, display_name};
@@ -319,8 +321,13 @@ impl Visit {
         let tokens = &pages.tokens;
         let Invited { shop, invitation, .. } = self.invited;
         let date = |moment| words.date(moment, self.shop.timezone);
-        let questions = self
-            .questionnaire
+        let only_words = self.given.only_words(&self.survey, self.now);
+        let asked = if only_words {
+            Cow::Owned(submission::only_words(&self.questionnaire, &self.given.answers))
+        } else {
+            Cow::Borrowed(&*self.questionnaire)
+        };
+        let questions = asked
             .questions
             .iter()
             .enumerate()
@@ -341,6 +348,7 @@ impl Visit {
             order: self.invited.external_id.clone(),
             date: date(self.invited.ordered_at),
             answered_until: self.changeable_until().map(date),
+            only_words,
             withdraw: self.withdraw(pages),
             withdrawn: self.standing == Standing::Withdrawn,
             errors,

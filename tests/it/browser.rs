@@ -567,7 +567,7 @@ async fn marketing_picks_looks_and_downloads() {
         json!([1, 1, 1])
     );
 
-    // From a day on.
+    // From a day on: what has never left is always among it.
     browser.script("document.querySelector('#since').value = '2026-03-13'");
     browser.follow("button:not(.first)");
     assert!(
@@ -575,9 +575,8 @@ async fn marketing_picks_looks_and_downloads() {
         "{}",
         browser.url()
     );
-    assert!(browser.text().contains("il n’y a rien à publier"), "{}", browser.text());
     assert_eq!(browser.value("#since"), "2026-03-13");
-    look(&browser, "fr-exports-nothing");
+    assert!(browser.text().contains("Témoignages dans ce fichier : 14"), "{}", browser.text());
 
     // What cannot be read is named beside its field, which has the focus.
     browser.open(&page("locale=en&since=yesterday"));
@@ -585,6 +584,11 @@ async fn marketing_picks_looks_and_downloads() {
     assert_eq!(browser.focused(), "since");
     assert!(browser.text_of("#since-wrong").contains("such as 2026-03-29"));
     look(&browser, "en-exports-wrong");
+    // What cannot be written is told beside the field that says what.
+    browser.open(&page("locale=fr&format=google-product"));
+    assert_eq!(browser.focused(), "format");
+    assert!(browser.text_of("#format-wrong").contains("google-product ne peut pas être écrit"));
+    look(&browser, "fr-exports-wrong-format");
     browser.open(&page("locale=en&shop=maison"));
     browser.click("summary");
     assert!(browser.text_of("code").ends_with("/exports/testimonials.csv?shop=maison&format=generic"));
@@ -608,9 +612,15 @@ async fn marketing_picks_looks_and_downloads() {
     assert_eq!(reader.records().map(Result::unwrap).count(), 14);
     assert!(file.file_name().unwrap().to_str().unwrap().starts_with("testimonials-maison-20"), "{file:?}");
     assert_eq!(left().await, (1, 14));
+    browser.open(&page("locale=fr&since=2999-01-01"));
+    assert!(browser.text().contains("il n’y a rien à publier"), "{}", browser.text());
+    look(&browser, "fr-exports-nothing");
     for url in browser.requests() {
         assert!(
-            url.starts_with(&format!("http://{private}/")) || url.contains(&format!("@{private}/")),
+            // (The browser's own picture of a calendar comes from nowhere.)
+            url.starts_with(&format!("http://{private}/"))
+                || url.contains(&format!("@{private}/"))
+                || url.starts_with("data:image/svg+xml;"),
             "{url}"
         );
     }

@@ -11,7 +11,7 @@ use afterword::testimonials::export::{self, Destination, EXPORT_FORMATS, Export,
 use afterword::testimonials::moderation::{self, Outcome, Ruling};
 use afterword::testimonials::public::{COLUMNS, Visibility, visibility};
 use afterword::testimonials::rejection::RejectionState;
-use afterword::testimonials::unattended::{self, WaitsFor};
+use afterword::testimonials::unattended::{self, Waits, WaitsFor};
 use afterword::testimonials::{RejectReason, TestimonialState};
 use afterword::types::{ResponseId, ShopId};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::TestDb;
 use crate::support::factories::{self, Order, Response, at};
 use crate::support::program::Program;
+use crate::support::scripted::{Behaviour, Scripted, Step};
 use crate::support::smtp::Relay;
 use crate::testimonials::{maison, rules, store};
 
@@ -62,7 +63,10 @@ async fn nothing_private_is_read_on_the_way_out() {
         .replace("$3", "null")
         .replace("$4", "false")
         .replace("$5", "null")
-        .replace("$6", "false");
+        .replace("$6", "false")
+        .replace("$7", "null")
+        .replace("$8", "now()")
+        .replace("$9", "null");
     sqlx::raw_sql(AssertSqlSafe(format!("create view way_out as {query}"))).execute(&db.pool).await.unwrap();
     let read: Vec<(String, String)> = sqlx::query_as(
         "select table_name::text, column_name::text from information_schema.view_column_usage where view_name = 'way_out'",
@@ -160,8 +164,8 @@ kind = "moderate_testimonials"
     )
 }
 
-fn smtp(relay: &Relay) -> String {
-    format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", relay.port)
+fn smtp(port: u16) -> String {
+    format!("transport = \"smtp\"\nhost = \"127.0.0.1\"\nport = {}\ntls = \"none\"", port)
 }
 
 impl Setting {
@@ -273,7 +277,7 @@ async fn the_states_of_the_code_are_those_of_the_database() {
 #[tokio::test]
 async fn authors_are_told_why_once_in_their_language() {
     let relay = Relay::start();
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     let french = setting.answer(1).await;
     let english = setting.answer_with(2, "en", |r| r).await;
     let by_file = setting.answer_with(3, "fr", |r| Response { invitation: None, via: "import", ..r }).await;
@@ -293,8 +297,9 @@ async fn authors_are_told_why_once_in_their_language() {
     assert_eq!(mail.header("Reply-To").unwrap(), "service@maison.example");
     assert!(mail.header("List-Unsubscribe").unwrap().starts_with("<https://avis.shop.example/u/"));
     let text = to("customer2@").text();
+    assert!(text.contains("unlawful or insulting"), "{text}");
     assert!(
-        text.contains("unlawful or insulting") && text.contains("Write") || text.contains("write"),
+        text.contains("write it anew until 26 March 2026") && text.contains("https://avis.shop.example/s/"),
         "{text}"
     );
     let text = to("customer3@").text();
@@ -323,7 +328,7 @@ async fn authors_are_told_why_once_in_their_language() {
 #[tokio::test]
 async fn what_is_decided_otherwise_before_the_mail_has_left_calls_it_back() {
     let relay = Relay::start();
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     let ids =
         [setting.answer(1).await, setting.answer(2).await, setting.answer(3).await, setting.answer(4).await];
     for id in ids {
@@ -349,7 +354,7 @@ async fn what_is_decided_otherwise_before_the_mail_has_left_calls_it_back() {
 #[tokio::test]
 async fn who_may_not_be_written_to_is_not_and_the_row_says_so() {
     let relay = Relay::start();
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     let suppressed = setting.answer(1).await;
     let everywhere = setting.answer(2).await;
     let erased = setting.answer(3).await;
@@ -378,11 +383,71 @@ async fn who_may_not_be_written_to_is_not_and_the_row_says_so() {
     assert!(stories.contains("not sent (the customer may not be written to)"), "{stories}");
 }
 
+/// Who does not exist is not written to again, and where mail comes back to says which customer it is about, also long after the invitation.
+#[tokio::test]
+async fn an_address_that_is_gone_is_not_written_to_again() {
+    let refusing = Scripted::start("", |step, _| match step {
+        Step::Rcpt => Behaviour::Say("550 5.1.1 no such user\r\n"),
+        _ => Behaviour::Accept,
+    });
+    let setting = Setting::new(&smtp(refusing.port), &[]).await;
+    let id = setting.answer(1).await;
+    setting.reject(id, RejectReason::Unlawful).await;
+    let report = setting.job(NOW).await;
+    assert_eq!(report.outcome, RunOutcome::Partial, "{report:?}");
+    assert_eq!(setting.told(id).await, [is("unlawful", "failed")]);
+    assert_eq!(bounced(&setting).await, ["customer1@customer.example"]);
+
+    let relay = Relay::start();
+    let mail = smtp(relay.port) + "\nreturn_path = \"bounces@maison.example\"";
+    let lines =
+        ["[jobs.bounces]", "kind = \"collect_bounces\"", "[jobs.bounces.params]", "maildir = \"./returned\""];
+    let setting = Setting::new(&mail, &lines).await;
+    let id = setting.answer(2).await;
+    setting
+        .execute(
+            "update invitation set sent_at = '2026-01-02T09:00:00Z', decided_at = '2026-01-02T08:00:00Z'",
+        )
+        .await;
+    setting.reject(id, RejectReason::Unlawful).await;
+    setting.job(NOW).await;
+    assert_eq!(setting.told(id).await, [is("unlawful", "sent")]);
+    // It comes back to the address of the envelope that it was sent with.
+    let from = relay.accepted()[0].from.clone();
+    assert!(from.starts_with("bounces+") && from.ends_with("@maison.example"), "{from}");
+    std::fs::create_dir_all(setting.program.path("returned")).unwrap();
+    let report = format!(
+        "Return-Path: <>\r\nFrom: MAILER-DAEMON@mx.customer.example\r\nTo: {from}\r\nSubject: Undelivered Mail\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=\"b\"\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nSorry.\r\n\
+         --b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.customer.example\r\n\r\n\
+         Final-Recipient: rfc822; customer2@customer.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b--\r\n"
+    );
+    setting.program.write("returned/1", report);
+    let aged = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+    let file = std::fs::File::options().write(true).open(setting.program.path("returned/1")).unwrap();
+    file.set_modified(aged).unwrap();
+    let ran = setting.program.run(&["run", "bounces", "--json", "--as-of", "2026-03-13T10:00:00Z"]).expect(0);
+    assert_eq!(ran.json()["details"]["n_hard"], 1, "{}", ran.stdout);
+    assert_eq!(bounced(&setting).await, ["customer2@customer.example"]);
+}
+
+/// Who is on the shop's list because mail to them came back.
+async fn bounced(setting: &Setting) -> Vec<String> {
+    sqlx::query_scalar(
+        "select c.email_key from suppression s
+         join customer c on s.address_hash = sha256(convert_to(c.email_key, 'UTF8')) where s.reason = 'bounced'",
+    )
+    .fetch_all(setting.pool())
+    .await
+    .unwrap()
+}
+
 /// The row is committed before the final dot; what the relay does not answer is unknown, is shown, and is not sent again.
 #[tokio::test]
 async fn what_nobody_can_know_is_not_sent_again() {
     let relay = Relay::dropping(&[1], || {});
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     let id = setting.answer(1).await;
     setting.reject(id, RejectReason::Unlawful).await;
     let report = setting.job(NOW).await;
@@ -394,6 +459,11 @@ async fn what_nobody_can_know_is_not_sent_again() {
     assert_eq!(relay.n_accepted(), 1);
     let shown = setting.program.run(&["testimonials", "show", &id.to_string()]).expect(0).stdout;
     assert!(shown.contains("may have arrived; it is not sent again"), "{shown}");
+    let outbox = setting.program.run(&["outbox"]).expect(0).stderr;
+    assert!(
+        outbox.contains("why their words are not published") && outbox.contains(&format!("show {id}")),
+        "{outbox}"
+    );
     // So does what was in the hands of a process that is gone.
     let other = setting.answer(2).await;
     setting.reject(other, RejectReason::Unlawful).await;
@@ -427,7 +497,7 @@ async fn a_committed_row_stands_before_the_final_dot() {
         });
         seen.send(state.join().unwrap()).unwrap();
     });
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     pool.set(setting.program.db.url.clone()).unwrap();
     let id = setting.answer(1).await;
     setting.reject(id, RejectReason::Unlawful).await;
@@ -439,7 +509,7 @@ async fn a_committed_row_stands_before_the_final_dot() {
 #[tokio::test]
 async fn two_runs_at_once_tell_each_author_once() {
     let relay = Relay::start();
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     for n in 0..12 {
         let id = setting.answer(n).await;
         setting.reject(id, RejectReason::Unlawful).await;
@@ -454,7 +524,7 @@ async fn two_runs_at_once_tell_each_author_once() {
 #[tokio::test]
 async fn a_copy_of_a_database_tells_nobody() {
     let relay = Relay::start();
-    let setting = Setting::new(&smtp(&relay), &[]).await;
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
     let first = setting.answer(1).await;
     setting.reject(first, RejectReason::Unlawful).await;
     setting.job(NOW).await;
@@ -508,6 +578,74 @@ async fn what_no_rule_flags_is_approved_by_itself_where_that_is_configured() {
     assert_eq!(setting.state(plain).await, ("rejected".to_owned(), false));
 }
 
+/// From the job that approves what no rule flags to the end of the time for which words are published.
+#[tokio::test]
+async fn unflagged_words_are_published_for_as_long_as_announced_and_then_taken_back() {
+    let lines = [
+        "moderation = \"flagged\"",
+        "retain = \"2y\"",
+        "[retention]",
+        "responses = \"1y\"",
+        "[jobs.tidy]",
+        "kind = \"purge\"",
+    ];
+    let setting = Setting::new("", &lines).await;
+    let with = async |n, comment: &str| {
+        let comment = Some(comment.to_owned());
+        setting.answer_with(n, "fr", |r| Response { comment, ..r }).await
+    };
+    let plain = with(1, "Livraison rapide, produit soigné.").await;
+    let flagged = with(2, "Appelez-moi au 06 12 34 56 78").await;
+    let run =
+        |as_of: &str, args: &[&str]| setting.program.run(&[args, &["--as-of", as_of]].concat()).expect(0);
+    let export = |as_of: &str, more: &[&str]| -> (Vec<(String, String)>, serde_json::Value) {
+        run(as_of, &[&["export", "testimonials", "--out", "out.csv"], more].concat());
+        let file = std::fs::read(setting.program.path("out.csv")).unwrap();
+        let mut reader = csv::Reader::from_reader(file.as_slice());
+        let at = reader.headers().unwrap().iter().position(|column| column == "change");
+        let rows = reader.records().map(Result::unwrap);
+        let rows = rows.map(|row| (row[0].to_owned(), at.map_or("", |at| &row[at]).to_owned())).collect();
+        let manifest = std::fs::read(setting.program.path("out.manifest.json")).unwrap();
+        (rows, serde_json::from_slice(&manifest).unwrap())
+    };
+    run(NOW, &["run", "moderation"]);
+    assert_eq!(setting.state(plain).await, ("approved".to_owned(), true));
+    assert_eq!(setting.state(flagged).await, ("pending".to_owned(), false));
+    assert_eq!(export("2026-03-13T06:00:00Z", &[]).0, [(plain.to_string(), String::new())]);
+    for (notice, says) in [
+        (
+            "out.notice.fr.md",
+            "Durée maximale de publication d’un avis : 2 ans à compter de sa première publication",
+        ),
+        ("out.notice.en.md", "published: 2 years from its first publication"),
+    ] {
+        let text = std::fs::read_to_string(setting.program.path(notice)).unwrap();
+        assert!(text.contains(says) && !text.contains("limit"), "{text}");
+    }
+    let words = async || -> Vec<String> {
+        sqlx::query_scalar("select body from answer where body is not null order by response_id")
+            .fetch_all(setting.pool())
+            .await
+            .unwrap()
+    };
+    // After a year the other words go; those that are published stay.
+    run("2027-06-01T06:00:00Z", &["run", "tidy"]);
+    assert_eq!(words().await, ["Livraison rapide, produit soigné.", ""]);
+    assert_eq!(export("2027-06-02T06:00:00Z", &[]).0.len(), 1);
+    // To the second, whether or not anything was purged; and whoever takes only what has changed is told, too.
+    let (last, over) = ("2028-03-12T05:59:59Z", "2028-03-12T06:00:00Z");
+    assert_eq!(export(last, &[]).0.len(), 1);
+    assert_eq!(export(last, &["--since", "2028-03-01"]).0, []);
+    let gone = serde_json::json!([plain.0]);
+    let (rows, manifest) = export(over, &["--since", "2028-03-01"]);
+    assert_eq!(rows, [(plain.to_string(), "withdrawn".to_owned())]);
+    assert_eq!((&manifest["withdrawn"], &manifest["withheld"]["over"]), (&gone, &1.into()), "{manifest}");
+    run("2028-03-13T06:00:00Z", &["run", "tidy"]);
+    assert_eq!(words().await, ["", ""]);
+    let (rows, manifest) = export("2028-03-14T06:00:00Z", &[]);
+    assert_eq!((rows.len(), &manifest["withdrawn"]), (0, &gone), "{manifest}");
+}
+
 #[tokio::test]
 async fn the_announced_delay_is_watched() {
     let setting = Setting::new("", &[]).await;
@@ -536,6 +674,10 @@ async fn the_announced_delay_is_watched() {
     assert_eq!(overdue(due).await, []);
     let late = [(pending, WaitsFor::Decision), (approved, WaitsFor::Export)];
     assert_eq!(overdue(due + TimeDelta::seconds(1)).await, late);
+    let counted = async |now| unattended::waits(setting.pool(), &[setting.id.0], &rules, now).await.unwrap();
+    let waits = Waits { shop: setting.id, n_for_decision: 1, n_for_export: 1, n_overdue: 0 };
+    assert_eq!(counted(due).await, [waits]);
+    assert_eq!(counted(due + TimeDelta::seconds(1)).await, [Waits { n_overdue: 2, ..waits }]);
     assert_eq!(setting.state(cancelled).await.0, "pending");
     let as_of = ["--as-of", "2026-04-01"];
     let listed = setting.program.run(&[&as_of[..], &["testimonials", "overdue", "--json"]].concat());

@@ -237,6 +237,26 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     let schedule = metrics.schedule.as_ref().unwrap();
     ledger::note_schedule(pool, "nightly-metrics", schedule, at("2026-03-10T01:00:00Z")).await.unwrap();
 
+    // Words that came with a file should have been published or refused two days ago, and nobody knows whether their author was told why
+    // earlier ones were not.
+    for sql in [
+        r#"with given as (
+               insert into response (shop_id, order_id, survey, survey_version_id, revision, counted, via, verdict, locale,
+                                     answered_at, received_at, consent_version)
+               select shop_id, order_id, survey, survey_version_id, 1, true, 'import', 'human', 'fr', '2026-02-26', '2026-02-26', '2026-01'
+               from invitation join "order" using (shop_id, order_id) where external_id = 'A-1'
+               returning shop_id, response_id
+           ), words as (
+               insert into answer (shop_id, response_id, question, body) select shop_id, response_id, 'comment', 'canarywords' from given
+           )
+           insert into testimonial (shop_id, response_id, state) select shop_id, response_id, 'pending' from given"#,
+        "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at)
+         select shop_id, response_id, 'unlawful', 'unknown', '2026-03-10T08:00:00Z', '2026-03-10T08:00:00Z', '2026-03-10T09:00:00Z'
+         from testimonial",
+    ] {
+        sqlx::query(sql).execute(pool).await.unwrap();
+    }
+
     let until = "2026-03-10T18:00:00Z";
     let digest = program.run(&["digest", "--json", "--as-of", until]).expect(0).json();
     // The same, counted here.
@@ -246,9 +266,11 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("n_failed", "select count(*) from attempt where outcome = 'failed'"),
         ("n_unknown", "select count(*) from attempt where outcome = 'unknown'"),
         ("n_unknown_open", "select count(*) from invitation where state = 'unknown'"),
-        ("n_answers", "select count(*) from response where verdict = 'human'"),
+        ("n_answers", "select count(*) from response where verdict = 'human' and via = 'page'"),
         ("n_suspects", "select count(*) from response where verdict = 'suspect'"),
         ("n_suppressed", "select count(*) from suppression"),
+        ("n_overdue", "select count(*) from testimonial"),
+        ("n_authors_not_told", "select count(*) from rejection"),
     ] {
         let n = count(pool, sql).await;
         assert_eq!(shop[field], n, "{field}: {digest}");
@@ -274,11 +296,13 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         "paused import-events",
         "unknown maison",
         "rejected maison",
+        "testimonials_overdue maison",
+        "authors_not_told maison",
     ];
     assert_eq!(findings, expected.iter().map(|finding| (*finding).to_owned()).collect(), "{digest}");
     assert_eq!(digest["is_good"], false);
     let shown = program.run(&["digest", "--as-of", until]).expect(0).stdout;
-    assert!(shown.starts_with("8 things to look at\n! "), "{shown}");
+    assert!(shown.starts_with("10 things to look at\n! "), "{shown}");
     assert!(!shown.contains("canary"), "{shown}");
 
     // For machines.
@@ -309,6 +333,9 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("afterword_import_rows_last_day{shop=\"maison\",kind=\"orders\",outcome=\"taken\"}", 4.0),
         ("afterword_import_rows_last_day{shop=\"maison\",kind=\"orders\",outcome=\"rejected\"}", 1.0),
         ("afterword_relay_failing", 0.0),
+        ("afterword_testimonials_waiting{shop=\"maison\",for=\"decision\"}", 1.0),
+        ("afterword_testimonials_waiting{shop=\"maison\",for=\"export\"}", 0.0),
+        ("afterword_testimonials_overdue{shop=\"maison\"}", 1.0),
         ("afterword_alerts_open{shop=\"maison\"}", 0.0),
         ("afterword_build_info{version=\"0.1.0\"}", 1.0),
     ] {
@@ -323,6 +350,8 @@ async fn the_digest_and_the_metrics_say_what_happened() {
 
     // A day on which what was wrong is put right and nothing else happens: one line, and the heartbeat.
     ledger::resume(pool, "import-events", at("2026-03-10T19:00:00Z")).await.unwrap();
+    program.run(&["testimonials", "approve", "--all-pending", "--as-of", "2026-03-10T19:00:00Z"]).expect(0);
+    program.run(&["export", "testimonials", "--out", "out.csv", "--as-of", "2026-03-10T19:30:00Z"]).expect(0);
     run(&context, "nightly-metrics", at("2026-03-11T02:15:00Z")).await;
     let lost: i64 = sqlx::query_scalar("select invitation_id from invitation where state = 'unknown'")
         .fetch_one(pool)

@@ -1040,7 +1040,20 @@ async fn refused_words_can_be_written_anew_after_the_time_to_change_an_answer() 
     site.moved_to(at("2026-04-18T09:00:00Z")).await;
     let form = site.get(&site.survey()).await;
     assert!(form.body.contains("name=\"comment\""), "{}", form.body);
-    assert_eq!(site.send(&answer("Très bien")).await.status, 303);
+    // The words alone: the score counts already, and stays what it was, when it was.
+    assert!(
+        !form.body.contains("name=\"recommend\"") && form.body.contains("name=\"consent\""),
+        "{}",
+        form.body
+    );
+    assert!(form.body.contains("Vos autres réponses restent telles quelles"), "{}", form.body);
+    let other_score = [("recommend", "no"), ("comment", "Très bien"), ("consent", "yes")];
+    assert_eq!(site.send(&other_score).await.status, 303);
+    let counted = "select count(distinct answered_at), count(*), max(choice), min(choice), count(*) filter (where counted)
+                   from response join answer using (shop_id, response_id) where question = 'recommend'";
+    let counted: (i64, i64, String, String, i64) =
+        sqlx::query_as(counted).fetch_one(&site.database.pool).await.unwrap();
+    assert_eq!(counted, (1, 2, "yes".to_owned(), "yes".to_owned(), 1));
     assert_eq!(
         site.testimonials().await,
         [("rejected".to_owned(), Some("personal_data".to_owned())), ("pending".to_owned(), None)]

@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sha2::Digest as _;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::factories;
@@ -196,9 +197,9 @@ pub fn send(at: &str, method: &str, path: &str, headers: &[(&str, &str)], body: 
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(Duration::from_secs(60)))
         .http_status_as_error(false)
-        .allow_non_standard_methods(true)
         .max_redirects(0)
         .max_redirects_will_error(false)
+        .allow_non_standard_methods(true)
         .build()
         .into();
     let mut request = ureq::http::Request::builder().method(method).uri(format!("http://{at}{path}"));
@@ -268,6 +269,7 @@ fn the_ways_in_are_these() {
             "GET /report May(Report)",
             "GET /exports May(Export)",
             "GET /exports/testimonials.csv May(Export)",
+            "GET /exports/testimonials.manifest.json May(Export)",
             "GET /exports/metrics.csv May(Report)",
             "GET /jobs May(Run)",
             "GET /jobs/{job} May(Run)",
@@ -460,7 +462,9 @@ async fn testimonials_are_pulled_once_and_again_only_when_something_has_changed(
 
     // From a moment on.
     let since = |since: &str| ask("GET", &format!("/exports/testimonials.csv?since={since}"), &[]);
-    assert_eq!(since("2026-03-12").ids().len(), 4, "midnight in Paris was before midnight in UTC");
+    let changed = since("2026-03-12");
+    assert_eq!(changed.ids().len(), 5, "midnight in Paris was before midnight in UTC");
+    assert_eq!(String::from_utf8(changed.body).unwrap().matches(",withdrawn").count(), 1);
     assert_eq!(since("2026-03-12T00:00:01Z").ids().len(), 0);
     for wrong in ["since=yesterday", "format=exel", "format=generic&format=generic", "limit=1"] {
         let refused = ask("GET", &format!("/exports/testimonials.csv?{wrong}"), &[]);
@@ -502,6 +506,105 @@ async fn a_reader_who_goes_away_leaves_nothing_and_memory_stays_flat() {
     let grown = house.peak().saturating_sub(before);
     let size = whole.body.len() as u64;
     assert!(size > 15_000_000 && grown < size / 2, "{grown} bytes more for a file of {size}");
+}
+
+/// What a format cannot carry is told with the file, and said in full in the manifest, which counts nothing as published.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_format_refuses_is_told() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 5, 40).await;
+    sqlx::raw_sql("insert into answer (shop_id, response_id, question, score) select shop_id, response_id, 'overall', 5 from response where response_id % 2 = 0")
+        .execute(house.pool())
+        .await
+        .unwrap();
+    sqlx::raw_sql(
+        r#"update survey_version set questionnaire = jsonb_set(questionnaire, '{questions}', questionnaire -> 'questions' ||
+               '[{"key": "overall", "type": "rating", "required": false, "in_mail": false, "when": null, "text": {}}]')"#,
+    )
+    .execute(house.pool())
+    .await
+    .unwrap();
+    let without: Vec<i64> =
+        sqlx::query_scalar("select response_id from response where response_id % 2 = 1 order by 1")
+            .fetch_all(house.pool())
+            .await
+            .unwrap();
+    let query = "?shop=maison&format=feefo";
+    let looked = house.ask(
+        "HEAD",
+        &format!("/exports/testimonials.csv{query}"),
+        &[("authorization", &bearer("marketing"))],
+    );
+    assert_eq!(looked.header("x-refused"), Some(without.len().to_string().as_str()));
+    let link = format!("<testimonials.manifest.json{query}>; rel=\"describedby\"");
+    assert_eq!(looked.header("link"), Some(link.as_str()));
+    let manifest = house.get("marketing", &format!("/exports/testimonials.manifest.json{query}"));
+    assert_eq!(manifest.header("content-type"), Some("application/json"));
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest.body).unwrap();
+    assert_eq!(manifest["refused"], serde_json::json!({ "no_rating": without }), "{manifest}");
+    assert_eq!(manifest["n_rows"], 5 - without.len());
+    house.quiet().await;
+    assert_eq!(house.left().await, (0, 0));
+    // It is of the very file.
+    let file = house.get("marketing", &format!("/exports/testimonials.csv{query}"));
+    let digest: String = sha2::Sha256::digest(&file.body).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(manifest["sha256"], digest);
+    assert_eq!(file.header("x-refused"), Some(without.len().to_string().as_str()));
+    let whole = house.get("marketing", "/exports/testimonials.csv?shop=maison");
+    assert_eq!(whole.header("x-refused"), Some("0"));
+}
+
+/// A wrong choice is told on the page, also to who has gone for the file.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_choice_is_told_on_the_page() {
+    let house = House::new().await;
+    let person = bearer("team");
+    let ask = |path: &str| {
+        house.ask(
+            "GET",
+            path,
+            &[("authorization", &person), ("accept", "text/html,*/*"), ("accept-language", "fr")],
+        )
+    };
+    for (query, says) in [
+        ("format=google-product", "google-product ne peut pas être écrit pour ces boutiques"),
+        ("format=exel", "exel ne peut pas être écrit"),
+        ("format=%3Cb%3E", "&lt;b&gt; ne peut pas"),
+        ("since=hier", "Indiquez un jour"),
+    ] {
+        let answer = ask(&format!("/exports?{query}"));
+        let body = String::from_utf8(answer.body).unwrap();
+        assert_eq!(answer.status, 400, "{query}");
+        assert!(
+            body.contains(says) && body.contains("<title>Erreur: ") && body.matches("autofocus").count() == 1,
+            "{body}"
+        );
+        assert!(!body.contains("value=\"google-product\""), "what cannot be written is no choice: {body}");
+        // Who wants a file by a browser is sent there.
+        let answer = ask(&format!("/exports/testimonials.csv?{query}"));
+        let page = format!("../exports?{query}");
+        assert_eq!((answer.status, answer.header("location")), (303, Some(page.as_str())));
+        // A program is told in a line.
+        let answer = house.get("team", &format!("/exports/testimonials.csv?{query}"));
+        assert!(answer.status == 400 && answer.body.len() < 300, "{query}");
+    }
+}
+
+/// Of a look, no query is left behind that reads on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_look_at_many_ends_when_it_is_shown() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 20_000, 600).await;
+    let page = house.get("marketing", "/exports?locale=en");
+    let reading = house
+        .count(
+            "pg_stat_activity where datname = current_database() and state <> 'idle' and query like '%from testimonial t%'
+             and pid <> pg_backend_pid()",
+        )
+        .await;
+    let body = String::from_utf8(page.body).unwrap();
+    assert!(page.status == 200 && body.contains("There are more in the file"), "{body}");
+    assert_eq!((reading, body.matches("<tr").count()), (0, 9));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,8 @@
 //! 2. The recipient that it names is the customer whom that mail went to. A report that names nobody is taken at its word when it has the
 //!    token of the return path, because each mail has its own return path and one recipient. A complaint that names nobody (feedback
 //!    loops like to remove the address) is, when it comes with the mail itself: whoever holds the mail holds its link to unsubscribe, too.
-//! 3. The mail was tried within [`REMEMBERED`], and may have left us: it is `sent`, `unknown`, `in_data` or `failed`.
+//! 3. The mail was tried within [`REMEMBERED`], and may have left us: it is `sent`, `unknown`, `in_data` or `failed`. What tells an author
+//!    why their words are not published goes by the invitation's return path, and counts here as that invitation's mail.
 //!
 //! Everything else is not ours, changes nothing, and is only counted. One transaction per message: its row in `bounce`, whose digest lets a
 //! message count once; the do-not-contact list for `hard` and `complaint`; and an `unknown` mail counts as sent, because the relay must
@@ -79,10 +80,20 @@ pub async fn take(
                from invitation i
                join customer c on c.shop_id = i.shop_id and c.customer_id = i.customer_id
                where i.shop_id = $1 and i.invitation_id = $2 and i.state in ('sent', 'unknown', 'in_data', 'failed')
-                 and coalesce(
-                     i.sent_at,
-                     (select max(a.started_at) from attempt a where a.shop_id = $1 and a.invitation_id = $2),
-                     i.next_attempt_at
+                 and greatest(
+                     coalesce(
+                         i.sent_at,
+                         (select max(a.started_at) from attempt a where a.shop_id = $1 and a.invitation_id = $2),
+                         i.next_attempt_at
+                     ),
+                     -- A mail that tells an author why the words are not published has the return path of its invitation.
+                     (
+                         select max(coalesce(j.settled_at, j.queued_at))
+                         from response r
+                         join rejection j using (shop_id, response_id)
+                         where r.shop_id = $1 and r.order_id = i.order_id and r.invitation_id = $2
+                           and j.state in ('in_data', 'sent', 'unknown')
+                     )
                  ) >= $3
                for update of i"#,
             shop.0,

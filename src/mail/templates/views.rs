@@ -483,6 +483,8 @@ pub struct SurveyPage {
     pub date: String,
     /// Until when the answer that is already there can be changed.
     pub answered_until: Option<String>,
+    /// Whether it can be changed only because its words were refused, and then nothing but the words.
+    pub only_words: bool,
     /// Where words can be taken back that may be published.
     pub withdraw: Option<String>,
     /// Whether words were taken back.
@@ -564,6 +566,7 @@ impl View for SurveyPage {
             order: "A-1001".to_owned(),
             date: sample_date(words),
             answered_until: Some(sample_date(words)),
+            only_words: false,
             withdraw: Some("/s/sample/withdraw".to_owned()),
             withdrawn: false,
             errors: vec![ErrorView::sample("q0-0")],

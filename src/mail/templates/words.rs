@@ -25,6 +25,7 @@ pub struct Words {
     pub survey_greeting: String,
     pub survey_intro: String,
     pub survey_answered: String,
+    pub survey_rejected: String,
     pub survey_withdrawn: String,
     pub optional: String,
     pub limit: String,
@@ -174,6 +175,8 @@ pub struct DigestWords {
     pub unknown: String,
     pub rejected: String,
     pub messages_lost: String,
+    pub testimonials_overdue: String,
+    pub authors_not_told: String,
     pub reports_lost: String,
     pub relay: String,
     pub held: String,
@@ -199,7 +202,9 @@ impl DigestWords {
         try_with(&self.paused, &["job", "at", "reason"])?;
         try_with(&self.unknown, &["shop", "n"])?;
         try_with(&self.rejected, &["shop", "what", "n", "files"])?;
-        try_with(&self.messages_lost, &["shop", "n"])?;
+        for of_shop in [&self.messages_lost, &self.testimonials_overdue, &self.authors_not_told] {
+            try_with(of_shop, &["shop", "n"])?;
+        }
         try_with(&self.reports_lost, &["n"])?;
         try_with(&self.relay, &["at", "reason"])?;
         try_with(&self.held, &["reason"])

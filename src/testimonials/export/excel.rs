@@ -7,10 +7,11 @@
 use std::borrow::Cow;
 
 use super::format::{
-    About, Change, Dialect, ExportFormat, Gone, Increments, Item, Layout, Refused, Table, at_most,
+    About, Change, Column, Dialect, ExportFormat, Gone, Increments, Item, Layout, Refused, Table, at_most,
 };
 use crate::csv_rows::guarded;
 use crate::testimonials::gate::Testimonial;
+use crate::testimonials::public::Field;
 use crate::types::Locale;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
@@ -27,31 +28,33 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
 /// (<https://support.microsoft.com/en-us/office/excel-specifications-and-limits-1672b34d-7043-467e-8e27-269d656771c3>).
 const LONGEST_CELL: usize = 32_767;
 
-/// What a column holds, and its name in French and in English.
-const COLUMNS: [(&str, &str); 15] = [
-    ("Numéro", "Number"),
-    ("Boutique", "Shop"),
-    ("Note (sur 5)", "Rating (of 5)"),
-    ("Recommande", "Recommends"),
-    ("Avis", "Comment"),
-    ("Nom affiché", "Displayed name"),
-    ("Pays", "Country"),
-    ("Langue", "Language"),
-    ("Produits", "Products"),
-    ("Date de l’expérience", "Date of the experience"),
-    ("Déposé le", "Submitted on"),
-    ("Publié le", "Published on"),
-    ("Achat vérifié", "Verified purchase"),
-    ("Version du consentement", "Consent version"),
-    ("Réponse de la boutique", "Reply of the shop"),
+/// The name of a column in French and in English, and what it shows.
+type Bilingual = (&'static str, &'static str, &'static [Field]);
+
+const COLUMNS: [Bilingual; 15] = [
+    ("Numéro", "Number", &[Field::TestimonialId]),
+    ("Boutique", "Shop", &[Field::Shop]),
+    ("Note (sur 5)", "Rating (of 5)", &[Field::Rating]),
+    ("Recommande", "Recommends", &[Field::Recommend]),
+    ("Avis", "Comment", &[Field::Comment]),
+    ("Nom affiché", "Displayed name", &[Field::DisplayName]),
+    ("Pays", "Country", &[Field::Country]),
+    ("Langue", "Language", &[Field::Language]),
+    ("Produits", "Products", &[Field::ProductIds]),
+    ("Date de l’expérience", "Date of the experience", &[Field::ExperienceDate]),
+    ("Déposé le", "Submitted on", &[Field::SubmittedAt]),
+    ("Publié le", "Published on", &[Field::PublishedAt]),
+    ("Achat vérifié", "Verified purchase", &[Field::Verified]),
+    ("Version du consentement", "Consent version", &[Field::ConsentVersion]),
+    ("Réponse de la boutique", "Reply of the shop", &[Field::Reply]),
 ];
-const CHANGE: (&str, &str) = ("Changement", "Change");
-const OF_SELECTION: [(&str, &str); 5] = [
-    ("Sélection", "Selection"),
-    ("Règle de la sélection", "Rule of the selection"),
-    ("Avis publiables", "Publishable in all"),
-    ("Taux de recommandation de toutes les réponses", "Recommendation rate of all answers"),
-    ("Réponses à cette question", "Answers to that question"),
+const CHANGE: Bilingual = ("Changement", "Change", &[Field::PublishedAt]);
+const OF_SELECTION: [Bilingual; 5] = [
+    ("Sélection", "Selection", &[]),
+    ("Règle de la sélection", "Rule of the selection", &[]),
+    ("Avis publiables", "Publishable in all", &[]),
+    ("Taux de recommandation de toutes les réponses", "Recommendation rate of all answers", &[]),
+    ("Réponses à cette question", "Answers to that question", &[]),
 ];
 
 fn is_french(locale: &Locale) -> bool {
@@ -74,12 +77,12 @@ fn dialect(about: &About<'_>) -> Dialect {
     Dialect { delimiter: if has_decimal_point(about.locale) { b',' } else { b';' }, byte_order_mark: true }
 }
 
-fn columns(about: &About<'_>) -> Vec<&'static str> {
+fn columns(about: &About<'_>) -> Vec<Column> {
     let change = about.since.map(|_| CHANGE);
     let of_selection = about.selected.iter().flat_map(|_| OF_SELECTION);
     let french = is_french(about.locale);
     let named = COLUMNS.into_iter().chain(change).chain(of_selection);
-    named.map(|(fr, en)| if french { fr } else { en }).collect()
+    named.map(|(fr, en, shows)| (if french { fr } else { en }, shows)).collect()
 }
 
 fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {

@@ -4,9 +4,10 @@
 //! empty, to be filled by whoever may. What was asked is about the shop: the rating and the words are those of the service.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous, only_product,
-    plain, rating,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous,
+    only_product, plain, rating,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "feefo",
@@ -15,23 +16,21 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "Name",
-        "Email",
-        "Sale Date",
-        "Feedback Date",
-        "Product Id",
-        "Service Rating",
-        "Service Comment",
-        "Product Rating",
-        "Product Comment",
-        "Product Attributes",
-    ]
-}
+const COLUMNS: [Column; 10] = [
+    ("Name", &[Field::DisplayName, Field::Language]),
+    ("Email", &[]),
+    ("Sale Date", &[Field::OrderedOn]),
+    ("Feedback Date", &[Field::SubmittedAt]),
+    ("Product Id", &[Field::ProductIds]),
+    ("Service Rating", &[Field::Rating]),
+    ("Service Comment", &[Field::Comment]),
+    ("Product Rating", &[]),
+    ("Product Comment", &[]),
+    ("Product Attributes", &[]),
+];
 
 fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

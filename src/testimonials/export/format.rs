@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::super::gate::{Publishable, Testimonial};
+use super::super::public::Field;
 use super::super::selection::Selected;
 use crate::config::Shop;
 use crate::types::{Locale, ResponseId, ShopId};
@@ -48,11 +49,14 @@ pub(super) enum Layout {
     Document(Document),
 }
 
+/// The name of a column or an element, and what it shows of a testimonial. Nothing: whatever stands there is the same for all of a file.
+pub(super) type Column = (&'static str, &'static [Field]);
+
 /// A header, then a row for each testimonial.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
     pub(super) dialect: fn(&About<'_>) -> Dialect,
-    pub(super) columns: fn(&About<'_>) -> Vec<&'static str>,
+    pub(super) columns: fn(&About<'_>) -> Vec<Column>,
     /// Fills a row that is empty; as many fields as there are columns.
     pub(super) row: fn(&About<'_>, Item<'_>, &mut csv::StringRecord) -> Result<(), Refused>,
     /// The same for one that was withdrawn.
@@ -62,6 +66,13 @@ pub(super) struct Table {
 /// A frame around a piece for each testimonial.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Document {
+    /// What a piece can be made of, attributes (with an `@`) and elements alike, each with all that is in it; and what of the frame shows
+    /// something of testimonials.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "declared for who reads the code; a test holds it against the files")
+    )]
+    pub(super) elements: &'static [Column],
     pub(super) open: fn(&About<'_>, &mut String),
     pub(super) piece: fn(&About<'_>, Item<'_>, &mut String) -> Result<(), Refused>,
     /// Before each piece.

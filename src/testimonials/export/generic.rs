@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::format::{
-    About, Change, ExportFormat, Gone, Increments, Item, Layout, Refused, Table, plain, rfc3339,
+    About, Change, Column, ExportFormat, Gone, Increments, Item, Layout, Refused, Table, plain, rfc3339,
 };
 use crate::testimonials::gate::Testimonial;
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "generic",
@@ -17,32 +18,37 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     layout: Layout::Table(Table { dialect: plain, columns, row, gone: Some(gone) }),
 };
 
-const COLUMNS: [&str; 15] = [
-    "testimonial_id",
-    "shop",
-    "rating",
-    "recommend",
-    "comment",
-    "display_name",
-    "country",
-    "language",
-    "product_ids",
-    "experience_date",
-    "submitted_at",
-    "published_at",
-    "verified",
-    "consent_version",
-    "reply",
+const COLUMNS: [Column; 15] = [
+    ("testimonial_id", &[Field::TestimonialId]),
+    ("shop", &[Field::Shop]),
+    ("rating", &[Field::Rating]),
+    ("recommend", &[Field::Recommend]),
+    ("comment", &[Field::Comment]),
+    ("display_name", &[Field::DisplayName]),
+    ("country", &[Field::Country]),
+    ("language", &[Field::Language]),
+    ("product_ids", &[Field::ProductIds]),
+    ("experience_date", &[Field::ExperienceDate]),
+    ("submitted_at", &[Field::SubmittedAt]),
+    ("published_at", &[Field::PublishedAt]),
+    ("verified", &[Field::Verified]),
+    ("consent_version", &[Field::ConsentVersion]),
+    ("reply", &[Field::Reply]),
 ];
 
 /// What stands in every row of a selection.
-const OF_SELECTION: [&str; 5] =
-    ["selection_label", "selection_rule", "eligible", "recommendation_rate", "recommendation_answers"];
+const OF_SELECTION: [Column; 5] = [
+    ("selection_label", &[]),
+    ("selection_rule", &[]),
+    ("eligible", &[]),
+    ("recommendation_rate", &[]),
+    ("recommendation_answers", &[]),
+];
 
-fn columns(about: &About<'_>) -> Vec<&'static str> {
+fn columns(about: &About<'_>) -> Vec<Column> {
     let mut columns = COLUMNS.to_vec();
     if about.since.is_some() {
-        columns.push("change");
+        columns.push(("change", &[Field::PublishedAt]));
     }
     if about.selected.is_some() {
         columns.extend(OF_SELECTION);
@@ -113,7 +119,7 @@ fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Res
 
 /// Its number, its shop, and that it is withdrawn; nothing else of it may be known any more.
 fn gone(about: &About<'_>, gone: &Gone<'_>, record: &mut csv::StringRecord) {
-    for column in columns(about) {
+    for (column, _) in columns(about) {
         match column {
             "testimonial_id" => record.push_field(&gone.id.to_string()),
             "shop" => record.push_field(gone.shop),

@@ -6,9 +6,10 @@
 use std::fmt::Write as _;
 
 use super::format::{
-    About, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written, rating, rfc3339,
+    About, Column, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written, rating, rfc3339,
 };
 use super::xml::{element, own, text};
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "google-merchant",
@@ -17,8 +18,20 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "application/xml",
     says_selection: false,
     increments: Increments::Tombstones,
-    layout: Layout::Document(Document { open, piece, between: "", close }),
+    layout: Layout::Document(Document { elements: &ELEMENTS, open, piece, between: "", close }),
 };
+
+const ELEMENTS: [Column; 9] = [
+    ("@id", &[Field::TestimonialId]),
+    ("@mid", &[Field::Shop]),
+    ("reviewer_name", &[Field::DisplayName]),
+    ("create_timestamp", &[Field::SubmittedAt]),
+    ("last_update_timestamp", &[Field::SubmittedAt]),
+    ("country_code", &[Field::Country]),
+    ("content", &[Field::Comment]),
+    ("ratings", &[Field::Rating]),
+    ("collection_method", &[]),
+];
 
 fn open(about: &About<'_>, out: &mut String) {
     out.push_str(

@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 
 use super::format::{
-    About, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written, name_or_anonymous,
-    only_product, rating, rfc3339,
+    About, Column, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written,
+    name_or_anonymous, only_product, rating, rfc3339,
 };
 use super::xml::{element, own};
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "google-product",
@@ -19,8 +20,22 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "application/xml",
     says_selection: false,
     increments: Increments::Never,
-    layout: Layout::Document(Document { open, piece, between: "", close }),
+    layout: Layout::Document(Document { elements: &ELEMENTS, open, piece, between: "", close }),
 };
+
+const ELEMENTS: [Column; 11] = [
+    ("review_id", &[Field::TestimonialId]),
+    ("reviewer", &[Field::DisplayName, Field::Language]),
+    ("is_verified_purchase", &[Field::Verified]),
+    ("review_timestamp", &[Field::SubmittedAt]),
+    ("content", &[Field::Comment]),
+    ("review_language", &[Field::Language]),
+    ("review_country", &[Field::Country]),
+    ("review_url", &[Field::Shop, Field::ProductIds]),
+    ("ratings", &[Field::Rating]),
+    ("products", &[Field::Shop, Field::ProductIds]),
+    ("collection_method", &[]),
+];
 
 /// What stands in an address for the product's number.
 pub(crate) const PLACE_OF_PRODUCT: &str = "{product}";

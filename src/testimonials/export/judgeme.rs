@@ -5,9 +5,10 @@
 //! file, as programs of others write it. Addresses never leave, and nobody was asked for a title.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous, plain,
-    rating, spoken_utc,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous,
+    plain, rating, spoken_utc,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "judgeme",
@@ -16,23 +17,21 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "title",
-        "body",
-        "rating",
-        "review_date",
-        "reviewer_name",
-        "reviewer_email",
-        "product_id",
-        "product_handle",
-        "reply",
-        "picture_urls",
-    ]
-}
+const COLUMNS: [Column; 10] = [
+    ("title", &[]),
+    ("body", &[Field::Comment]),
+    ("rating", &[Field::Rating]),
+    ("review_date", &[Field::SubmittedAt]),
+    ("reviewer_name", &[Field::DisplayName, Field::Language]),
+    ("reviewer_email", &[]),
+    ("product_id", &[]),
+    ("product_handle", &[]),
+    ("reply", &[Field::Reply]),
+    ("picture_urls", &[]),
+];
 
 fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

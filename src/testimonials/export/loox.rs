@@ -4,9 +4,10 @@
 //! programs of others write by that article. Addresses never leave.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous, only_product,
-    plain, rating,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous,
+    only_product, plain, rating,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "loox",
@@ -15,25 +16,23 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "product_handle",
-        "product_Id",
-        "rating",
-        "author",
-        "email",
-        "body",
-        "created_at",
-        "photo_url",
-        "reply",
-        "replied_at",
-        "verified_purchase",
-        "incentivized",
-    ]
-}
+const COLUMNS: [Column; 12] = [
+    ("product_handle", &[Field::ProductIds]),
+    ("product_Id", &[]),
+    ("rating", &[Field::Rating]),
+    ("author", &[Field::DisplayName, Field::Language]),
+    ("email", &[]),
+    ("body", &[Field::Comment]),
+    ("created_at", &[Field::SubmittedAt]),
+    ("photo_url", &[]),
+    ("reply", &[Field::Reply]),
+    ("replied_at", &[Field::RepliedAt]),
+    ("verified_purchase", &[Field::Verified]),
+    ("incentivized", &[]),
+];
 
 fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

@@ -27,9 +27,11 @@ mod google_merchant;
 mod schema_org;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod declared;
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -224,7 +226,7 @@ pub async fn export_testimonials(
             let tx = pool.begin().await?;
             let name = path.display().to_string();
             let mut hashed = Hashed::new(&mut file);
-            let (tx, report) = write(tx, export, &mut hashed, name, now, Purpose::File).await?;
+            let All { tx, report, .. } = write(tx, export, &mut hashed, name, now, Purpose::File).await?;
             let sha256 = hashed.finish();
             file.sync()?;
             let companions = companions(&path, &sha256, export, &report, now)?;
@@ -235,7 +237,7 @@ pub async fn export_testimonials(
         }
         Destination::Stream(out) => {
             let tx = pool.begin().await?;
-            let (tx, report) = write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
+            let All { tx, report, .. } = write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
             tx.commit().await?;
             Ok(report)
         }
@@ -284,12 +286,34 @@ pub async fn write_export(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Written> {
     let shops = export.shops.iter().map(|(id, _)| id.0).collect();
-    let (tx, report) = write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
+    let All { tx, report, .. } =
+        write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
     Ok(Written { tx, shops, report })
 }
 
-/// Writes what [`export_testimonials`] writes, and forgets it. It does not wait for other exports, and none waits for it: who has seen
-/// enough and refuses more may leave a query behind that has not ended.
+/// The manifest of the file that [`export_testimonials`] would write under this name, as JSON. Nothing counts as published.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn describe_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    name: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<String> {
+    let mut hashed = Hashed::new(io::sink());
+    let All { tx, report, .. } =
+        write(pool.begin().await?, export, &mut hashed, name.to_owned(), now, Purpose::File).await?;
+    tx.rollback().await?;
+    let shops = export.shops.iter().map(|(_, shop)| shop.key.as_str()).collect();
+    Manifest::of(Path::new(name), &hashed.finish(), &report, shops, export.since, now).text()
+}
+
+/// Of each shop, so many are looked at for a preview.
+const LOOKED_AT: i64 = 500;
+
+/// Writes the beginning of what [`export_testimonials`] writes, and forgets it. It does not wait for other exports, and none waits for it.
+/// How many are in the whole file; `None`: more than were looked at.
 ///
 /// # Errors
 /// As [`export_testimonials`].
@@ -298,10 +322,10 @@ pub async fn preview_export(
     export: Export<'_>,
     out: &mut (dyn Write + Send),
     now: DateTime<Utc>,
-) -> anyhow::Result<ExportReport> {
-    let (tx, report) = write(pool.begin().await?, export, out, "-".to_owned(), now, Purpose::Preview).await?;
-    tx.rollback().await?;
-    Ok(report)
+) -> anyhow::Result<Option<u64>> {
+    let written = write(pool.begin().await?, export, out, "-".to_owned(), now, Purpose::Preview).await?;
+    written.tx.rollback().await?;
+    Ok(written.is_whole.then_some(written.report.n_rows))
 }
 
 /// What an export is written for.
@@ -373,7 +397,15 @@ impl Written {
 
 type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// All of the file, and what is to be committed with it.
+/// A file, and what is to be committed with it.
+struct All {
+    tx: Transaction,
+    report: ExportReport,
+    /// A preview may end before the end.
+    is_whole: bool,
+}
+
+/// Writes a file.
 async fn write(
     mut tx: Transaction,
     export: Export<'_>,
@@ -381,7 +413,7 @@ async fn write(
     destination: String,
     now: DateTime<Utc>,
     purpose: Purpose,
-) -> anyhow::Result<(Transaction, ExportReport)> {
+) -> anyhow::Result<All> {
     let mut report = ExportReport {
         destination,
         format: export.format.name,
@@ -426,13 +458,14 @@ async fn write(
         now,
     };
     let mut writing = Writing::begin(export.format, about, out)?;
-    let mut n_eligible = 0;
+    let at_most = (purpose == Purpose::Preview).then_some(LOOKED_AT);
+    let (mut n_eligible, mut is_whole) = (0, true);
     for (id, shop) in export.shops {
         let before = report.n_rows;
-        let shop_export =
-            OfShop { id: *id, house: House { shop, names: export.rules.display_name, now }, export };
+        let shop_export = OfShop { id: *id, house: house(export, shop, now), export, at_most };
         let written = shop_export.write(&mut tx, &mut writing, &mut report).await?;
         n_eligible += written.n_eligible;
+        is_whole &= at_most.is_none_or(|at_most| written.n_looked < at_most);
         report.n_first_published += written.first_published.len() as u64;
         mark_published(&mut tx, *id, &written.first_published, now).await?;
         sqlx::query!(
@@ -452,7 +485,11 @@ async fn write(
         anyhow::bail!("a decision came in while the selection was written: please try again");
     }
     writing.end()?;
-    Ok((tx, report))
+    Ok(All { tx, report, is_whole })
+}
+
+fn house<'a>(export: Export<'_>, shop: &'a Shop, now: DateTime<Utc>) -> House<'a> {
+    House { shop, names: export.rules.display_name, retain: export.rules.retain, now }
 }
 
 /// How many may be published of all, whenever they changed.
@@ -460,7 +497,7 @@ async fn n_eligible(conn: &mut PgConnection, export: Export<'_>, now: DateTime<U
     let mut n = 0;
     for (id, shop) in export.shops {
         let questionnaires = Questionnaires::of(conn, *id).await?;
-        let house = House { shop, names: export.rules.display_name, now };
+        let house = house(export, shop, now);
         let filter = Filter { state: Some(TestimonialState::Approved), ..Filter::default() };
         let mut candidates = candidate::candidates(conn, *id, filter);
         while let Some(candidate) = candidates.try_next().await? {
@@ -475,6 +512,7 @@ struct OfShop<'a> {
     id: ShopId,
     house: House<'a>,
     export: Export<'a>,
+    at_most: Option<i64>,
 }
 
 /// What a shop had.
@@ -483,6 +521,7 @@ struct OfShopWritten {
     /// The numbers of those that never left before.
     first_published: Vec<i64>,
     n_eligible: u64,
+    n_looked: i64,
 }
 
 impl<'a> OfShop<'a> {
@@ -497,11 +536,14 @@ impl<'a> OfShop<'a> {
             state: Some(TestimonialState::Approved),
             changed_since: self.export.since,
             or_published: true,
+            retain: self.house.retain.map(|retain| (retain, self.house.now)),
+            at_most: self.at_most,
             ..Filter::default()
         };
         let mut written = OfShopWritten::default();
         let mut candidates = candidate::candidates(conn, self.id, filter);
         while let Some(candidate) = candidates.try_next().await? {
+            written.n_looked += 1;
             self.one(&candidate, questionnaires.seen_by(&candidate)?, writing, report, &mut written)?;
         }
         Ok(written)

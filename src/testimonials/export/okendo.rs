@@ -4,9 +4,10 @@
 //! those of the template, as programs of others write it. Addresses never leave, and nobody was asked for a title.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous, only_product,
-    plain, rating, rfc3339,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous,
+    only_product, plain, rating, rfc3339,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "okendo",
@@ -15,35 +16,33 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "name",
-        "body",
-        "handle",
-        "productId",
-        "rating",
-        "sku",
-        "dateCreated",
-        "countryCode",
-        "email",
-        "imageUrls",
-        "isApproved",
-        "isIncentivized",
-        "isRecommended",
-        "rejectedImageUrls",
-        "reply",
-        "replyDateCreated",
-        "replyIsPublic",
-        "title",
-        "videoUrls",
-        "isVerifiedBuyer",
-        "variantId",
-        "status",
-    ]
-}
+const COLUMNS: [Column; 22] = [
+    ("name", &[Field::DisplayName, Field::Language]),
+    ("body", &[Field::Comment]),
+    ("handle", &[]),
+    ("productId", &[]),
+    ("rating", &[Field::Rating]),
+    ("sku", &[Field::ProductIds]),
+    ("dateCreated", &[Field::SubmittedAt]),
+    ("countryCode", &[Field::Country]),
+    ("email", &[]),
+    ("imageUrls", &[]),
+    ("isApproved", &[]),
+    ("isIncentivized", &[]),
+    ("isRecommended", &[Field::Recommend]),
+    ("rejectedImageUrls", &[]),
+    ("reply", &[Field::Reply]),
+    ("replyDateCreated", &[Field::RepliedAt]),
+    ("replyIsPublic", &[Field::Reply]),
+    ("title", &[]),
+    ("videoUrls", &[]),
+    ("isVerifiedBuyer", &[Field::Verified]),
+    ("variantId", &[]),
+    ("status", &[]),
+];
 
 fn row(_: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

@@ -4,9 +4,10 @@
 //! does not allow a choice by rating, which this format cannot be asked for.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, at_most, harmless, name_or_anonymous,
-    only_product, plain, rating,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, at_most, harmless,
+    name_or_anonymous, only_product, plain, rating,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "powerreviews",
@@ -15,26 +16,24 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
 const LONGEST_NAME: usize = 40;
 const LONGEST_PRODUCT: usize = 50;
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "Review Id",
-        "Page Id",
-        "Review Display",
-        "Review Title",
-        "Review Date",
-        "Review Location",
-        "Review Text",
-        "Rating",
-        "Verified Buyer",
-        "Review Status",
-    ]
-}
+const COLUMNS: [Column; 10] = [
+    ("Review Id", &[Field::TestimonialId]),
+    ("Page Id", &[Field::ProductIds]),
+    ("Review Display", &[Field::DisplayName, Field::Language]),
+    ("Review Title", &[]),
+    ("Review Date", &[Field::SubmittedAt]),
+    ("Review Location", &[Field::Country]),
+    ("Review Text", &[Field::Comment]),
+    ("Rating", &[Field::Rating]),
+    ("Verified Buyer", &[Field::Verified]),
+    ("Review Status", &[]),
+];
 
 fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

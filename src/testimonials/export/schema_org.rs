@@ -7,8 +7,9 @@
 use serde_json::{Value, json};
 
 use super::format::{
-    About, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written, rfc3339,
+    About, Column, Document, ExportFormat, Gone, Increments, Item, Layout, Refused, Written, rfc3339,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "schema-org",
@@ -17,8 +18,23 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "application/ld+json",
     says_selection: true,
     increments: Increments::InManifest,
-    layout: Layout::Document(Document { open, piece, between: BETWEEN, close }),
+    layout: Layout::Document(Document { elements: &ELEMENTS, open, piece, between: BETWEEN, close }),
 };
+
+const ELEMENTS: [Column; 12] = [
+    ("@type", &[]),
+    ("identifier", &[Field::TestimonialId]),
+    ("itemReviewed", &[Field::Shop]),
+    ("reviewBody", &[Field::Comment]),
+    ("inLanguage", &[Field::Language]),
+    ("dateCreated", &[Field::SubmittedAt]),
+    ("datePublished", &[Field::PublishedAt]),
+    ("temporalCoverage", &[Field::ExperienceDate]),
+    ("reviewRating", &[Field::Rating]),
+    ("author", &[Field::DisplayName]),
+    ("isPartOf", &[]),
+    ("aggregateRating", &[Field::Rating]),
+];
 
 const BETWEEN: &str = ",\n";
 const SELECTION: &str = "#selection";

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::TimeDelta;
 use proptest::prelude::*;
 use quick_xml::events::Event;
 
@@ -12,7 +13,7 @@ use crate::metrics::figure::Counts;
 use crate::testimonials::candidate::Reply;
 use crate::testimonials::gate::Testimonial;
 
-fn testimonial(id: i64) -> Testimonial {
+pub(super) fn testimonial(id: i64) -> Testimonial {
     Testimonial {
         id: ResponseId(id),
         shop: "maison".to_owned(),
@@ -56,20 +57,21 @@ fn maison() -> Shop {
 
 /// How a file is asked for.
 #[derive(Default, Clone, Copy)]
-struct Asked {
-    selected: bool,
-    since: bool,
-    english: bool,
+pub(super) struct Asked {
+    pub(super) selected: bool,
+    pub(super) since: bool,
+    pub(super) english: bool,
+    /// Not of one shop alone.
+    pub(super) of_both: bool,
 }
 
-fn written(
-    format: &'static ExportFormat,
-    asked: Asked,
-    testimonials: &[Testimonial],
-) -> (String, Vec<Refused>) {
-    let (shop, now) = (maison(), "2026-04-01T06:00:00Z".parse().unwrap());
-    let shops = [(ShopId(1), &shop)];
-    let urls = BTreeMap::from([("maison".to_owned(), "https://maison.example/p/{product}?a&b".to_owned())]);
+/// What is the same for a whole file, for who wants to know it.
+pub(super) fn about<T>(asked: Asked, then: impl FnOnce(About<'_>) -> T) -> T {
+    let (maison, now) = (maison(), "2026-04-01T06:00:00Z".parse().unwrap());
+    let url = |key: &str| format!("https://{key}.example");
+    let atelier = Shop { key: "atelier".to_owned(), url: url("atelier"), ..maison.clone() };
+    let shops = [(ShopId(1), &maison), (ShopId(2), &atelier)];
+    let urls = ["maison", "atelier"].map(|key| (key.to_owned(), format!("{}/p/{{product}}?a&b", url(key))));
     let counts = Counts::Share { hits: 93, total: 100, unknown: None };
     let selected = Selected {
         label: "Avis sélectionnés".to_owned(),
@@ -78,24 +80,34 @@ fn written(
         recommendation: Figure::new(counts, "answers", "Of all.".to_owned()),
     };
     let (fr, en) = (Locale::parse("fr").unwrap(), Locale::english());
-    let about = About {
-        shops: &shops,
+    then(About {
+        shops: if asked.of_both { &shops } else { &shops[..1] },
         locale: if asked.english { &en } else { &fr },
-        product_urls: &urls,
-        since: asked.since.then_some(now),
+        product_urls: &BTreeMap::from(urls),
+        since: asked.since.then_some(now + TimeDelta::seconds(1)),
         selected: asked.selected.then_some(&selected),
         now,
-    };
-    let (mut file, mut refused) = (Vec::new(), Vec::new());
-    let mut writing = Writing::begin(format, about, &mut file).unwrap();
-    for testimonial in testimonials {
-        let publishable = Publishable::sample(testimonial.clone());
-        let item = Item { publishable: &publishable, change: Change::Changed };
-        refused.extend(writing.item(item).unwrap().err());
-    }
-    writing.gone(Gone { id: ResponseId(99), shop: "maison", at: now }).unwrap();
-    writing.end().unwrap();
-    (String::from_utf8(file).unwrap(), refused)
+    })
+}
+
+pub(super) fn written(
+    format: &'static ExportFormat,
+    asked: Asked,
+    testimonials: &[Testimonial],
+) -> (String, Vec<Refused>) {
+    about(asked, |about| {
+        let (mut file, mut refused) = (Vec::new(), Vec::new());
+        let mut writing = Writing::begin(format, about, &mut file).unwrap();
+        for testimonial in testimonials {
+            let publishable = Publishable::sample(testimonial.clone());
+            let is_new = about.since.is_some_and(|since| since <= testimonial.published_at);
+            let change = if is_new { Change::Added } else { Change::Changed };
+            refused.extend(writing.item(Item { publishable: &publishable, change }).unwrap().err());
+        }
+        writing.gone(Gone { id: ResponseId(99), shop: "maison", at: about.now }).unwrap();
+        writing.end().unwrap();
+        (String::from_utf8(file).unwrap(), refused)
+    })
 }
 
 /// In which column a table has the words and the name.
@@ -189,7 +201,9 @@ fn the_list_of_formats_is_sound() {
         let name = format.name;
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
         assert!(!format.description.is_empty() && !format.extension.is_empty(), "{name} is described");
-        for asked in [Asked::default(), Asked { selected: true, since: true, english: true }] {
+        for asked in
+            [Asked::default(), Asked { selected: true, since: true, english: true, ..Asked::default() }]
+        {
             let (file, refused) = written(format, asked, &[testimonial(7)]);
             assert_eq!(refused, [], "{name} carries what has everything");
             if let Layout::Table(_) = format.layout {
@@ -257,6 +271,15 @@ fn the_headers_are_those_that_readers_look_for() {
     }
 }
 
+/// Our own format shows what there is under our own names.
+#[test]
+fn our_own_columns_have_our_own_names() {
+    let Layout::Table(table) = &generic::FORMAT.layout else { panic!("a table") };
+    for (name, shows) in about(Asked::default(), |about| (table.columns)(&about)) {
+        assert_eq!(shows.iter().map(|field| field.name()).collect::<Vec<_>>(), [name]);
+    }
+}
+
 #[test]
 fn a_file_of_each_format() {
     let full = Testimonial {
@@ -293,7 +316,7 @@ fn a_file_of_each_format() {
 #[test]
 fn selections_and_withdrawals_in_a_file() {
     for name in ["generic", "excel", "schema-org"] {
-        let asked = Asked { selected: true, since: true, english: true };
+        let asked = Asked { selected: true, since: true, english: true, ..Asked::default() };
         let (file, _) = written(format(name).unwrap(), asked, &[testimonial(7)]);
         insta::assert_snapshot!(format!("{name} of a selection since"), file);
     }

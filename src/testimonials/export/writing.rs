@@ -52,7 +52,8 @@ impl<'a> Writing<'a> {
                     out.write_all("\u{feff}".as_bytes()).context(WRITING)?;
                 }
                 let mut rows = Box::new(rows_separated_by(delimiter, out));
-                write_row(&mut rows, (table.columns)(&about)).context(WRITING)?;
+                write_row(&mut rows, (table.columns)(&about).into_iter().map(|(name, _)| name))
+                    .context(WRITING)?;
                 Target::Table { rows, record: csv::StringRecord::new(), table }
             }
             Layout::Document(document) => {

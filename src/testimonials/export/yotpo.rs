@@ -4,8 +4,10 @@
 //! asked about. It also wants an address for each row; addresses never leave, and that column is empty, to be filled by whoever may.
 
 use super::format::{
-    About, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous, plain, rating,
+    About, Column, ExportFormat, Increments, Item, Layout, Refused, Table, harmless, name_or_anonymous,
+    plain, rating,
 };
+use crate::testimonials::public::Field;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "yotpo",
@@ -14,25 +16,23 @@ pub(super) const FORMAT: ExportFormat = ExportFormat {
     media_type: "text/csv; charset=utf-8",
     says_selection: false,
     increments: Increments::InManifest,
-    layout: Layout::Table(Table { dialect: plain, columns, row, gone: None }),
+    layout: Layout::Table(Table { dialect: plain, columns: |_| COLUMNS.to_vec(), row, gone: None }),
 };
 
-fn columns(_: &About<'_>) -> Vec<&'static str> {
-    vec![
-        "Product ID",
-        "Review Creation Date",
-        "Review Content",
-        "Review Score",
-        "Review Title",
-        "Reviewer Display Name",
-        "Reviewer Email",
-        "Customer Country",
-        "Publish Review",
-        "Comment Content",
-        "Comment Date",
-        "Review Image URLs",
-    ]
-}
+const COLUMNS: [Column; 12] = [
+    ("Product ID", &[]),
+    ("Review Creation Date", &[Field::SubmittedAt]),
+    ("Review Content", &[Field::Comment]),
+    ("Review Score", &[Field::Rating]),
+    ("Review Title", &[]),
+    ("Reviewer Display Name", &[Field::DisplayName, Field::Language]),
+    ("Reviewer Email", &[]),
+    ("Customer Country", &[Field::Country]),
+    ("Publish Review", &[]),
+    ("Comment Content", &[Field::Reply]),
+    ("Comment Date", &[Field::RepliedAt]),
+    ("Review Image URLs", &[]),
+];
 
 fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Result<(), Refused> {
     let testimonial = item.testimonial();

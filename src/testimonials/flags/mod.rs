@@ -3,7 +3,7 @@
 //!
 //! A rule points at something and decides nothing: no word is ever changed, a flag is no reason to reject, and none looks at the score
 //! alone. Where `moderation = "flagged"`, what no rule meets is approved by itself; so the rules rather see one thing too many, and
-//! [`Rule::Language`] keeps for a person what they cannot read. Words are compared whole, without accents and capitals ([`tokens`]), with
+//! [`Rule::Language`] keeps for a person what they cannot read. Words are compared whole, without accents and capitals ([`mod@tokens`]), with
 //! tables for French and English ([`words`]). The measured false alarms are in `tests/it/flags.rs`.
 
 mod tokens;

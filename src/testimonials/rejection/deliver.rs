@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::installation;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::relay::{self, Admission};
+use crate::invitations::suppression::{self, SuppressionReason};
 use crate::invitations::verdict::{self, Standing};
 use crate::mail::transport::{Connection, Fault};
 use crate::masked;
@@ -222,6 +223,11 @@ impl Round<'_> {
             Some(AttemptOutcome::Failed | AttemptOutcome::Sent) => {
                 tracing::warn!(response.id = id.0, "the author of testimonial {id} was not told: {text}");
                 super::settled(pool, claimed, RejectionState::Failed, Some(&text), now).await?;
+                if verdict.suppress {
+                    let mut conn = pool.acquire().await?;
+                    let why = SuppressionReason::Bounced;
+                    suppression::add(&mut conn, claimed.shop, claimed.customer, why, now).await?;
+                }
                 self.delivered.n_failed += 1;
             }
             Some(AttemptOutcome::Unknown) => {

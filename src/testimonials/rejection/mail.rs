@@ -10,7 +10,7 @@ use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
 use super::Claimed;
 use crate::config::Shop;
 use crate::context::Context;
-use crate::invitations::compose::{Composed, clean, greeting, in_envelope, verbatim};
+use crate::invitations::compose::{Composed, clean, greeting, in_envelope, verbatim, with_token};
 use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Amend, Direction, Rejected, ShopView};
 use crate::mail::templates::words::RejectedWords;
@@ -72,8 +72,12 @@ pub(super) fn compose(
     let to: Address = claimed.email.as_deref().and_then(|email| email.parse().ok()).ok_or(Unmailable)?;
     let to = for_envelope(&to).ok_or(Unmailable)?;
     let from = in_envelope(&shop.from)?;
-    // What comes back is about no invitation, so it carries no token.
-    let return_path = config.mail.return_path.as_deref().and_then(|path| path.parse().ok());
+    // What comes back is about the invitation that the author has answered: its report finds the same customer.
+    let return_path = config.mail.return_path.as_deref().map(|path| match claimed.invitation {
+        Some(invitation) => with_token(path, &context.tokens, claimed.shop, invitation),
+        None => path.to_owned(),
+    });
+    let return_path = return_path.and_then(|path| path.parse().ok());
     let envelope_from =
         return_path.and_then(|path| for_envelope(&path)).unwrap_or_else(|| from.email.clone());
     let id = format!("{}-{}", name(claimed), claimed.queued_at.timestamp_micros());

@@ -1,7 +1,7 @@
 //! Authors whose words are rejected are told why, by mail, once (French consumer code, D111-19).
 //!
 //! A row in `rejection` is written in the transaction that rejects, one for each reason; [`deliver`] takes the rows up. A mail is committed
-//! `in_data` before its final dot; what nobody can know after it is `unknown`, is shown with the testimonial, and is not sent again. What is
+//! `in_data` before its final dot; what nobody can know after it is `unknown`, is shown with the testimonial and in the digest, and is not sent again. What is
 //! decided otherwise before the mail has left calls it back. Who may not be written to is not told by mail; the row says so.
 
 pub mod deliver;
@@ -13,7 +13,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::RejectReason;
 use crate::process;
-use crate::types::{InvitationId, ResponseId, ShopId};
+use crate::types::{CustomerId, InvitationId, ResponseId, ShopId};
 
 /// What became of the mail to an author. The database's `rejection_state`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::Type)]
@@ -121,6 +121,18 @@ pub async fn told(pool: &PgPool, shops: &[ShopId], id: ResponseId) -> sqlx::Resu
     .await
 }
 
+/// The testimonials about whose rejection nobody knows whether the mail arrived, the latest first.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn unknown(pool: &PgPool) -> sqlx::Result<Vec<ResponseId>> {
+    sqlx::query_scalar!(
+        r#"select response_id as "response: ResponseId" from rejection where state = 'unknown' order by settled_at desc"#
+    )
+    .fetch_all(pool)
+    .await
+}
+
 /// A mail in our hands, and what it is about.
 #[derive(Clone)]
 struct Claimed {
@@ -135,6 +147,7 @@ struct Claimed {
     /// Why the author cannot be told.
     unmailable: Option<String>,
     invitation: Option<InvitationId>,
+    customer: CustomerId,
     answered_at: DateTime<Utc>,
     external_id: String,
     locale: String,
@@ -192,7 +205,7 @@ async fn claim(pool: &PgPool, shops: &[i32], now: DateTime<Utc>) -> sqlx::Result
            )
            select j.shop_id as "shop!: ShopId", j.response_id as "response!: ResponseId", j.reason as "reason!: RejectReason",
                j.queued_at as "queued_at!", j.attempts as "attempts!", b.moot as "moot!", b.unmailable,
-               r.invitation_id as "invitation: InvitationId", r.answered_at, o.external_id,
+               r.invitation_id as "invitation: InvitationId", c.customer_id as "customer: CustomerId", r.answered_at, o.external_id,
                coalesce(o.locale, r.locale) as "locale!", c.email, c.first_name
            from claimed j
            join rejection_obstacle b using (shop_id, response_id, reason)

@@ -1,9 +1,13 @@
-//! Files to pull: `GET /exports/testimonials.csv` and `GET /exports/metrics.csv`.
+//! Files to pull: `GET /exports/testimonials.csv` and `GET /exports/metrics.csv`; and what is to be said of the first,
+//! `GET /exports/testimonials.manifest.json`.
 //!
 //! A file is made first (`spool.rs`), and then sent. Testimonials count as published, and the export is recorded, when the reader has
 //! taken the whole file: the transaction that wrote it stays open until then, and the end of the file is sent when it is committed. A
 //! reader who goes away, or who takes longer than [`TAKING_LIMIT`], leaves nothing behind. Who has the file already (`If-None-Match`),
-//! who only looks (HEAD, and the page), and figures write nothing.
+//! who only looks (HEAD, the manifest, and the page), and figures write nothing.
+//!
+//! A file says in its head how many testimonials its format cannot carry (`X-Refused`), and where it is said which ones and why (`Link`):
+//! in the manifest of the same question, which is what lies beside a file that a job writes.
 
 use std::io;
 use std::time::Duration;
@@ -11,7 +15,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -27,7 +31,7 @@ use crate::metrics;
 use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::window::Window;
-use crate::testimonials::export::{self, Export, ExportFormat, Written, write_export};
+use crate::testimonials::export::{self, Export, ExportFormat, Written, describe_export, write_export};
 use crate::types::ShopId;
 
 /// In which a reader takes the whole file. While they do, other exports of the shop wait.
@@ -49,9 +53,13 @@ impl Asked {
         read(&fields(uri)?, "shop, format, since and locale")
     }
 
+    /// What was asked for as a format, or is taken where nothing was.
+    pub(super) fn format_name(&self) -> &str {
+        self.format.as_deref().unwrap_or(export::EXPORT_FORMATS[0].name)
+    }
+
     pub(super) fn format(&self) -> Result<&'static ExportFormat, Refusal> {
-        let name = self.format.as_deref().unwrap_or(export::EXPORT_FORMATS[0].name);
-        export::format(name).ok_or_else(|| {
+        export::format(self.format_name()).ok_or_else(|| {
             let known: Vec<_> = export::EXPORT_FORMATS.iter().map(|format| format.name).collect();
             Refusal::Wrong(format!("format: known are {}", known.join(", ")))
         })
@@ -76,8 +84,32 @@ pub(super) async fn testimonials(
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let asked = Asked::of(&uri)?;
+    match pulled(house, visitor, method, &headers, &uri).await {
+        // A person came from the page, which says what is wrong in their language.
+        Err(Refusal::Wrong(_)) if is_persons(&headers) => {
+            let page = format!("../exports?{}", uri.query().unwrap_or_default());
+            Ok((StatusCode::SEE_OTHER, [(header::LOCATION, page)]).into_response())
+        }
+        answer => answer,
+    }
+}
+
+/// Whether a browser shows what comes back.
+fn is_persons(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accepted.is_some_and(|accepted| accepted.contains("text/html"))
+}
+
+async fn pulled(
+    house: House,
+    visitor: Visitor,
+    method: Method,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Response, Refusal> {
+    let asked = Asked::of(uri)?;
     let seat = seat(&house.exports)?;
+    let (headers, query) = (headers.clone(), uri.query().unwrap_or_default().to_owned());
     // A reader who goes away must not leave a query half way.
     tokio::spawn(async move {
         let context = &house.context;
@@ -96,6 +128,8 @@ pub(super) async fn testimonials(
         let mut shown =
             Shown::new(&file, name("testimonials", &shops, now, format.extension), format.media_type);
         shown.modified = modified;
+        shown.n_refused = Some(written.report().n_refused());
+        shown.described_by = Some(format!("<testimonials.manifest.json?{query}>; rel=\"describedby\""));
         if file.is_known(&headers) || method == Method::HEAD {
             written.forget().await.map_err(Refusal::of)?;
             return Ok(shown.without_body(file.is_known(&headers)));
@@ -112,6 +146,31 @@ pub(super) async fn testimonials(
             counts.await.map_err(|_| given_up(()))
         };
         Ok(shown.with_body(file.body(settled)))
+    })
+    .await
+    .map_err(|error| Refusal::Failed(error.into()))?
+}
+
+/// `GET /exports/testimonials.manifest.json?shop=&format=&since=`: of the file that the same question would get now.
+pub(super) async fn manifest(
+    State(house): State<House>,
+    visitor: Visitor,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let asked = Asked::of(&uri)?;
+    let seat = seat(&house.exports)?;
+    tokio::spawn(async move {
+        let _seat = seat;
+        let context = &house.context;
+        let shops = visitor.shops(context, asked.shop.as_deref())?;
+        let (format, since) = (asked.format()?, asked.since(&shops)?);
+        let now = context.clock.now();
+        let config = &context.config;
+        let export = Export { since, ..Export::new(&shops, format, &config.testimonials, &config.surveys) };
+        export.check().map_err(Refusal::Wrong)?;
+        let name = name("testimonials", &shops, now, format.extension);
+        let text = describe_export(&context.pool, export, &name, now).await.map_err(Refusal::of)?;
+        Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
     })
     .await
     .map_err(|error| Refusal::Failed(error.into()))?
@@ -222,11 +281,16 @@ struct Shown {
     name: String,
     media_type: &'static str,
     modified: Option<DateTime<Utc>>,
+    /// How many the format cannot carry.
+    n_refused: Option<u64>,
+    /// Where more is said of it.
+    described_by: Option<String>,
 }
 
 impl Shown {
     fn new(file: &Spooled, name: String, media_type: &'static str) -> Self {
-        Self { etag: file.etag(), len: file.len, coding: file.coding, name, media_type, modified: None }
+        let (etag, len, coding) = (file.etag(), file.len, file.coding);
+        Self { etag, len, coding, name, media_type, modified: None, n_refused: None, described_by: None }
     }
 
     fn with_body(self, body: Body) -> Response {
@@ -250,6 +314,8 @@ impl Shown {
         let packed = (self.coding == Coding::Gzip).then(|| "gzip".to_owned());
         let is_here = status == StatusCode::OK;
         let values = [
+            (header::LINK, self.described_by),
+            (HeaderName::from_static("x-refused"), self.n_refused.map(|n| n.to_string())),
             (header::ETAG, Some(self.etag)),
             (header::LAST_MODIFIED, modified),
             (header::VARY, Some("accept-encoding, authorization".to_owned())),

@@ -82,6 +82,7 @@ pub const ROUTES: &[Route] = &[
     Route::get("/report", Who::May(Right::Report), || get(report::show)),
     Route::get("/exports", Who::May(Right::Export), || get(page::show)),
     Route::get("/exports/testimonials.csv", Who::May(Right::Export), || get(exports::testimonials)),
+    Route::get("/exports/testimonials.manifest.json", Who::May(Right::Export), || get(exports::manifest)),
     Route::get("/exports/metrics.csv", Who::May(Right::Report), || get(exports::metrics)),
     Route::get("/jobs", Who::May(Right::Run), || get(jobs::list)),
     Route::get("/jobs/{job}", Who::May(Right::Run), || get(jobs::one)),

@@ -1,5 +1,5 @@
 //! `GET /exports`: where a person picks shop, format and period, sees the first rows, and downloads. It works without JavaScript and
-//! writes nothing: the first rows are those of an export that is given up after them.
+//! writes nothing: the first rows are those of the beginning of an export that is then forgotten.
 
 use std::io::{self, Write};
 use std::sync::LazyLock;
@@ -31,8 +31,8 @@ const WORDS: [&str; 2] = [
 
 /// So many rows are shown.
 const ROWS: usize = 8;
-/// So much of the file is looked at for them.
-const LOOKED_AT: usize = 64 * 1024;
+/// So much of the file is kept for them, in bytes.
+const KEPT: usize = 64 * 1024;
 /// A field that is longer, in characters, is shown on several lines.
 const LONG: usize = 40;
 
@@ -48,6 +48,8 @@ struct Words {
     shop: String,
     all_shops: String,
     format: String,
+    format_wrong: String,
+    format_whole: String,
     since: String,
     since_how: String,
     since_wrong: String,
@@ -94,6 +96,10 @@ struct View<'a> {
     /// A moment, which programs send, is no day.
     since_type: &'static str,
     is_wrong: bool,
+    /// Whether it is the day that is wrong.
+    is_wrong_day: bool,
+    /// What is wrong with the format.
+    problem: Option<String>,
     preview: Option<Preview>,
     /// For programs.
     address: String,
@@ -157,19 +163,20 @@ async fn page(
 ) -> Result<Response, Refusal> {
     let all = visitor.shops(context, None)?;
     let chosen = visitor.shops(context, asked.shop.as_deref())?;
-    let format = asked.format()?;
     let (rules, surveys) = (&context.config.testimonials, &context.config.surveys);
     let words = language(asked.locale.as_deref(), headers, &all);
     let since = asked.since(&chosen);
-    let is_wrong = since.is_err();
-    let preview = match since {
-        Err(_) => None,
-        Ok(since) => {
-            let export = Export { since, ..Export::new(&chosen, format, rules, surveys) };
-            export.check().map_err(Refusal::Wrong)?;
-            Some(preview(context, export, words).await?)
-        }
+    let is_wrong_day = since.is_err();
+    let can_be_written = |format| Export::new(&chosen, format, rules, surveys).check().is_ok();
+    let (format, problem) = match asked.format().ok().filter(|format| can_be_written(format)) {
+        Some(format) => (format, None),
+        None => (&EXPORT_FORMATS[0], Some(said_of(&words.format_wrong, asked.format_name()))),
     };
+    let export = Export { since: since.unwrap_or_default(), ..Export::new(&chosen, format, rules, surveys) };
+    let is_part = problem.is_none() && export.check().is_err();
+    let problem = problem.or_else(|| is_part.then(|| said_of(&words.format_whole, format.name)));
+    let is_wrong = is_wrong_day || problem.is_some();
+    let preview = if is_wrong { None } else { Some(preview(context, export, words).await?) };
     let of_one = |(_, shop): &(ShopId, &Shop)| Choice {
         value: shop.key.clone(),
         label: shop.name.clone(),
@@ -177,7 +184,7 @@ async fn page(
     };
     let of_all =
         Choice { value: String::new(), label: words.all_shops.clone(), is_chosen: asked.shop.is_none() };
-    let typed = asked.since.as_deref().filter(|_| !is_wrong).unwrap_or_default();
+    let typed = asked.since.as_deref().filter(|_| !is_wrong_day).unwrap_or_default();
     let query = [("shop", asked.shop.as_deref()), ("format", Some(format.name)), ("since", Some(typed))];
     let query =
         query.into_iter().filter_map(|(name, value)| Some((name, value.filter(|value| !value.is_empty())?)));
@@ -190,7 +197,7 @@ async fn page(
         // What cannot be written for these shops is no choice.
         formats: EXPORT_FORMATS
             .iter()
-            .filter(|one| Export::new(&chosen, one, rules, surveys).check().is_ok())
+            .filter(|one| can_be_written(one))
             .map(|one| Choice {
                 value: one.name.to_owned(),
                 label: one.name.to_owned(),
@@ -200,6 +207,8 @@ async fn page(
         since: typed.to_owned(),
         since_type: if matches!(typed.parse(), Ok(Bound::Moment(_))) { "text" } else { "date" },
         is_wrong,
+        is_wrong_day,
+        problem,
         preview,
         address: format!("/exports/testimonials.csv?{query}"),
         may_report: all.iter().any(|(_, shop)| visitor.access.may(Right::Report, &shop.key)),
@@ -217,6 +226,11 @@ async fn page(
     Ok((status, Html(html)).into_response())
 }
 
+/// A sentence about a format.
+fn said_of(wording: &str, format: &str) -> String {
+    fill(wording, &[("format", format)]).unwrap_or_default()
+}
+
 /// The language that is asked for, else the browser's, else the shop's, else English.
 fn language(asked: Option<&str>, headers: &HeaderMap, shops: &[(ShopId, &Shop)]) -> &'static Words {
     let accepted =
@@ -232,11 +246,8 @@ fn language(asked: Option<&str>, headers: &HeaderMap, shops: &[(ShopId, &Shop)])
 /// The first rows of an export, which then never was.
 async fn preview(context: &Context, export: Export<'_>, words: &Words) -> Result<Preview, Refusal> {
     let mut first = First::default();
-    let n_rows = match preview_export(&context.pool, export, &mut first, context.clock.now()).await {
-        Ok(report) => Some(report.n_rows),
-        Err(_) if first.is_full => None,
-        Err(error) => return Err(Refusal::of(error)),
-    };
+    let now = context.clock.now();
+    let n_rows = preview_export(&context.pool, export, &mut first, now).await.map_err(Refusal::of)?;
     let mut preview = first_rows(&String::from_utf8_lossy(&first.bytes), first.is_full);
     preview.told = match n_rows {
         Some(0) => words.rows_none.clone(),
@@ -246,7 +257,7 @@ async fn preview(context: &Context, export: Export<'_>, words: &Words) -> Result
     Ok(preview)
 }
 
-/// Takes the beginning of a file, and then no more.
+/// Takes the beginning of a file, and lets go of the rest.
 #[derive(Debug, Default)]
 struct First {
     bytes: Vec<u8>,
@@ -255,11 +266,9 @@ struct First {
 
 impl Write for First {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() >= LOOKED_AT {
-            self.is_full = true;
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        self.bytes.extend_from_slice(bytes);
+        let room = KEPT.saturating_sub(self.bytes.len());
+        self.is_full |= bytes.len() > room;
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
         Ok(bytes.len())
     }
 
@@ -310,6 +319,9 @@ mod tests {
         assert_eq!(languages, ["en", "fr"]);
         for words in LANGUAGES.iter() {
             assert!(fill(&words.rows_all, &[("n", "7")]).unwrap().ends_with('7'));
+            for wording in [&words.format_wrong, &words.format_whole] {
+                assert!(said_of(wording, "feefo").contains("feefo"));
+            }
         }
         assert!(TEMPLATE.get_template("page").is_some());
         // What stands between the tags is what was digested.
