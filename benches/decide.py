@@ -3,9 +3,12 @@
 statement (src/invitations/decide.sql) in psql, rolled back.
 
 small: 200,000 orders; full: 5 million, of three years, all of which were decided about until then (metrics/shop.sql). It is Friday night,
-when no mail may leave, so that a run of the program is: its start, the decision, its commit, and the ledger. A run that finds nothing new is
-beside them, which says how much of that is not the decision.
+when no mail may leave, so that a run is the decision, its commit, and what surrounds every run. It takes what the ledger of the jobs says, by
+Postgres's clock, and the statement what psql says, so that neither has its program's start in it; what a person waits for who types the
+command is beside them, and so is a run that finds nothing new.
 """
+
+import re
 
 import common
 
@@ -25,29 +28,32 @@ def main() -> None:
         decide(shop, None)  # enters the survey and its version, and reads what is read the first time
         for round in stage.rounds:
             for days, what in ((1, "a day"), (30, "30 days")):
-                bare = shop.measure_psql(f"begin; {statement(shop, days)}; rollback")
-                took, n = decide(shop, days)
-                stage.sample(f"bare SQL, {what}", round, bare[0], n, bare[1])
-                stage.sample(f"afterword, {what}", round, took[0], n, took[1])
-            took, n = decide(shop, 0)
-            stage.sample("afterword, nothing due", round, took[0], n, took[1])
+                bare = shop.sql(f"begin;\n\\timing on\n{statement(days)};\n\\timing off\nrollback;")
+                run, typed, n, peak = decide(shop, days)
+                stage.sample(f"bare SQL, {what}", round, float(re.search(r"Time: ([\d.]+) ms", bare)[1]) / 1e3, n, None)
+                stage.sample(f"afterword, {what}", round, run, n, peak)
+                stage.sample(f"the command, {what}", round, typed, n, peak)
+            run, typed, n, peak = decide(shop, 0)
+            stage.sample("afterword, nothing due", round, run, n, peak)
+            stage.sample("the command, nothing due", round, typed, n, peak)
 
 
-def decide(shop: common.Shop, days: int | None) -> tuple[tuple[float, int], int]:
-    """What a run took that has decided until so many days ago (never, without a number), and how many decisions it made, which are taken
-    back."""
+def decide(shop: common.Shop, days: int | None) -> tuple[float, float, int, int]:
+    """What a run took by the ledger, and the whole command, when it was decided until so many days ago (never, without a number); how many
+    decisions it made, which are taken back; and its memory."""
     if days is not None:
         shop.sql(f"update decided_until set due_until = '{NOW}'::timestamptz - interval '{days} days', import_run_id = 1")
     shop.sql("checkpoint")
-    took = shop.run("--as-of", NOW.replace(" ", "T").replace("+00", ":00Z"), "run", "send-invitations")
+    typed, peak = shop.run("--as-of", NOW.replace(" ", "T").replace("+00", ":00Z"), "run", "send-invitations")
     n = int(shop.sql(f"with d as (delete from invitation where decided_at >= '{NOW}' returning 1) select count(*) from d"))
     if (n == 0) != (days == 0):
         common.fail(f"{n} orders were due in {days} days")
+    run = float(shop.sql("select extract(epoch from finished_at - started_at) from job_run order by job_run_id desc limit 1"))
     shop.sql("vacuum analyze invitation")
-    return took, n
+    return run, typed, n, peak
 
 
-def statement(shop: common.Shop, days: int) -> str:
+def statement(days: int) -> str:
     """The statement with what the program gives it for the shipped survey `satisfaction`."""
     version = "(select max(survey_version_id) from survey_version where survey = 'satisfaction')"
     week, now = "interval '7 days'", f"timestamptz '{NOW}'"

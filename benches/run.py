@@ -48,8 +48,8 @@ BUDGETS = (
     Budget("import", "afterword, again", "psql \\copy", ratio=0.8, mib=96),
     Budget("import", "afterword, known file", "psql \\copy"),
     Budget("import", "afterword, fresh", "pgloader"),
-    Budget("decide", "afterword, a day", "bare SQL, a day", seconds=0.1, without="afterword, nothing due"),
-    Budget("decide", "afterword, 30 days", "bare SQL, 30 days", seconds=1, without="afterword, nothing due"),
+    Budget("decide", "afterword, a day", "bare SQL, a day", seconds=0.1),
+    Budget("decide", "afterword, 30 days", "bare SQL, 30 days", seconds=1),
     Budget("send", "afterword, 8 connections", "smtp-source", ratio=0.35),
     Budget("send", "afterword, 32 connections", "smtp-source", ratio=0.35),
     Budget("send", "afterword, 32 connections", "lettre, pooled, 32 connections", ratio=10),
@@ -159,7 +159,7 @@ def table(samples: list[dict], stage: str, size: int) -> list[Row]:
 def line(budget: Budget, size: int, rounds: dict[str, dict[int, dict]]) -> Row:
     ours, theirs = rounds[budget.ours], rounds.get(budget.beside or "", {})
     rest = rounds.get(budget.without or "", {})
-    seconds = statistics.median(sample["seconds"] - rest.get(n, {"seconds": 0})["seconds"] for n, sample in ours.items())
+    seconds = middle(ours, "seconds") - (middle(rest, "seconds") or 0)
     ratios = [rate(ours[n]) / rate(theirs[n]) for n in ours.keys() & theirs.keys() if rate(ours[n]) and rate(theirs[n])]
     ratio = statistics.median(ratios) if ratios else None
     p99_ms = middle(ours, "p99_ms")
@@ -174,7 +174,8 @@ def line(budget: Budget, size: int, rounds: dict[str, dict[int, dict]]) -> Row:
     if budget.ratio is not None:
         judge(f"≥ {budget.ratio:.2f}", None if ratio is None else ratio >= budget.ratio)
     if budget.seconds is not None:
-        judge(f"≤ {time_of(budget.seconds)}", seconds <= budget.seconds)
+        # A difference below nothing is one that this machine is too restless to see.
+        judge(f"≤ {time_of(budget.seconds)}", None if seconds < 0 else seconds <= budget.seconds)
     if budget.p99_ms is not None:
         judge(f"p99 ≤ {budget.p99_ms:g} ms", None if p99_ms is None else p99_ms <= budget.p99_ms)
     if budget.mib is not None:
