@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -87,6 +88,7 @@ class Row:
 
 def main() -> None:
     arguments = parse()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     samples, failed = [], []
     for stage in arguments.stages:
         sizes = arguments.growth if arguments.growth and stage not in SIZELESS else [arguments.size]
@@ -133,8 +135,14 @@ def parse() -> argparse.Namespace:
 def measure(stage: str, size: str | int, rounds: int) -> tuple[list[dict], int]:
     """What a stage's program prints, and its exit code."""
     command = [sys.executable, Path(__file__).with_name(f"{stage}.py"), str(size), str(rounds)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    return [json.loads(line) for line in done.stdout.splitlines()], done.returncode
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            printed, _ = running.communicate()
+        finally:
+            # Told to stop, it stops its server and takes its directory away.
+            if running.poll() is None:
+                running.terminate()
+    return [json.loads(line) for line in printed.splitlines()], running.returncode
 
 
 def of(samples: list[dict], stage: str, size: int) -> list[dict]:

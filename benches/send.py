@@ -2,7 +2,7 @@
 """How fast invitations leave, end to end: decide, write, SMTP and ledger, into Postfix's smtp-sink; beside Postfix's smtp-source, which only
 speaks SMTP, with mails of the same size into the same sink.
 
-small: 5,000 mails a turn; full: 20,000. The program sends over 8 connections, like smtp-source, and then over 32.
+small: 3,000 mails a turn; full: 20,000. The program sends over 8 connections, like smtp-source, and then over 32.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ CONNECTIONS = (8, 32)
 
 
 def main() -> None:
-    stage = common.Stage("send", small=5_000, full=20_000)
+    stage = common.Stage("send", small=3_000, full=20_000)
     n = stage.size
     postfix = common.tools("postfix.sh")
     if postfix is None:
