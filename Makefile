@@ -3,9 +3,13 @@
 
 CARGO ?= cargo
 ARGS ?=
+STAGE ?=
+SIZE ?= small
+ROUNDS ?= 5
+GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check sqlx deb postgres postfix pgbouncer schemathesis chromium libreoffice
+.PHONY: help demo test soak check bench sqlx deb postgres postfix pgbouncer schemathesis chromium libreoffice
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -28,6 +32,13 @@ check: postgres ## What must hold before a commit: format, .sqlx, lints, unused 
 	scripts/sqlx.sh --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+# PROGRAM names another program than what is built here.
+bench: postgres ## How fast each stage is, beside others: STAGE=import|decide|send|collect|metrics|export|start SIZE=small|full ROUNDS=5 (benches/README.md)
+ifndef PROGRAM
+	@$(CARGO) build --release
+endif
+	@benches/run.py $(STAGE) --size $(SIZE) --rounds $(ROUNDS) $(if $(GROWTH),--growth $(GROWTH)) $(ARGS)
 
 sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
 	@scripts/sqlx.sh

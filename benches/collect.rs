@@ -1,9 +1,11 @@
 //! How fast answers are taken: the real `afterword serve` with real forms from 64 connections, beside pgbench's single-row insert with
 //! 64 clients (prepared), in the same run, on the same private Postgres with its commits as durable as an operator's. The ratio is the
-//! result; answers per second say something about this machine only. `benches/collect.sh` builds and runs it. The second ratio is to
+//! result; answers per second say something about this machine only. `benches/collect.py` builds and runs it. The second contestant is
 //! pgbench writing what an answer is made of, a statement each: into tables with the same columns, keys and indexes, and nothing else.
 //!
 //!     collect [answers in a round, 40000] [rounds, 5]
+//!
+//! It prints what `benches/common.py` says of every stage. The server is the program of PROGRAM, and else the one that cargo has built.
 //!
 //! An answer is what the reference survey of the tests brings in: a recommendation and some words, so two rows of answers and one of the
 //! response, and the note that a form was sent. At the end all of them have to be there.
@@ -30,6 +32,7 @@ use afterword::survey;
 use afterword::token::{Form, Occasion, Proof, Purpose, Tokens};
 use afterword::types::{InvitationId, ShopId, SurveyVersionId};
 use chrono::{TimeDelta, Utc};
+use serde_json::json;
 use sqlx::PgPool;
 use sqlx::postgres::PgConnectOptions;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -128,35 +131,31 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
     )?;
     let (mut serve, address) = serve(dir.path())?;
 
-    println!("{n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
-    println!(
-        "{:<8}{:>12}{:>12}{:>14}{:>8}{:>8}{:>10}{:>10}{:>10}",
-        "round", "one row/s", "rows/s", "afterword/s", "ratio", "rows'", "p50 ms", "p99 ms", "max ms"
-    );
-    let (mut ratios, mut same, mut p99s) = (Vec::new(), Vec::new(), Vec::new());
+    eprintln!("collect: {n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
+    let has_pgbench = Command::new("pgbench").arg("--version").stdout(Stdio::null()).status().is_ok();
+    if !has_pgbench {
+        let skipped = json!({ "stage": "collect", "size": n_answers, "contestant": "pgbench", "skipped": "it is not on PATH" });
+        println!("{skipped}");
+    }
     for round in 1..=n_rounds {
         let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
         sqlx::raw_sql("checkpoint").execute(&pool).await?;
-        let one_row = pgbench(&options, &script, n_answers)?;
-        let same_rows = pgbench(&options, &rows, n_answers)?;
+        if has_pgbench {
+            let contestants = [("pgbench, one row", &script), ("pgbench, an answer's rows", &rows)];
+            for (contestant, script) in contestants {
+                sample(contestant, round, n_answers, pgbench(&options, script, n_answers)?, json!({}));
+            }
+        }
         let began = Instant::now();
         let mut took = send(address, requests).await?;
-        let rate = n_answers as f64 / began.elapsed().as_secs_f64();
+        let seconds = began.elapsed().as_secs_f64();
         took.sort_unstable();
         let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-        println!(
-            "{round:<8}{one_row:>12.0}{same_rows:>12.0}{rate:>14.0}{:>8.2}{:>8.2}{:>10.2}{:>10.2}{:>10.2}",
-            rate / one_row,
-            rate / same_rows,
-            at(0.5),
-            at(0.99),
-            at(1.0)
-        );
-        ratios.push(rate / one_row);
-        same.push(rate / same_rows);
-        p99s.push(at(0.99));
+        let more = json!({
+            "peak_kib": peak_kib(serve.id())?, "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
+        });
+        sample("afterword", round, n_answers, seconds, more);
     }
-    println!("{:<8}{:>46.2}{:>8.2}{:>20.2}", "median", median(ratios), median(same), median(p99s));
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(serve.id().try_into()?),
         nix::sys::signal::Signal::SIGTERM,
@@ -165,14 +164,34 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
     let counted: i64 =
         sqlx::query_scalar("select count(*) from response where counted").fetch_one(&pool).await?;
     anyhow::ensure!(counted == i64::try_from(n_answers * n_rounds)?, "only {counted} answers are there");
-    println!("all {counted} answers are there");
+    eprintln!("collect: all {counted} answers are there");
     pool.close().await;
     server.close().await;
     Ok(())
 }
 
+/// One measurement, in the form of all stages; `more` is what else is known of it.
+fn sample(contestant: &str, round: usize, n: usize, seconds: f64, more: serde_json::Value) {
+    let mut sample = json!({
+        "stage": "collect", "size": n, "contestant": contestant, "round": round, "seconds": seconds, "items": n, "peak_kib": null,
+    });
+    if let (Some(sample), serde_json::Value::Object(mut more)) = (sample.as_object_mut(), more) {
+        sample.append(&mut more);
+    }
+    println!("{sample}");
+}
+
+/// The most memory that a running process has had.
+fn peak_kib(process: u32) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
+    peak.ok_or_else(|| anyhow::anyhow!("the kernel does not say how much memory the server has had"))
+}
+
 fn serve(dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
-    let mut serve = Command::new(env!("CARGO_BIN_EXE_afterword"))
+    let program = std::env::var_os("PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_afterword").into());
+    let mut serve = Command::new(program)
         .current_dir(dir)
         .arg("serve")
         .env_remove("DATABASE_URL")
@@ -279,7 +298,7 @@ async fn send(address: SocketAddr, mut requests: Vec<Vec<u8>>) -> anyhow::Result
     Ok(took.into_iter().flatten().collect())
 }
 
-/// Transactions in a second.
+/// How long it took, from the transactions in a second that pgbench says, which leave out what it takes to connect.
 fn pgbench(options: &PgConnectOptions, script: &Path, n: usize) -> anyhow::Result<f64> {
     let socket = options.get_socket().expect("the private Postgres listens on a socket");
     let output = Command::new("pgbench")
@@ -291,11 +310,7 @@ fn pgbench(options: &PgConnectOptions, script: &Path, n: usize) -> anyhow::Resul
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let rate = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    rate.ok_or_else(|| anyhow::anyhow!("pgbench says:\n{said}\n{}", String::from_utf8_lossy(&output.stderr)))
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }
+    let rate: Option<f64> = rate;
+    rate.map(|rate| n as f64 / rate)
+        .ok_or_else(|| anyhow::anyhow!("pgbench says:\n{said}\n{}", String::from_utf8_lossy(&output.stderr)))
 }

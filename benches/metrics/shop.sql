@@ -3,7 +3,12 @@
 --
 -- Seven customers for ten orders, most of them with one order and some with many; nine of ten orders are asked about, six of ten mailed,
 -- and what is asked for of `answers` comes back, one in fifty of it changed later and one in fifty sent by a program first.
+-- What became due before `decided` has been decided about.
 \set ON_ERROR_STOP on
+\if :{?decided}
+\else
+\set decided '2026-01-01'
+\endif
 set session_replication_role = replica; -- nothing is counted yet: no need to note what changed
 set synchronous_commit = off;
 select shop_id as shop from shop limit 1 \gset
@@ -34,7 +39,7 @@ cross join lateral (
 ) as placed;
 
 insert into survey_version (shop_id, survey, digest, questionnaire, created_at)
-values (:shop, 'satisfaction', '\x00', '{}', '2023-01-01'), (:shop, 'nps', '\x01', '{}', '2023-01-01');
+values (:shop, 'satisfaction', '\x00', '{"questions":[]}', '2023-01-01'), (:shop, 'nps', '\x01', '{"questions":[]}', '2023-01-01');
 
 -- The first mail's number is the order's; reminders come after.
 insert into invitation (shop_id, invitation_id, order_id, customer_id, survey, wave, survey_version_id, state, reason, due_at, decided_at,
@@ -51,7 +56,7 @@ from (
     cross join generate_series(0, 1) wave
     where shop_id = :shop and fulfilled_at is not null and (wave = 0 or pg_temp.chance(order_id, 9) < 0.3)
 ) as decided
-where due < '2026-01-01';
+where due < :'decided';
 
 insert into bounce (shop_id, invitation_id, digest, kind, reason, received_at)
 select :shop, invitation_id, int8send(invitation_id), 'hard', 'no such mailbox', sent_at + interval '1 minute'
