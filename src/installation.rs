@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::invitations::outbox;
 use crate::metrics::alerts::store;
 use crate::new_file::NewFile;
+use crate::testimonials::rejection;
 
 /// Marks a database as restored, in the transaction that restores it: as if it carried the fingerprint of another one, until it is adopted.
 /// For psql, which has no parameters to give.
@@ -182,6 +183,8 @@ pub async fn keep_up(pool: &PgPool, config: &Config) -> anyhow::Result<()> {
 pub struct Doubted {
     /// To customers.
     pub n_invitations: u64,
+    /// To authors whose words were rejected.
+    pub n_rejections: u64,
     /// To the shop's own people.
     pub n_alerts: u64,
 }
@@ -231,6 +234,7 @@ pub async fn adopt(
         Happened::Moved => Doubted::default(),
         Happened::Restored => Doubted {
             n_invitations: outbox::doubt_all(&mut transaction, now).await?,
+            n_rejections: rejection::doubt_all(&mut transaction, now).await?,
             n_alerts: store::doubt_all(&mut transaction, now).await?,
         },
     };

@@ -29,7 +29,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let context = &opened.context;
     let adopted = installation::adopt(&context.pool, &context.config, happened, context.clock.now()).await;
     opened.close().await;
-    let Doubted { n_invitations, n_alerts } = match adopted {
+    let Doubted { n_invitations, n_rejections, n_alerts } = match adopted {
         Err(error) if error.is::<Foreign>() => {
             output::say(&format!("error: {error}"));
             return Ok(Exit::Refused);
@@ -51,6 +51,12 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         output::say(&format!(
             "Mails about alerts that waited when the backup was made: {n_alerts}. They may have left since, and are not sent again; \
              `afterword alerts` shows what is open."
+        ));
+    }
+    if n_rejections > 0 {
+        output::say(&format!(
+            "Mails to authors whose words were rejected, that waited when the backup was made: {n_rejections}. They may have left since, and \
+             are not sent again; `afterword testimonials show` says of each what is known."
         ));
     }
     if n_invitations > 0 {

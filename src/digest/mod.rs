@@ -246,7 +246,9 @@ async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Resu
                    case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
                from job_run
                where job_run_id is distinct from $4
-                 and case when $1::bigint is null then scheduled_for > $3 else job_run_id > $1 or job_run_id = any ($2) end
+                 and case when $1::bigint is null then scheduled_for > $3 else job_run_id > $1 or job_run_id = any ($2)
+                         -- Interrupted and told so, and begun again since.
+                         or attempt > 1 and started_at > $3 end
            )
            select job, state as "state!: JobRunState", count(*) as "n!", max(job_run_id) as "last!",
                (array_agg(coalesce(reason, report ->> 'text', '') order by job_run_id desc))[1] as "said!",

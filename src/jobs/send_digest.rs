@@ -95,7 +95,9 @@ impl Job for SendDigest {
             let letter = letter(context, letterhead, &digest, run.job)?;
             deliver::deliver(context, letterhead, &letter, job_run, &to, &run.stop).await?
         };
-        let is_told = to.is_empty() || delivered.n_sent > 0;
+        // A run that is begun anew may have mailed it before.
+        let is_told =
+            to.is_empty() || delivered.n_sent > 0 || deliver::has_reached_anybody(pool, job_run).await?;
         if is_told {
             store::told(pool, id).await?;
         }

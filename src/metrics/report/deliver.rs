@@ -96,6 +96,19 @@ pub async fn last(
     .await
 }
 
+/// Whether a mail of this run was taken by the relay.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn has_reached_anybody(pool: &PgPool, run: JobRunId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (select from report_delivery where job_run_id = $1 and state = 'sent') as "has!""#,
+        run.0,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// Sends the letter to each of these addresses, one mail each.
 ///
 /// # Errors

@@ -223,21 +223,25 @@ pub async fn export_testimonials(
     match destination {
         Destination::File(path) => {
             let mut file = NewFile::create(&path)?;
-            let tx = pool.begin().await?;
+            let tx = begin_patiently(pool).await?;
             let name = path.display().to_string();
             let mut hashed = Hashed::new(&mut file);
-            let All { tx, report, .. } = write(tx, export, &mut hashed, name, now, Purpose::File).await?;
+            let All { mut tx, report, first_published, .. } =
+                write(tx, export, &mut hashed, name, now, Purpose::File).await?;
             let sha256 = hashed.finish();
             file.sync()?;
             let companions = companions(&path, &sha256, export, &report, now)?;
+            mark_published(&mut tx, &first_published, now).await?;
             tx.commit().await?;
             file.publish()?;
             companions.into_iter().try_for_each(NewFile::publish)?;
             Ok(report)
         }
         Destination::Stream(out) => {
-            let tx = pool.begin().await?;
-            let All { tx, report, .. } = write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
+            let tx = begin_patiently(pool).await?;
+            let All { mut tx, report, first_published, .. } =
+                write(tx, export, out, "-".to_owned(), now, Purpose::Stream).await?;
+            mark_published(&mut tx, &first_published, now).await?;
             tx.commit().await?;
             Ok(report)
         }
@@ -286,9 +290,9 @@ pub async fn write_export(
     now: DateTime<Utc>,
 ) -> anyhow::Result<Written> {
     let shops = export.shops.iter().map(|(id, _)| id.0).collect();
-    let All { tx, report, .. } =
+    let All { tx, report, first_published, .. } =
         write(pool.begin().await?, export, out, destination, now, Purpose::Stream).await?;
-    Ok(Written { tx, shops, report })
+    Ok(Written { tx, shops, report, first_published, now })
 }
 
 /// The manifest of the file that [`export_testimonials`] would write under this name, as JSON. Nothing counts as published.
@@ -345,6 +349,8 @@ pub struct Written {
     tx: Transaction,
     shops: Vec<i32>,
     report: ExportReport,
+    first_published: Vec<(ShopId, Vec<i64>)>,
+    now: DateTime<Utc>,
 }
 
 impl Written {
@@ -359,6 +365,9 @@ impl Written {
     /// # Errors
     /// When the database does not answer.
     pub async fn modified_at(&mut self) -> anyhow::Result<Option<DateTime<Utc>>> {
+        if self.report.n_first_published > 0 {
+            return Ok(Some(self.now));
+        }
         let modified_at = sqlx::query_scalar!(
             "select max(greatest(decided_at, published_at)) from testimonial where shop_id = any($1)",
             &self.shops,
@@ -377,11 +386,13 @@ impl Written {
         Ok(())
     }
 
-    /// It was taken: it counts as published.
+    /// It was taken: it counts as published. (The dates are written only now, so that nobody who takes words back or decides on them waits
+    /// for the reader.)
     ///
     /// # Errors
     /// When the database does not answer. Then nothing counts as published.
-    pub async fn commit(self) -> anyhow::Result<ExportReport> {
+    pub async fn commit(mut self) -> anyhow::Result<ExportReport> {
+        mark_published(&mut self.tx, &self.first_published, self.now).await?;
         self.tx.commit().await?;
         Ok(self.report)
     }
@@ -401,6 +412,8 @@ type Transaction = sqlx::Transaction<'static, sqlx::Postgres>;
 struct All {
     tx: Transaction,
     report: ExportReport,
+    /// Of each shop, the numbers of those that never left before.
+    first_published: Vec<(ShopId, Vec<i64>)>,
     /// A preview may end before the end.
     is_whole: bool,
 }
@@ -459,7 +472,7 @@ async fn write(
     };
     let mut writing = Writing::begin(export.format, about, out)?;
     let at_most = (purpose == Purpose::Preview).then_some(LOOKED_AT);
-    let (mut n_eligible, mut is_whole) = (0, true);
+    let (mut n_eligible, mut is_whole, mut first_published) = (0, true, Vec::new());
     for (id, shop) in export.shops {
         let before = report.n_rows;
         let shop_export = OfShop { id: *id, house: house(export, shop, now), export, at_most };
@@ -467,7 +480,7 @@ async fn write(
         n_eligible += written.n_eligible;
         is_whole &= at_most.is_none_or(|at_most| written.n_looked < at_most);
         report.n_first_published += written.first_published.len() as u64;
-        mark_published(&mut tx, *id, &written.first_published, now).await?;
+        first_published.push((*id, written.first_published));
         sqlx::query!(
             "insert into export_run (shop_id, kind, format, n_rows, destination, created_at)
              values ($1, 'testimonials', $2, $3, $4, $5)",
@@ -485,7 +498,14 @@ async fn write(
         anyhow::bail!("a decision came in while the selection was written: please try again");
     }
     writing.end()?;
-    Ok(All { tx, report, is_whole })
+    Ok(All { tx, report, first_published, is_whole })
+}
+
+/// For what nobody waits for: another export, or a reader who takes his time with one, is waited for.
+async fn begin_patiently(pool: &PgPool) -> sqlx::Result<Transaction> {
+    let mut tx = pool.begin().await?;
+    sqlx::raw_sql("set local lock_timeout = '10min'").execute(&mut *tx).await?;
+    Ok(tx)
 }
 
 fn house<'a>(export: Export<'_>, shop: &'a Shop, now: DateTime<Utc>) -> House<'a> {
@@ -593,17 +613,18 @@ impl<'a> OfShop<'a> {
 
 async fn mark_published(
     conn: &mut PgConnection,
-    shop: ShopId,
-    ids: &[i64],
+    first_published: &[(ShopId, Vec<i64>)],
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update testimonial set published_at = $3 where shop_id = $1 and response_id = any($2)",
-        shop.0,
-        ids,
-        now,
-    )
-    .execute(conn)
-    .await?;
+    for (shop, ids) in first_published {
+        sqlx::query!(
+            "update testimonial set published_at = $3 where shop_id = $1 and response_id = any($2)",
+            shop.0,
+            ids,
+            now,
+        )
+        .execute(&mut *conn)
+        .await?;
+    }
     Ok(())
 }

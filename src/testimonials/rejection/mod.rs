@@ -121,6 +121,23 @@ pub async fn told(pool: &PgPool, shops: &[ShopId], id: ResponseId) -> sqlx::Resu
     .await
 }
 
+/// After a restore nobody can know whether the mails that wait have left in the time that was lost. How many these were.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn doubt_all(conn: &mut PgConnection, now: DateTime<Utc>) -> sqlx::Result<u64> {
+    let doubted = sqlx::query!(
+        "update rejection
+         set state = 'unknown', claimed_by = null, lease_until = null, settled_at = $1,
+             fault = 'the database was restored; it may have been mailed in the time that was lost'
+         where state in ('queued', 'in_data')",
+        now,
+    )
+    .execute(conn)
+    .await?;
+    Ok(doubted.rows_affected())
+}
+
 /// The testimonials about whose rejection nobody knows whether the mail arrived, the latest first.
 ///
 /// # Errors
