@@ -477,6 +477,23 @@ async fn what_nobody_can_know_is_not_sent_again() {
     assert_eq!(setting.told(other).await, [is("unlawful", "unknown")]);
 }
 
+/// A mail that waited when the backup was made may have left since.
+#[tokio::test]
+async fn what_waited_in_a_restored_database_is_not_sent_again() {
+    let relay = Relay::start();
+    let setting = Setting::new(&smtp(relay.port), &[]).await;
+    let id = setting.answer(1).await;
+    setting.reject(id, RejectReason::Unlawful).await;
+    let adopted = setting.program.run(&["--as-of", NOW, "adopt", "--restored"]).expect(0);
+    assert!(
+        adopted.stderr.contains("words were rejected, that waited when the backup was made: 1."),
+        "{adopted:?}"
+    );
+    assert_eq!(setting.told(id).await, [is("unlawful", "unknown")]);
+    setting.job("2026-03-20T10:00:00Z").await;
+    assert_eq!(relay.n_accepted(), 0);
+}
+
 #[tokio::test]
 async fn a_committed_row_stands_before_the_final_dot() {
     let (seen, watched) = std::sync::mpsc::channel();

@@ -415,6 +415,45 @@ async fn a_heartbeat_that_fails_is_recorded_and_called_by_the_next_run() {
     assert_eq!(beat, Some(days[3]));
 }
 
+/// A run that was interrupted, told so, and begun again is told as it ended; a digest that is begun anew after its mail has left is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_begun_anew_is_told_as_it_ended() {
+    let switch = Switch::start();
+    let relay = Scripted::start("", |_, _| Behaviour::Accept);
+    let program = Program::new(&jobs_toml(relay.port, switch.port)).await;
+    let (first, next) = (at("2026-03-10T06:30:00Z"), at("2026-03-11T06:30:00Z"));
+    let context = program.context(first).await;
+    let pool = &program.db.pool;
+    let execute = async |sql: &'static str| {
+        sqlx::raw_sql(sql).execute(pool).await.unwrap();
+    };
+    run(&context, "daily-digest", first).await;
+    assert_eq!((relay.accepted().len(), switch.n_calls.load(Ordering::SeqCst)), (1, 1));
+    // As if the database had gone away between the mail and the end.
+    execute("update job_run set state = 'interrupted' where job = 'daily-digest'").await;
+    execute("delete from digest").await;
+    run(&context, "daily-digest", first).await;
+    assert_eq!((relay.accepted().len(), switch.n_calls.load(Ordering::SeqCst)), (1, 2));
+    assert_eq!(count(pool, "select count(*) from digest where is_told and is_good").await, 1);
+
+    execute(
+        "insert into job_run (job, scheduled_for, trigger, state, reason, owner, started_at, finished_at)
+         values ('collect-ratings', '2026-03-10T09:00Z', 'schedule', 'interrupted', 'its program ended', 'gone', now(), now())",
+    )
+    .await;
+    run(&context, "daily-digest", next).await;
+    let told = |digest: Value| digest["findings"].to_string();
+    let as_of = ["--as-of", "2026-03-12T06:30:00Z", "digest", "--json"];
+    assert!(!told(program.run(&as_of).expect(0).json()).contains("collect-ratings"));
+    execute(
+        "update job_run set state = 'failed', reason = 'no such folder', attempt = 2, started_at = clock_timestamp()
+         where job = 'collect-ratings'",
+    )
+    .await;
+    let findings = told(program.run(&as_of).expect(0).json());
+    assert!(findings.contains("collect-ratings") && findings.contains("no such folder"), "{findings}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ready_says_in_one_word_what_is_missing() {
     let program = Program::new(&shipped_with(1)).await;

@@ -508,6 +508,29 @@ async fn a_reader_who_goes_away_leaves_nothing_and_memory_stays_flat() {
     assert!(size > 15_000_000 && grown < size / 2, "{grown} bytes more for a file of {size}");
 }
 
+/// While a reader takes a file, its authors take their words back, and whoever exports besides waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_reader_keeps_no_author_waiting() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 2_500, 6_000).await;
+    let reader = house.stalled("/exports/testimonials.csv?shop=maison");
+    let id: i64 =
+        sqlx::query_scalar("select min(response_id) from testimonial").fetch_one(house.pool()).await.unwrap();
+    house.program.run(&["testimonials", "withdraw", &id.to_string()]).expect(0);
+    let began = Instant::now();
+    let let_go = std::thread::spawn(move || {
+        // Longer than others wait for a lock.
+        std::thread::sleep(Duration::from_secs(7));
+        drop(reader);
+    });
+    house.program.run(&["export", "testimonials", "--shop", "maison", "--out", "out.csv"]).expect(0);
+    assert!(began.elapsed() > Duration::from_secs(5), "nobody was in its way");
+    let_go.join().unwrap();
+    let written = std::fs::read_to_string(house.program.path("out.csv")).unwrap();
+    assert!(!written.lines().any(|line| line.starts_with(&format!("{id},"))));
+    assert_eq!(house.left().await, (1, 2_499));
+}
+
 /// What a format cannot carry is told with the file, and said in full in the manifest, which counts nothing as published.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_format_refuses_is_told() {
