@@ -667,6 +667,25 @@ async fn after_a_restore_mails_that_waited_are_unknown_and_requests_are_made() {
 
 // ---- Trends, shifts, scores.
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_score_of_another_site_that_falls_a_little_every_week_is_told() {
+    let falling = "[[alert]]\nmetric = \"third_party_score\"\nsource = \"fianet\"\ntrend = \"falling\"\n";
+    let shop = Shop::new("transport = \"file\"", falling).await;
+    // From 97 % on, a twentieth of a point less each week; another site's rises.
+    let sql = "insert into rating (shop_id, source, rated_on, score, scale, ratings, imported_at, updated_at)
+        select $1, source, date '2026-01-07' + 7 * week, 97 + sign * 0.05 * week, 100, 900, date '2026-01-07' + 7 * week, date '2026-01-07' + 7 * week
+        from generate_series(0, 24) week, (values ('fianet', -1), ('guide', 1)) of (source, sign)";
+    sqlx::query(sql).bind(shop.id).execute(shop.pool()).await.unwrap();
+    shop.night("2026-02-16").await;
+    assert!(shop.open().await.is_empty(), "six weeks are too few");
+    shop.night("2026-06-29").await;
+    let alerts = shop.alerts(false).await;
+    let found = serde_json::to_value(&alerts[0].latest).unwrap();
+    assert_eq!((alerts.len(), alerts[0].rule.as_str()), (1, "third-party-score-fianet-falling"));
+    assert!((found["per_week"].as_f64().unwrap() + 0.0005).abs() < 1e-9, "{found}");
+    assert!((found["value"].as_f64().unwrap() - 0.958).abs() < 1e-9, "{found}");
+}
+
 /// So many weeks that end with a Sunday, 100 answers each, as random as the seed says.
 async fn history(shop: &Shop, last_sunday: &str, seed: usize, shares: &[f64]) {
     let last: NaiveDate = last_sunday.parse().unwrap();
@@ -815,8 +834,8 @@ fn mistakes_are_shown_where_they_are() {
         ("[[alert]]\nmetric = \"third_party_score\"\nbelow = 0.9", "nothing says whose score"),
         ("[[alert]]\nmetric = \"nps\"\nsource = \"x\"\nbelow = 0", "nps has no source"),
         (
-            "[[alert]]\nmetric = \"third_party_score\"\nsource = \"x\"\ntrend = \"falling\"",
-            "has no trend and no shift",
+            "[[alert]]\nmetric = \"third_party_score\"\nsource = \"x\"\nchange = \"shift\"",
+            "third_party_score has no shift",
         ),
         ("[[alert]]\nmetric = \"nps\"\nbelow = 0\nby = \"planet\"", "expected country, locale"),
         (

@@ -141,16 +141,14 @@ fn condition(alert: &raw::Alert, subject: &Subject, problems: &mut Problems<'_>)
         Some(of(value))
     };
     let is_score = matches!(subject, Subject::Score(_));
-    let no_sample = |span, problems: &mut Problems<'_>| {
-        let help = "a score of another site is no sample: give it a limit with `below` or `above`".to_owned();
-        problems.add(span, format!("{key} has no trend and no shift"), Some(help));
-        None
-    };
     match (&alert.below, &alert.above, &alert.trend, &alert.change) {
         (Some(typed), None, None, None) => limit(typed, Condition::Below, problems),
         (None, Some(typed), None, None) => limit(typed, Condition::Above, problems),
-        (None, None, Some(typed), None) if is_score => no_sample(typed.span(), problems),
-        (None, None, None, Some(typed)) if is_score => no_sample(typed.span(), problems),
+        (None, None, None, Some(typed)) if is_score => {
+            let help = "a score of another site is no sample: write `below`, `above` or trend = \"falling\"";
+            problems.add(typed.span(), format!("{key} has no shift"), Some(help.to_owned()));
+            None
+        }
         (None, None, Some(typed), None) => Some(match typed.get_ref() {
             TrendName::Falling => Condition::Falling,
             TrendName::Rising => Condition::Rising,

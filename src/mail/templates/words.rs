@@ -132,6 +132,8 @@ pub struct AlertWords {
     pub score_below: String,
     pub score_above: String,
     pub score_once: String,
+    pub score_falling: String,
+    pub score_rising: String,
     pub falling: String,
     pub rising: String,
     pub unordinary: String,
@@ -151,6 +153,7 @@ pub struct AlertWords {
     pub not_segment: String,
     pub not_score: String,
     pub not_trend: String,
+    pub not_score_trend: String,
     pub not_shift: String,
     /// By the key of the metric.
     pub metrics: BTreeMap<String, String>,

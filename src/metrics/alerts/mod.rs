@@ -25,7 +25,7 @@ use super::facts::{Fact, Tallied};
 use super::period::{Period, Stretch};
 use super::rollup::{self, FrozenPeriod, House};
 use super::segment::Segment;
-use super::series::{self, Subject as Counted};
+use super::series::{self, Score, Subject as Counted};
 use super::window::{Span, day_of};
 use crate::config::Notify;
 use crate::survey::Survey;
@@ -197,6 +197,14 @@ async fn see<'a>(
                 .map_or(Now::Silent, |(_, counts)| rule::limit(*counts, limit, rule.min_answers));
             Ok(one(now, yesterday))
         }
+        (Subject::Score(source), None) => {
+            let Some(sunday) = last_sunday(yesterday) else { return Ok(Vec::new()) };
+            let all = rollup::scores(conn, &counted, frozen_at).await?;
+            let scores: Vec<Score> =
+                all.into_iter().filter(|(of, _)| of == source).map(|(_, score)| score).collect();
+            let weeks = weeks_of_score(&scores, (rule.n_weeks(), sunday));
+            Ok(one(rule::trend(&weeks, rule.condition == Condition::Falling, rule.min_answers), sunday))
+        }
         (subject, _) => {
             let Some(sunday) = last_sunday(yesterday) else { return Ok(Vec::new()) };
             let weeks = weeks(conn, &counted, subject, (rule.n_weeks(), sunday)).await?;
@@ -251,9 +259,32 @@ async fn weeks(
     Ok((0..stretches.len()).filter_map(|n| Week::of(subject, of(n), counted.surveys)).collect())
 }
 
+/// The last score of each of so many weeks up to a Sunday, without the weeks before the first score.
+fn weeks_of_score(scores: &[Score], (n, sunday): (usize, NaiveDate)) -> Vec<Week> {
+    let first = sunday - Days::new(7 * n as u64 - 1);
+    let weeks = Period::Week.between(first, sunday).into_iter();
+    let of = |week: &Stretch| {
+        let in_it = |score: &&Score| (week.first_day..=week.last_day).contains(&score.rated_on);
+        Week::Score(scores.iter().rfind(in_it).map(|score| score.score))
+    };
+    weeks
+        .skip_while(|week| scores.first().is_none_or(|score| week.last_day < score.rated_on))
+        .map(|week| of(&week))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_week_has_the_last_of_its_scores() {
+        let score = |day: &str, score: f64| Score { rated_on: day.parse().unwrap(), score, ratings: None };
+        let scores = [score("2026-02-11", 0.9), score("2026-02-15", 0.8), score("2026-03-02", 0.7)];
+        let weeks = weeks_of_score(&scores, (5, "2026-03-08".parse().unwrap()));
+        let expected = [Some(0.8), None, None, Some(0.7)].map(Week::Score);
+        assert_eq!(weeks, expected, "the week of 2 February was before the first");
+    }
 
     #[test]
     fn weeks_end_with_a_sunday() {

@@ -6,6 +6,7 @@
 //! | the same by segment | also, among all values of the segment with enough answers, a find of Benjamini and Hochberg at 5 % | the same |
 //! | below, above, of a third party's score | the last two scores, of different days, are beyond the limit | the last score is back |
 //! | falling, rising | Mann and Kendall's test, one-sided, p ≤ 1 % | p > 10 % |
+//! | the same of a third party's score | the same, of the last score of each week | the same |
 //! | shift | the last week has a signal on the control chart | the last two weeks have none |
 //!
 //! Between the two nothing changes: an alert that is open stays open, and none opens. Too few answers change nothing either.
@@ -19,6 +20,9 @@
 //!   and one of a shift over 52 weeks in 18 %.
 //! - It falls by 0.3 percentage points a week: the trend finds it within 17 / 22 / 26 / 28 weeks in 50 / 80 / 90 / 95 % of cases, the shift
 //!   within 14 / 18 / 20 / 22. It falls to 80 % at once: the shift finds it within 1 / 3 / 4 / 4 weeks.
+//! - A third party's score, of 100 ratings a week: where it is the mean of the last four weeks and nothing happens, it has an alert of a
+//!   falling trend in 26 % of years; where it is the mean of a year, in 66 %, because such a mean wanders. When each week's ratings are 0.3
+//!   points worse than those before, the mean of a year is told within 18 weeks in half of the cases and within 31 in 95 %.
 //! - A limit of 80 %, looked at every night with a window of 28 days, opens within a year in 81 % of shops that are just on it, in 15 % of
 //!   those at 82 %, in 0.3 % of those at 85 %: each look is wrong in 2.5 % at most, but there are many of them. A limit wants some distance
 //!   from what is usual.
@@ -275,6 +279,13 @@ impl fmt::Display for Rule {
                     None => Ok(()),
                 }
             }
+            (Condition::Falling | Condition::Rising, Subject::Score(source)) => write!(
+                f,
+                "opens when the weekly score of {source} has been {} over the last {weeks} weeks (Mann and Kendall, p at most 1 %); closes \
+                 when p is above 10 %. While nothing happens, a score that is the mean of a year has such an alert in two years of three, \
+                 one that is the mean of a month in one of four",
+                condition.word()
+            ),
             (Condition::Falling | Condition::Rising, _) => {
                 let word = condition.word();
                 write!(
@@ -451,6 +462,8 @@ pub fn score(scores: &[Score], (side, limit): (Side, f64)) -> Now {
 pub enum Week {
     Counts(Counts),
     Number(i64),
+    /// The last of a third party's scores in the week, if there was one.
+    Score(Option<f64>),
 }
 
 impl Week {
@@ -475,6 +488,7 @@ impl Week {
                 measure.value.filter(|_| measure.denominator >= min_answers)
             }
             Self::Number(n) => Some(n as f64),
+            Self::Score(score) => score,
         }
     }
 }
@@ -554,7 +568,7 @@ fn chart(weeks: &[Week]) -> Option<Chart> {
         Week::Counts(Counts::Share { .. }) => {
             let share = |week: &Week| match week {
                 Week::Counts(Counts::Share { hits, total, .. }) => Share::counted(*hits, *total),
-                Week::Counts(Counts::Net { .. }) | Week::Number(_) => None,
+                Week::Counts(Counts::Net { .. }) | Week::Number(_) | Week::Score(_) => None,
             };
             control_chart::shares(&weeks.iter().map(share).collect::<Option<Vec<_>>>()?, baseline)
         }
@@ -563,7 +577,7 @@ fn chart(weeks: &[Week]) -> Option<Chart> {
                 Week::Counts(Counts::Net { promoters, passives, detractors }) => {
                     Net::counted(*promoters, *passives, *detractors)
                 }
-                Week::Counts(Counts::Share { .. }) | Week::Number(_) => None,
+                Week::Counts(Counts::Share { .. }) | Week::Number(_) | Week::Score(_) => None,
             };
             control_chart::nets(&weeks.iter().map(net).collect::<Option<Vec<_>>>()?, baseline)
         }
@@ -574,6 +588,8 @@ fn chart(weeks: &[Week]) -> Option<Chart> {
             let observed: Vec<_> = numbers.into_iter().map(|value| Observation { value, error }).collect();
             control_chart::observations(&observed, baseline)
         }
+        // It is no sample, so nobody knows how far it may vary; the configuration sees to it.
+        Week::Score(_) => None,
     }
 }
 
@@ -661,6 +677,54 @@ mod tests {
         check(&below(&[("2026-03-01", 0.96), ("2026-03-02", 0.94)]), "between");
         check(&below(&[("2026-03-01", 0.94), ("2026-03-08", 0.94)]), "beyond");
         check(&below(&[("2026-03-01", 0.94), ("2026-03-08", 0.95)]), "back");
+    }
+
+    /// The score of a site that shows the mean of the last so many weeks, to a tenth of a percent, from 100 ratings a week.
+    fn shown(ratings: &[i64], weeks: usize) -> Vec<Week> {
+        let mean = |window: &[i64]| window.iter().sum::<i64>() as f64 / (100 * window.len()) as f64;
+        ratings
+            .windows(weeks)
+            .map(|window| Week::Score(Some((mean(window) * 1000.0).round() / 1000.0)))
+            .collect()
+    }
+
+    #[test]
+    fn a_score_that_falls_slightly_and_regularly() {
+        let falling = |scores: &[Option<f64>]| {
+            trend(&scores.iter().map(|score| Week::Score(*score)).collect::<Vec<_>>(), true, 10)
+        };
+        let slow: Vec<_> = (0..25).map(|week| Some(0.97 - 0.0005 * f64::from(week))).collect();
+        check(&falling(&slow), "beyond");
+        // A week that nobody wrote down is left out; where that is half of them, nothing is said.
+        let gaps = |every: usize| -> Vec<_> { (0..25).map(|n| slow[n].filter(|_| n % every != 0)).collect() };
+        check(&falling(&gaps(5)), "beyond");
+        check(&falling(&gaps(2)), "silent");
+        check(&falling(&[Some(0.97); 25]), "back");
+        let up: Vec<_> = slow.iter().rev().copied().collect();
+        check(&falling(&up), "back");
+
+        let (mut chance, runs) = (Chance::new(53), 200);
+        let (flat, mut alarms, mut found) = (Binomial::new(100, 0.97), [0; 2], Vec::new());
+        for _ in 0..runs {
+            for (alarms, memory) in alarms.iter_mut().zip([4, 52]) {
+                let ratings: Vec<i64> = (0..memory + 75).map(|_| flat.draw(&mut chance)).collect();
+                *alarms += i32::from(opens(&shown(&ratings, memory), 25, |w| trend(w, true, 10)).is_some());
+            }
+            let mut ratings: Vec<i64> = (0..52 + 24).map(|_| flat.draw(&mut chance)).collect();
+            ratings.extend(
+                (1..=60).map(|week| Binomial::new(100, 0.97 - 0.003 * f64::from(week)).draw(&mut chance)),
+            );
+            found.push(opens(&shown(&ratings, 52), 25, |w| trend(w, true, 10)).map_or(99, |n| n.max(1)));
+        }
+        found.sort_unstable();
+        measured(format_args!("flat scores, means of 4 and of 52 weeks: {alarms:?} of {runs} years fall"));
+        measured(format_args!(
+            "mean of 52 weeks, ratings lose 0.3 points a week: {} / {} weeks",
+            found[runs / 2],
+            found[runs * 95 / 100]
+        ));
+        assert!((35..=70).contains(&alarms[0]) && (110..=155).contains(&alarms[1]), "{alarms:?}");
+        assert!(found[runs / 2] <= 20 && found[runs * 95 / 100] <= 35, "{found:?}");
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub fn sentence(words: &Words, found: &Found) -> String {
         What::Score { before: None, .. } => &alert.score_once,
         What::Score { side: Toward::Below, .. } => &alert.score_below,
         What::Score { side: Toward::Above, .. } => &alert.score_above,
+        What::Trend { direction: Toward::Below, .. } if found.source.is_some() => &alert.score_falling,
+        What::Trend { direction: Toward::Above, .. } if found.source.is_some() => &alert.score_rising,
         What::Trend { direction: Toward::Below, .. } => &alert.falling,
         What::Trend { direction: Toward::Above, .. } => &alert.rising,
         What::Shift { .. } => &alert.unordinary,
@@ -81,6 +83,7 @@ pub fn caution(words: &Words, found: &Found) -> String {
             if found.segment.is_some() { format!("{not} {}", alert.not_segment) } else { not }
         }
         What::Score { .. } => alert.not_score.clone(),
+        What::Trend { .. } if found.source.is_some() => alert.not_score_trend.clone(),
         What::Trend { .. } => alert.not_trend.clone(),
         What::Shift { .. } => alert.not_shift.clone(),
     }
