@@ -434,6 +434,7 @@ fn describe(options: &PgConnectOptions) -> String {
 }
 
 /// Whether the database refused with this SQLSTATE.
-fn is_code(error: &sqlx::Error, code: &str) -> bool {
+/// Whether the database said this, by its SQLSTATE.
+pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some(code)
 }

@@ -79,13 +79,13 @@ pub struct Letterhead<'a> {
     pub signer: Option<&'a Signer>,
 }
 
-/// The mail that asks for an opinion on one order.
-///
 /// Where what comes back of an invitation's mail goes: the address says which mail it is about.
 pub fn with_token(path: &str, tokens: &Tokens, shop: ShopId, invitation: InvitationId) -> String {
     path.replacen('@', &format!("+{}@", tokens.issue_return_path(shop, invitation)), 1)
 }
 
+/// The mail that asks for an opinion on one order.
+///
 /// # Errors
 /// See [`ComposeError`]; only `Recipient` is about this one mail.
 pub fn compose(

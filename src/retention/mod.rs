@@ -215,7 +215,7 @@ async fn walk(
 
 /// Whether somebody else had the turn for too long.
 fn is_busy(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
+    db::is_code(error, "55P03")
 }
 
 /// One batch of a table, behind this key.

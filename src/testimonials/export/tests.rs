@@ -431,8 +431,11 @@ fn typed() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn what_was_typed_comes_back_or_is_refused(comment in typed(), name in typed(), product in "[a-zA-Z0-9=@(|!&<é -]{1,12}") {
+    fn what_was_typed_comes_back_or_is_refused(
+        comment in typed(), name in typed(), reply in typed(), product in "[a-zA-Z0-9=@(|!&<é -]{1,12}",
+    ) {
         let one = Testimonial {
+            reply: testimonial(7).reply.map(|said| Reply { text: reply.clone(), ..said }),
             comment: comment.clone(),
             display_name: name.clone(),
             product_ids: vec![product],
@@ -453,6 +456,10 @@ proptest! {
             prop_assert_eq!(read, expected, "{}", format.name);
             if format.name == "generic" {
                 prop_assert!(refused.is_empty());
+                let mut reader = csv::Reader::from_reader(file.as_bytes());
+                let at = reader.headers().unwrap().iter().position(|column| column == "reply").unwrap();
+                let first = reader.records().next().unwrap().unwrap();
+                prop_assert_eq!(&first[at], reply.as_str());
             }
             if format.name == "schema-org" {
                 prop_assert!(!file.contains('<'));

@@ -36,6 +36,7 @@ use tower_http::timeout::TimeoutLayer;
 use super::{HEADERS, server};
 use crate::config::{Access, Right, Shop};
 use crate::context::Context;
+use crate::db;
 use crate::db::outage::Outage;
 use crate::masked;
 use crate::types::ShopId;
@@ -224,9 +225,8 @@ enum Refusal {
 impl Refusal {
     /// Of what the database said: whoever is away or busy may be asked again.
     fn of(error: anyhow::Error) -> Self {
-        let is_locked = |error: &sqlx::Error| {
-            error.as_database_error().is_some_and(|error| error.code().as_deref() == Some("55P03"))
-        };
+        // Somebody else has the turn.
+        let is_locked = |error: &sqlx::Error| db::is_code(error, "55P03");
         let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<sqlx::Error>());
         if Outage::behind(&error).is_some() || causes.any(is_locked) {
             Self::Busy
