@@ -433,7 +433,6 @@ fn describe(options: &PgConnectOptions) -> String {
     }
 }
 
-/// Whether the database refused with this SQLSTATE.
 /// Whether the database said this, by its SQLSTATE.
 pub(crate) fn is_code(error: &sqlx::Error, code: &str) -> bool {
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some(code)

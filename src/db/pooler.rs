@@ -23,9 +23,9 @@ pub(super) const KEPT: (&str, &str) = ("afterword.kept", "yes");
 
 /// Makes sure that a new connection has taken what it asked for: a pooler refuses or forgets it.
 pub(super) async fn is_direct(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let limit: String =
-        sqlx::query_scalar("select current_setting('statement_timeout')").fetch_one(connection).await?;
-    if limit != "30s" {
+    let kept: Option<String> =
+        sqlx::query_scalar("select current_setting($1, true)").bind(KEPT.0).fetch_one(connection).await?;
+    if kept.as_deref() != Some(KEPT.1) {
         bail!("its connections do not keep what is set at their beginning, so it is a pooler: {DIRECT}");
     }
     Ok(())
