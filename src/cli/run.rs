@@ -114,12 +114,14 @@ async fn show(
     let mut is_told = false;
     loop {
         tokio::select! {
-            () = ended.cancelled() => break,
+            // Whoever asked it to stop is told so, though it ended at once.
+            biased;
             () = stop.cancelled(), if !is_told => {
                 is_told = true;
                 let told = "stopping after what is in hand; Ctrl-C once more ends at once";
                 bar.suspend(|| output::say(&format!("{job}: {told}")));
             }
+            () = ended.cancelled() => break,
             Ok(()) = progress.changed() => {
                 if let Some(step) = *progress.borrow_and_update() {
                     draw(&bar, step);
