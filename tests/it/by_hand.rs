@@ -81,7 +81,10 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     let (begun, bar) = (Instant::now(), format!("/{MAILS} mails"));
     let mut so_far = String::new();
     while relay.n_accepted() < 20 || !so_far.contains(&bar) {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not send, or there is no bar: {so_far:?}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(60),
+            "it does not send, or there is no bar: {so_far:?}"
+        );
         so_far = is_seen.recv_timeout(Duration::from_millis(20)).unwrap_or(so_far);
     }
     keys.write_all(b"\x03").unwrap();

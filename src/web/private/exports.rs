@@ -22,10 +22,9 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::report::bound;
 use super::spool::{Coding, Spool, Spooled};
-use super::{House, Refusal, Visitor, fields, read, seat};
-use crate::config::Shop;
+use super::{House, Refusal, Visitor, bound, fields, read, seat, to_its_end};
+use crate::config::{Config, Shop};
 use crate::masked;
 use crate::metrics;
 use crate::metrics::period::Period;
@@ -69,6 +68,14 @@ impl Asked {
     pub(super) fn since(&self, shops: &[(ShopId, &Shop)]) -> Result<Option<DateTime<Utc>>, Refusal> {
         Ok(bound("since", self.since.clone())?.map(|since| since.at(zone(shops))))
     }
+
+    /// The export that is asked for, if its format can be written so.
+    fn export<'a>(&self, shops: &'a [(ShopId, &'a Shop)], config: &'a Config) -> Result<Export<'a>, Refusal> {
+        let (format, since) = (self.format()?, self.since(shops)?);
+        let export = Export { since, ..Export::new(shops, format, &config.testimonials, &config.surveys) };
+        export.check().map_err(Refusal::Wrong)?;
+        Ok(export)
+    }
 }
 
 /// Of one shop, its own; of several, one for all.
@@ -110,15 +117,11 @@ async fn pulled(
     let asked = Asked::of(uri)?;
     let seat = seat(&house.exports)?;
     let (headers, query) = (headers.clone(), uri.query().unwrap_or_default().to_owned());
-    // A reader who goes away must not leave a query half way.
-    tokio::spawn(async move {
+    to_its_end(async move {
         let context = &house.context;
         let shops = visitor.shops(context, asked.shop.as_deref())?;
-        let (format, since) = (asked.format()?, asked.since(&shops)?);
-        let now = context.clock.now();
-        let config = &context.config;
-        let export = Export { since, ..Export::new(&shops, format, &config.testimonials, &config.surveys) };
-        export.check().map_err(Refusal::Wrong)?;
+        let export = asked.export(&shops, &context.config)?;
+        let (format, now) = (export.format, context.clock.now());
         let mut spool = spool(&house, &headers)?;
         let destination = format!("access {}", visitor.access.name);
         let mut written =
@@ -148,7 +151,6 @@ async fn pulled(
         Ok(shown.with_body(file.body(settled)))
     })
     .await
-    .map_err(|error| Refusal::Failed(error.into()))?
 }
 
 /// `GET /exports/testimonials.manifest.json?shop=&format=&since=`: of the file that the same question would get now.
@@ -159,21 +161,17 @@ pub(super) async fn manifest(
 ) -> Result<Response, Refusal> {
     let asked = Asked::of(&uri)?;
     let seat = seat(&house.exports)?;
-    tokio::spawn(async move {
+    to_its_end(async move {
         let _seat = seat;
         let context = &house.context;
         let shops = visitor.shops(context, asked.shop.as_deref())?;
-        let (format, since) = (asked.format()?, asked.since(&shops)?);
-        let now = context.clock.now();
-        let config = &context.config;
-        let export = Export { since, ..Export::new(&shops, format, &config.testimonials, &config.surveys) };
-        export.check().map_err(Refusal::Wrong)?;
+        let export = asked.export(&shops, &context.config)?;
+        let (format, now) = (export.format, context.clock.now());
         let name = name("testimonials", &shops, now, format.extension);
         let text = describe_export(&context.pool, export, &name, now).await.map_err(Refusal::of)?;
         Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
     })
     .await
-    .map_err(|error| Refusal::Failed(error.into()))?
 }
 
 /// Counts what was sent as published, once the reader has taken it.
@@ -232,7 +230,7 @@ pub(super) async fn metrics(
     let by = asked.by.as_deref().unwrap_or("month").parse::<Period>();
     let by = by.map_err(|why| Refusal::Wrong(format!("by: {why}")))?;
     let seat = seat(&house.exports)?;
-    tokio::spawn(async move {
+    to_its_end(async move {
         let context = &house.context;
         let shops = visitor.shops(context, asked.shop.as_deref())?;
         let window = Window { from: bound("from", asked.from)?, to: bound("to", asked.to)? };
@@ -256,7 +254,6 @@ pub(super) async fn metrics(
         })))
     })
     .await
-    .map_err(|error| Refusal::Failed(error.into()))?
 }
 
 fn spool(house: &House, headers: &HeaderMap) -> Result<Spool, Refusal> {

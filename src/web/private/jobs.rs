@@ -16,7 +16,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{House, Refusal, Visitor, jobs_page};
+use super::{House, Refusal, Visitor, jobs_page, to_its_end};
 use crate::config::ScheduledJob;
 use crate::context::Context;
 use crate::jobs::ledger::{self, JobRun, Occurrence, Request};
@@ -203,13 +203,6 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
         )));
     }
     Ok(Some(bare.to_owned()))
-}
-
-/// In a task of its own: whoever goes away must not leave a query half way.
-async fn to_its_end(
-    answer: impl Future<Output = Result<Response, Refusal>> + Send + 'static,
-) -> Result<Response, Refusal> {
-    tokio::spawn(answer).await.map_err(|error| Refusal::Failed(error.into()))?
 }
 
 fn failed(error: sqlx::Error) -> Refusal {

@@ -10,28 +10,24 @@ use axum::response::Html;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use handlebars::Handlebars;
 use serde::{Deserialize, Serialize};
 
-use super::{Refusal, Visitor, fields, page, read};
+use super::page::Page;
+use super::{Refusal, Visitor, fields, read};
 use crate::config::AccessToken;
 use crate::context::Context;
 use crate::jobs::ledger::JobRunState;
 use crate::jobs::overview::Standing;
-use crate::types::Locale;
 
-const PAGE: &str = include_str!("../../../templates/jobs/page.hbs");
+const TEMPLATE: &str = include_str!("../../../templates/jobs/page.hbs");
 const WORDS: [&str; 2] = [
     include_str!("../../../templates/jobs/words.en.toml"),
     include_str!("../../../templates/jobs/words.fr.toml"),
 ];
 
-/// The words of a language. The files say what each is for.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Words {
-    language: String,
-    name: String,
     title: String,
     intro: String,
     none: String,
@@ -61,25 +57,13 @@ struct States {
     interrupted: String,
 }
 
-/// A file that is wrong is left out; a test sees to it that none is.
-static LANGUAGES: LazyLock<Vec<Words>> =
-    LazyLock::new(|| WORDS.iter().filter_map(|text| toml::from_str(text).ok()).collect());
-
-static TEMPLATE: LazyLock<Handlebars<'static>> = LazyLock::new(|| {
-    let mut templates = Handlebars::new();
-    templates.set_strict_mode(true);
-    templates.register_template_string("page", PAGE).expect("compiled in, and compiled by a test");
-    templates
-});
+static PAGE: LazyLock<Page<Words>> = LazyLock::new(|| Page::compiled(TEMPLATE, WORDS));
 
 /// What the page shows.
 #[derive(Debug, Serialize)]
 struct View<'a> {
-    words: &'a Words,
-    style: &'static str,
     jobs: Vec<Shown<'a>>,
     proof: String,
-    languages: Vec<Language<'a>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,13 +77,6 @@ struct Shown<'a> {
     may_run: bool,
     /// One for each time the page is made.
     key: String,
-}
-
-#[derive(Debug, Serialize)]
-struct Language<'a> {
-    language: &'a str,
-    name: &'a str,
-    is_chosen: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,16 +94,9 @@ pub(super) fn page(
     uri: &Uri,
 ) -> Result<Html<String>, Refusal> {
     let asked: Asked = read(&fields(uri)?, "locale")?;
-    let words = language(asked.locale.as_deref(), headers);
-    let jobs = standings.iter().map(|standing| shown(standing, words)).collect::<Result<_, _>>()?;
-    let languages = LANGUAGES.iter().map(|other| Language {
-        language: &other.language,
-        name: &other.name,
-        is_chosen: other.language == words.language,
-    });
-    let (style, proof, languages) = (page::STYLE, proof(context, visitor), languages.collect());
-    let view = View { words, style, jobs, proof, languages };
-    TEMPLATE.render("page", &view).map(Html).map_err(|error| Refusal::Failed(error.into()))
+    let language = PAGE.language(asked.locale.as_deref(), headers, std::iter::empty());
+    let jobs = standings.iter().map(|standing| shown(standing, &language.words)).collect::<Result<_, _>>()?;
+    PAGE.fill(language, View { jobs, proof: proof(context, visitor) })
 }
 
 fn shown<'a>(standing: &'a Standing<'_>, words: &Words) -> Result<Shown<'a>, Refusal> {
@@ -172,18 +142,6 @@ impl Words {
     }
 }
 
-/// The language that is asked for, else the browser's, else English.
-fn language(asked: Option<&str>, headers: &HeaderMap) -> &'static Words {
-    let accepted =
-        headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let accepted = accepted.split(',').filter_map(|range| range.split(';').next());
-    let wanted = asked.into_iter().chain(accepted).filter_map(|typed| Locale::parse(typed.trim()).ok());
-    wanted
-        .filter_map(|locale| LANGUAGES.iter().find(|words| words.language == locale.language()))
-        .next()
-        .unwrap_or(&LANGUAGES[0])
-}
-
 /// What the button sends.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -221,16 +179,13 @@ fn proof(context: &Context, visitor: &Visitor) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::page::assert_template;
     use super::*;
 
     #[test]
     fn every_language_has_every_word() {
-        let languages = WORDS.map(|text| toml::from_str::<Words>(text).unwrap().language);
-        assert_eq!(languages, ["en", "fr"]);
-        assert!(TEMPLATE.get_template("page").is_some());
-        // What stands between the tags is what the policy knows.
-        assert!(PAGE.contains("<style>{{{style}}}</style>"));
-        assert_eq!(PAGE.matches("{{{").count(), 1);
+        assert_eq!(PAGE.words().map(|(language, _)| language).collect::<Vec<_>>(), ["en", "fr"]);
+        assert_template(TEMPLATE);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 
 mod report;
 mod exports;
+mod exports_page;
 mod page;
 mod jobs;
 mod jobs_page;
@@ -39,6 +40,7 @@ use crate::context::Context;
 use crate::db;
 use crate::db::outage::Outage;
 use crate::masked;
+use crate::metrics::window::Bound;
 use crate::types::ShopId;
 use crate::vitals;
 
@@ -81,7 +83,7 @@ pub const ROUTES: &[Route] = &[
     }),
     Route::get("/metrics", Who::May(Right::Metrics), || get(metrics)),
     Route::get("/report", Who::May(Right::Report), || get(report::show)),
-    Route::get("/exports", Who::May(Right::Export), || get(page::show)),
+    Route::get("/exports", Who::May(Right::Export), || get(exports_page::show)),
     Route::get("/exports/testimonials.csv", Who::May(Right::Export), || get(exports::testimonials)),
     Route::get("/exports/testimonials.manifest.json", Who::May(Right::Export), || get(exports::manifest)),
     Route::get("/exports/metrics.csv", Who::May(Right::Report), || get(exports::metrics)),
@@ -143,8 +145,8 @@ fn router(house: House) -> Router {
 async fn metrics(
     State(house): State<House>,
 ) -> Result<([(header::HeaderName, &'static str); 1], String), Refusal> {
-    let read = tokio::spawn(async move { vitals::figures(&house.context).await });
-    let text = read.await.map_err(|error| Refusal::Failed(error.into()))?.map_err(Refusal::Failed)?;
+    let text =
+        to_its_end(async move { vitals::figures(&house.context).await.map_err(Refusal::Failed) }).await?;
     Ok(([(header::CONTENT_TYPE, vitals::openmetrics::CONTENT_TYPE)], text))
 }
 
@@ -310,6 +312,21 @@ fn read<T: DeserializeOwned>(fields: &[(String, String)], known: &str) -> Result
         .and_then(|typed: Uri| Query::try_from_uri(&typed).ok())
         .map(|Query(asked)| asked)
         .ok_or_else(|| Refusal::Wrong(format!("known are {known}, each once")))
+}
+
+/// One end of a stretch of time, as it was typed.
+fn bound(name: &str, typed: Option<String>) -> Result<Option<Bound>, Refusal> {
+    typed
+        .map(|typed| typed.parse::<Bound>())
+        .transpose()
+        .map_err(|why| Refusal::Wrong(format!("{name}: {why}")))
+}
+
+/// In a task of its own: a reader who goes away must not leave a query half way.
+async fn to_its_end<T: Send + 'static>(
+    answer: impl Future<Output = Result<T, Refusal>> + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::spawn(answer).await.map_err(|error| Refusal::Failed(error.into()))?
 }
 
 /// In which way a token is shown.

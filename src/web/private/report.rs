@@ -5,10 +5,10 @@ use axum::http::Uri;
 use axum::response::Html;
 use serde::Deserialize;
 
-use super::{House, Refusal, Visitor, fields, read, seat};
+use super::{House, Refusal, Visitor, bound, fields, read, seat, to_its_end};
 use crate::context::Context;
 use crate::metrics::report;
-use crate::metrics::window::{Bound, Window};
+use crate::metrics::window::Window;
 use crate::types::Locale;
 
 /// What is asked for.
@@ -29,12 +29,11 @@ pub(super) async fn show(
 ) -> Result<Html<String>, Refusal> {
     let asked = read(&fields(&uri)?, "shop, from, to, as-of and locale")?;
     let seat = seat(&house.reports)?;
-    // A reader who goes away must not leave a query half way.
-    let made = tokio::spawn(async move {
+    to_its_end(async move {
         let _seat = seat;
-        page(&house.context.for_reading(), &visitor, asked).await
-    });
-    made.await.map_err(|error| Refusal::Failed(error.into()))?.map(Html)
+        page(&house.context.for_reading(), &visitor, asked).await.map(Html)
+    })
+    .await
 }
 
 async fn page(context: &Context, visitor: &Visitor, asked: Asked) -> Result<String, Refusal> {
@@ -50,12 +49,4 @@ async fn page(context: &Context, visitor: &Visitor, asked: Asked) -> Result<Stri
     let contents = report::gather(context, &shops, report::Scope { window, frozen, last: None }, as_of).await;
     let page = contents.and_then(|contents| report::render(&contents, context, locale));
     page.map_err(Refusal::of)
-}
-
-/// One end of a stretch of time, as it was typed.
-pub(super) fn bound(name: &str, typed: Option<String>) -> Result<Option<Bound>, Refusal> {
-    typed
-        .map(|typed| typed.parse::<Bound>())
-        .transpose()
-        .map_err(|why| Refusal::Wrong(format!("{name}: {why}")))
 }
