@@ -31,6 +31,7 @@ pub mod import;
 pub mod orders;
 pub mod invitations;
 pub mod installation;
+pub mod letters;
 pub mod responses;
 pub mod metrics;
 pub mod testimonials;

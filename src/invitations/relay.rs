@@ -263,6 +263,17 @@ pub async fn slow_down(pool: &PgPool, relay: &str, full: f64) -> sqlx::Result<()
     Ok(())
 }
 
+/// After so many tries of one mail among a handful, how long until the next.
+pub fn pause(attempts: i16) -> TimeDelta {
+    match attempts {
+        ..=1 => TimeDelta::seconds(10),
+        2 => TimeDelta::minutes(1),
+        3 => TimeDelta::minutes(5),
+        4 => TimeDelta::hours(1),
+        _ => TimeDelta::hours(6),
+    }
+}
+
 /// A run that sends a handful of mails one after the other, as alerts and reports are: it asks before they leave, and tells everybody who
 /// sends what the relay made of them.
 #[derive(Debug)]

@@ -14,9 +14,9 @@ use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::digest::{self, Digest, Finding, heartbeat, store, words};
 use crate::invitations::compose::clean;
+use crate::letters::{self, Delivered, Letter};
 use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{DigestMail, Direction, ShopView};
-use crate::metrics::report::deliver::{self, Delivered, Letter};
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -93,11 +93,11 @@ impl Job for SendDigest {
             Delivered { n_left: to.len() as u64, ..Delivered::default() }
         } else {
             let letter = letter(context, letterhead, &digest, run.job)?;
-            deliver::deliver(context, letterhead, &letter, job_run, &to, &run.stop).await?
+            letters::deliver(context, letterhead, &letter, job_run, &to, &run.stop).await?
         };
         // A run that is begun anew may have mailed it before.
         let is_told =
-            to.is_empty() || delivered.n_sent > 0 || deliver::has_reached_anybody(pool, job_run).await?;
+            to.is_empty() || delivered.n_sent > 0 || letters::has_reached_anybody(pool, job_run).await?;
         if is_told {
             store::told(pool, id).await?;
         }

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::installation::{self, Foreign};
+use crate::letters;
 use crate::metrics::period::Period;
-use crate::metrics::report::{self, Last, Scope, deliver};
+use crate::metrics::report::{self, Last, Scope};
 use crate::metrics::window::{Bound, Window, day_of};
 use crate::nearest::unknown;
 use crate::types::Locale;
@@ -84,7 +85,7 @@ impl Job for SendReport {
         installation::check(&mut *context.pool.acquire().await?, &context.config).await.map_err(refused)?;
         let locale = self.locale.as_ref().unwrap_or(&first.locale);
         let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
-        let seen = deliver::last(&context.pool, &keys, Some(run.job), now).await?;
+        let seen = letters::last(&context.pool, &keys, Some(run.job), now).await?;
         let scope = Scope {
             window: window_at(now),
             frozen: false,
@@ -92,7 +93,7 @@ impl Job for SendReport {
         };
         let contents = report::gather(context, &shops, scope, now).await?;
         let letter = report::letter(&contents, context, first, locale, run.job)?;
-        let delivered = deliver::deliver(context, first, &letter, job_run, &to, &run.stop).await?;
+        let delivered = letters::deliver(context, first, &letter, job_run, &to, &run.stop).await?;
         let mut text = format!("{} of {recipients} mailed", delivered.n_sent);
         for (n, word) in
             [(delivered.n_failed, "failed"), (delivered.n_unknown, "unknown"), (delivered.n_left, "left")]

@@ -14,8 +14,8 @@ use afterword::invitations::relay::{self, Admission};
 use afterword::jobs::RunOutcome;
 use afterword::jobs::ledger::{Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome};
+use afterword::letters::{self, DeliveryState};
 use afterword::metrics::report;
-use afterword::metrics::report::deliver::{self, DeliveryState};
 use afterword::metrics::window::Window;
 use afterword::types::JobRunId;
 use base64::Engine as _;
@@ -422,7 +422,7 @@ async fn the_report_is_mailed_once_for_each_occurrence() {
     let shop = context.config.shop("much").unwrap();
     let letter = report::letter(&contents, &context, shop, &shop.locale, "monday-report").unwrap();
     let to = ["TEAM@much.example", "vanish@much.example"].map(|to| to.parse().unwrap());
-    let again = deliver::deliver(&context, shop, &letter, id, &to, &CancellationToken::new()).await.unwrap();
+    let again = letters::deliver(&context, shop, &letter, id, &to, &CancellationToken::new()).await.unwrap();
     assert_eq!((again.n_sent, again.n_left), (0, 2));
     assert_eq!(relay.accepted().len(), accepted);
 
@@ -515,7 +515,7 @@ async fn what_a_relay_did_not_take_is_tried_again_and_sent_once() {
         let letter = report::letter(&contents, &context, shop, &shop.locale, "monday-report").unwrap();
         let to = ["team@much.example".parse().unwrap()];
         let stop = CancellationToken::new();
-        deliver::deliver(&context, shop, &letter, JobRunId(1), &to, &stop).await.unwrap()
+        letters::deliver(&context, shop, &letter, JobRunId(1), &to, &stop).await.unwrap()
     };
     let tried = deliver(gone).await;
     assert_eq!((tried.n_failed, tried.n_left), (1, 0));

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::config::{Shop, Webhook};
 use crate::context::Context;
 use crate::installation::{self, Foreign};
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::relay::OneByOne;
+use crate::invitations::relay::{OneByOne, pause};
 use crate::invitations::verdict::{self, Standing};
 use crate::mail::transport::{Connection, Fault};
 use crate::masked;
@@ -36,17 +36,6 @@ pub struct Delivered {
     pub relay_fault: Option<String>,
     /// Why no mail leaves for now.
     pub held: Option<String>,
-}
-
-/// After so many tries, how long until the next.
-pub(in crate::metrics) fn pause(attempts: i16) -> TimeDelta {
-    match attempts {
-        ..=1 => TimeDelta::seconds(10),
-        2 => TimeDelta::minutes(1),
-        3 => TimeDelta::minutes(5),
-        4 => TimeDelta::hours(1),
-        _ => TimeDelta::hours(6),
-    }
 }
 
 /// Everything is delivered in one of these rounds, by one run.

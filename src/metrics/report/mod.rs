@@ -11,7 +11,6 @@
 pub mod words;
 mod chart;
 mod view;
-pub mod deliver;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -34,12 +33,12 @@ use super::{Asked, Report, ShopReport, funnel, loyalty};
 use crate::config::{Config, Shop};
 use crate::context::Context;
 use crate::invitations::compose::clean;
+use crate::letters::{self, Attached, Letter};
 use crate::mail;
 use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Direction, ReportMail, ShopView};
 use crate::survey::Survey;
 use crate::types::{Locale, ShopId};
-use deliver::{Attached, Letter};
 use words::Words;
 
 const PAGE: &str = include_str!("../../../templates/report/page.hbs");
@@ -224,7 +223,7 @@ async fn before(
         (window, as_of, Before::Window)
     } else {
         let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
-        match deliver::last(&mut *snapshot, &keys, None, as_of).await? {
+        match letters::last(&mut *snapshot, &keys, None, as_of).await? {
             Some(last) => (window, last, Before::Last),
             None => (window, as_of - WEEK, Before::Week),
         }

@@ -1,12 +1,12 @@
 //! From rows to mails.
 //!
-//! One after the other, over a connection each: they are few. What the relay does not take is tried again after a minute, five minutes, and
-//! then by the runs that follow, for three days ([`LIFETIME`](verdict::LIFETIME)). The relay's breaker and its rate are those of the
-//! invitations, and so is the question whether this database may send at all.
+//! One after the other, over a connection each: they are few. What the relay does not take is tried again by the runs that follow, for
+//! three days ([`LIFETIME`](verdict::LIFETIME)). The relay's breaker and its rate are those of the invitations, and so is the question
+//! whether this database may send at all.
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +16,7 @@ use crate::config::Shop;
 use crate::context::Context;
 use crate::installation;
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::relay::{self, Admission};
+use crate::invitations::relay::{OneByOne, pause};
 use crate::invitations::suppression::{self, SuppressionReason};
 use crate::invitations::verdict::{self, Standing};
 use crate::mail::transport::{Connection, Fault};
@@ -38,25 +38,11 @@ pub struct Delivered {
     pub held: Option<String>,
 }
 
-/// After so many tries, how long until the next.
-fn pause(attempts: i16) -> TimeDelta {
-    match attempts {
-        ..=1 => TimeDelta::minutes(1),
-        2 => TimeDelta::minutes(5),
-        3 => TimeDelta::hours(1),
-        _ => TimeDelta::hours(6),
-    }
-}
-
 struct Round<'a> {
     context: &'a Context,
     shops: HashMap<ShopId, &'a Shop>,
-    relay: String,
+    relay: OneByOne,
     stop: &'a CancellationToken,
-    /// Whether there were faults that the next success has to clear.
-    has_faults: bool,
-    is_probe: bool,
-    is_limited: bool,
     delivered: Delivered,
 }
 
@@ -76,11 +62,8 @@ pub async fn deliver(
     let mut round = Round {
         context,
         shops: shops.iter().copied().collect(),
-        relay: relay::name(&context.config.mail.transport),
+        relay: OneByOne::new(&context.config.mail),
         stop,
-        has_faults: false,
-        is_probe: false,
-        is_limited: context.config.mail.rate_per_minute.is_some(),
         delivered: Delivered { n_unknown, ..Delivered::default() },
     };
     let mut is_first = true;
@@ -114,18 +97,11 @@ impl Round<'_> {
             self.put_back(claimed, None).await?;
             return Err(error);
         }
-        let known = relay::admit(pool, &self.relay, false, self.now()).await?;
-        self.has_faults = known.has_faults;
-        self.is_limited |= known.is_slowed;
-        match known.admission {
-            Admission::Open => {}
-            Admission::Probe => self.is_probe = true,
-            Admission::Closed(outage) => {
-                drop(conn);
-                self.put_back(claimed, None).await?;
-                self.delivered.held = Some(outage.to_string());
-                return Ok(false);
-            }
+        if let Some(outage) = self.relay.ask(pool, self.now()).await? {
+            drop(conn);
+            self.put_back(claimed, None).await?;
+            self.delivered.held = Some(outage.to_string());
+            return Ok(false);
         }
         // A database that loses what it knew of these mails is noticed, as with any mail.
         installation::leave_mark(&mut conn, &self.context.config, None, self.now()).await?;
@@ -162,8 +138,8 @@ impl Round<'_> {
                 return Err(error);
             }
         };
-        if self.is_limited && !self.turn(claimed).await? {
-            return Ok(());
+        if !self.relay.turn(pool, self.stop).await? {
+            return self.put_back(claimed, None).await;
         }
         let prepared = async {
             let transport = &context.config.mail.transport;
@@ -184,27 +160,9 @@ impl Round<'_> {
                 super::settled(pool, claimed, RejectionState::Sent, None, self.now()).await?;
                 self.delivered.n_sent += 1;
                 connection.close().await;
-                self.relay_works().await
+                Ok(self.relay.works(pool).await?)
             }
             Err(fault) => self.at_fault(claimed, fault).await,
-        }
-    }
-
-    /// Waits until the rate that all share has room for a mail. `false`: we were asked to stop.
-    async fn turn(&mut self, claimed: &Claimed) -> anyhow::Result<bool> {
-        let limit = self.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
-        loop {
-            let taken = relay::take(&self.context.pool, &self.relay, limit, 1).await?;
-            if taken.n > 0 {
-                return Ok(true);
-            }
-            tokio::select! {
-                () = tokio::time::sleep(taken.wait) => {}
-                () = self.stop.cancelled() => {
-                    self.put_back(claimed, None).await?;
-                    return Ok(false);
-                }
-            }
         }
     }
 
@@ -236,29 +194,17 @@ impl Round<'_> {
             }
         }
         match verdict.relay {
-            Standing::Works => self.relay_works().await?,
+            Standing::Works => self.relay.works(pool).await?,
             // The invitations find out how many fewer; a handful of mails waits until then.
             Standing::TooMany => {
                 self.delivered.held =
                     Some(format!("the relay says that there are too many mails, at {text}"));
             }
             Standing::Faulty | Standing::Refuses => {
-                tracing::warn!("the mail relay failed at {text}");
                 let refuses = verdict.relay == Standing::Refuses;
-                let is_probe = std::mem::take(&mut self.is_probe);
-                self.has_faults = true;
-                let outage = relay::at_fault(pool, &self.relay, &text, refuses, is_probe, now).await?;
+                let outage = self.relay.at_fault(pool, &text, refuses, now).await?;
                 self.delivered.held = Some(outage.map_or(text, |outage| outage.to_string()));
             }
-        }
-        Ok(())
-    }
-
-    async fn relay_works(&mut self) -> anyhow::Result<()> {
-        let (had_faults, was_probe) =
-            (std::mem::take(&mut self.has_faults), std::mem::take(&mut self.is_probe));
-        if had_faults || was_probe {
-            relay::works(&self.context.pool, &self.relay).await?;
         }
         Ok(())
     }

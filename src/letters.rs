@@ -1,4 +1,4 @@
-//! The report as a mail: the first screen in it, the page attached. The digest leaves the same way.
+//! Mails to the shop's own people: the report, its first screen in the mail and the page attached, and the digest.
 //!
 //! A row is committed before the final dot and settled after it. Who has had the mail of this run gets no second one, and what nobody
 //! can know (we died, or the relay did not answer the final dot) stays so and is not sent again: the next occurrence has a report of its
@@ -21,12 +21,11 @@ use crate::context::Context;
 use crate::installation;
 use crate::invitations::compose::{Composed, clean, in_envelope, verbatim};
 use crate::invitations::outbox::AttemptOutcome;
-use crate::invitations::relay::OneByOne;
+use crate::invitations::relay::{OneByOne, pause};
 use crate::invitations::verdict::{self, Standing};
 use crate::mail::templates::MailTexts;
 use crate::mail::transport::{Connection, Fault};
 use crate::masked;
-use crate::metrics::alerts::deliver::pause;
 use crate::types::{JobRunId, for_envelope};
 
 /// What became of a mail; `report_delivery_state` in the database.
