@@ -3,7 +3,7 @@
 //! The questionnaire is stored as it was when it was asked (`survey_version`), so that an answer can always be read with the
 //! questions its author saw. Changing the survey in jobs.toml starts a new version.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -436,6 +436,24 @@ pub async fn version(
     .fetch_one(conn)
     .await?;
     Ok(id)
+}
+
+/// Which surveys were ever asked in these shops, or had answers brought by a file.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ever_asked(
+    conn: &mut PgConnection,
+    shops: impl IntoIterator<Item = ShopId>,
+) -> sqlx::Result<BTreeSet<(ShopId, String)>> {
+    let shops: Vec<i32> = shops.into_iter().map(|shop| shop.0).collect();
+    let rows = sqlx::query!(
+        r#"select distinct shop_id as "shop: ShopId", survey from survey_version where shop_id = any ($1)"#,
+        &shops
+    )
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.shop, row.survey)).collect())
 }
 
 /// The questionnaires that were asked, read once each: a version never changes.

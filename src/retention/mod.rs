@@ -37,7 +37,7 @@ pub struct Purged {
     pub n_texts: u64,
     /// Names that were given with an answer.
     pub n_names: u64,
-    /// What relays said.
+    /// What relays said, and what else was in the way of a mail.
     pub n_replies: u64,
     /// What mail systems wrote.
     pub n_reports: u64,
@@ -83,6 +83,7 @@ enum Step {
     Words,
     Customers,
     Replies,
+    Rejections,
     Reports,
     Visits,
     Rejects,
@@ -90,10 +91,11 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Words,
         Self::Customers,
         Self::Replies,
+        Self::Rejections,
         Self::Reports,
         Self::Visits,
         Self::Rejects,
@@ -197,7 +199,7 @@ async fn walk(
                 purged.n_names += u64::try_from(batch.n_names)?;
             }
             Step::Customers => purged.n_customers += n,
-            Step::Replies => purged.n_replies += n,
+            Step::Replies | Step::Rejections => purged.n_replies += n,
             Step::Reports => purged.n_reports += n,
             Step::Visits => purged.n_visits += n,
             Step::Rejects => purged.n_rejects += n,
@@ -242,6 +244,7 @@ async fn look(
             batch!("src/retention/customers.sql", shop.0, behind, n, customers, published, only_count, now)
         }
         Step::Replies => batch!("src/retention/attempts.sql", shop.0, behind, minor, n, traces, only_count),
+        Step::Rejections => batch!("src/retention/rejections.sql", shop.0, behind, n, traces, only_count),
         Step::Reports => batch!("src/retention/bounces.sql", shop.0, behind, n, traces, only_count),
         Step::Visits => batch!("src/retention/visits.sql", shop.0, behind, minor, n, traces, only_count),
         Step::Rejects => batch!("src/retention/rejects.sql", shop.0, behind, n, traces, only_count),

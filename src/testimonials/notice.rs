@@ -111,20 +111,28 @@ impl<'a> View<'a> {
             refused: words.refusals(report),
             selection: report.selection.as_ref(),
             figures: report.recommendation.as_ref().and_then(|figure| words.figures(figure)),
-            shops: export.shops.iter().map(|(_, shop)| OfShop::of(words, shop, export.surveys)).collect(),
+            shops: export
+                .shops
+                .iter()
+                .map(|(id, shop)| {
+                    // One that waits in jobs.toml for somebody to enable its job has asked nobody.
+                    let was_asked = |survey: &&Survey| report.asked.contains(&(*id, survey.key.clone()));
+                    OfShop::of(words, shop, export.surveys.iter().filter(was_asked))
+                })
+                .collect(),
         }
     }
 }
 
 impl<'a> OfShop<'a> {
-    fn of(words: Words, shop: &'a Shop, surveys: &'a [Survey]) -> Self {
+    fn of(words: Words, shop: &'a Shop, asked: impl Iterator<Item = &'a Survey>) -> Self {
         // Words come from surveys that ask for the consent to publish them.
         let publishes = |survey: &&Survey| {
             let consent = |kind: &QuestionKind| matches!(kind, QuestionKind::Consent { .. });
             survey.is_for(&shop.key)
                 && survey.questionnaire.questions.iter().any(|question| consent(&question.kind))
         };
-        let surveys: Vec<&Survey> = surveys.iter().filter(publishes).collect();
+        let surveys: Vec<&Survey> = asked.filter(publishes).collect();
         let contact = shop.reply_to.as_ref().unwrap_or(&shop.from);
         Self {
             name: &shop.name,

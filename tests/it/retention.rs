@@ -68,6 +68,10 @@ async fn shop() -> Program {
             "insert into alert_delivery (shop_id, alert_id, channel, recipient, occasion, state, queued_at, next_try_at)
              select 1, alert_id, 'mail', '{word}@shop.example', 'opened', 'sent', '{year}', '{year}'
              from alert where rule = '{word}'",
+            "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at, fault)
+             select shop_id, response_id, case '{word}' when 'lately' then 'unlawful' else 'unrelated' end::reject_reason,
+                 'failed', '{year}', '{year}', '{year}', 'rcpt: {word} is unknown'
+             from response where external_id = 'R-1'",
         ] {
             let sql = sql.replace("{year}", year).replace("{word}", word);
             sqlx::query(AssertSqlSafe(sql)).execute(&program.db.pool).await.unwrap();
@@ -126,7 +130,17 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
     let pool = &program.db.pool;
     let words = ["canary.claire", "canaryclaire", "canaryduval", "canaryname", "canarywords", "canarynobody"];
     let held = holding(pool, &words).await;
-    for table in ["customer", "answer", "response", "import_reject", "attempt", "bounce", "alert_delivery"] {
+    let tables = [
+        "customer",
+        "answer",
+        "response",
+        "import_reject",
+        "attempt",
+        "bounce",
+        "alert_delivery",
+        "rejection",
+    ];
+    for table in tables {
         assert!(held.iter().any(|found| found.starts_with(&format!("{table}:"))), "{table}: {held:?}");
     }
     let figures_before = figures(&program);
@@ -150,7 +164,13 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
     .await
     .unwrap();
     assert!(n_old > 1);
-    assert_eq!(done["n_replies"], n_old);
+    // And why the author of rejected words could not be told.
+    assert_eq!(done["n_replies"], n_old + 1);
+    let faults: Vec<String> = sqlx::query_scalar("select fault from rejection where fault is not null")
+        .fetch_all(pool)
+        .await
+        .unwrap();
+    assert_eq!(faults, ["rcpt: lately is unknown"]);
 
     assert_eq!(holding(pool, &words).await, [""; 0]);
     assert_eq!(figures(&program), figures_before);

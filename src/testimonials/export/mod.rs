@@ -30,7 +30,7 @@ mod tests;
 #[cfg(test)]
 mod declared;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -54,7 +54,7 @@ use crate::db::{self, Turn};
 use crate::metrics;
 use crate::metrics::figure::Figure;
 use crate::new_file::NewFile;
-use crate::survey::{Questionnaire, Survey};
+use crate::survey::{self, Questionnaire, Survey};
 use crate::types::{Locale, ResponseId, ShopId};
 
 pub(crate) use google_product::PLACE_OF_PRODUCT;
@@ -180,6 +180,9 @@ pub struct ExportReport {
     pub refused: BTreeMap<Refused, Vec<ResponseId>>,
     /// Those that left before and may not be shown any more: whoever published them has to take them down.
     pub taken_back: Vec<ResponseId>,
+    /// Which surveys were ever asked in which of these shops; looked up for files only, whose notices name them.
+    #[serde(skip)]
+    pub asked: BTreeSet<(ShopId, String)>,
     /// What all customers answered; counted for files and selections only.
     pub recommendation: Option<Figure>,
     /// How many agreed to which wording.
@@ -436,6 +439,7 @@ async fn write(
         withheld: BTreeMap::new(),
         refused: BTreeMap::new(),
         taken_back: Vec::new(),
+        asked: BTreeSet::new(),
         recommendation: None,
         consent_versions: BTreeMap::new(),
         submitted: None,
@@ -446,6 +450,9 @@ async fn write(
             // Two at once would give a testimonial two first dates.
             db::take_turn(&mut tx, Turn::Exports, *id).await?;
         }
+    }
+    if purpose == Purpose::File {
+        report.asked = survey::ever_asked(&mut tx, export.shops.iter().map(|(shop, _)| *shop)).await?;
     }
     if purpose == Purpose::File || export.selection.is_some() {
         let figure = metrics::recommendation_rate_of(&mut tx, export.shops, export.surveys, now).await?;
