@@ -13,23 +13,20 @@ pub mod words;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::PgPool;
 
-use crate::config::{Config, ScheduledJob};
+use crate::config::Config;
 use crate::context::Context;
 use crate::import::run::ImportKind;
 use crate::installation::{self, Foreign};
 use crate::invitations::bounces::BounceKind;
 use crate::invitations::relay;
 use crate::jobs::ledger::{self, JobRunState};
+use crate::jobs::overview;
 use crate::testimonials::unattended;
 use crate::types::{JobRunId, ShopId};
-
-/// So long after its time an occurrence that the ledger does not know counts as overdue. Longer than a lease and than the time that an
-/// occurrence waits for the run before it.
-pub const OVERDUE_AFTER: TimeDelta = TimeDelta::minutes(15);
 
 /// From where on it is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,11 +182,14 @@ pub async fn gather(
     let mut findings = ran.findings;
     for job in &context.config.jobs {
         findings.extend(
-            overdue(pool, job, now).await?.map(|due_at| Finding::Overdue { job: job.name.clone(), due_at }),
+            overview::overdue(pool, job, now)
+                .await?
+                .map(|due_at| Finding::Overdue { job: job.name.clone(), due_at }),
         );
     }
     findings.extend(paused(pool, &context.config).await?);
-    findings.extend(failing(pool, &relay::name(&context.config.mail.transport)).await?);
+    let outage = relay::outage(pool, &relay::name(&context.config.mail.transport)).await?;
+    findings.extend(outage.map(|outage| Finding::Relay { since: outage.since, reason: outage.last_fault }));
     let n_lost = lost_reports(pool, since.moment, now).await?;
     findings.extend((n_lost > 0).then_some(Finding::ReportsLost { n: n_lost }));
     findings.extend(held(context).await?.map(|foreign| Finding::Held { reason: foreign.to_string() }));
@@ -311,30 +311,11 @@ async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Resu
     Ok(ran)
 }
 
-/// The occurrence of a job that should have begun long ago and of which the ledger knows nothing.
-///
-/// # Errors
-/// When the database does not answer.
-pub async fn overdue(
-    pool: &PgPool,
-    job: &ScheduledJob,
-    now: DateTime<Utc>,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    let Some(schedule) = job.schedule.as_ref().filter(|_| job.enabled) else { return Ok(None) };
-    // Nobody has followed the schedule yet; a timer of the system may run the job instead.
-    let Some(standing) = ledger::standing(pool, &job.name, now).await? else { return Ok(None) };
-    if standing.running.is_some() {
-        return Ok(None);
-    }
-    let after = standing.last.map_or(standing.since, |last| last.max(standing.since));
-    Ok(schedule.next_after(after).filter(|due| now - *due > OVERDUE_AFTER))
-}
-
 /// The jobs of jobs.toml that are paused.
 async fn paused(pool: &PgPool, config: &Config) -> sqlx::Result<Vec<Finding>> {
     let mut paused = Vec::new();
     for job in &config.jobs {
-        let pause = ledger::pause(pool, &job.name).await?.filter(|pause| pause.resumed_at.is_none());
+        let pause = ledger::paused(pool, &job.name).await?;
         paused.extend(pause.map(|pause| Finding::Paused {
             job: job.name.clone(),
             since: pause.paused_at,
@@ -342,18 +323,6 @@ async fn paused(pool: &PgPool, config: &Config) -> sqlx::Result<Vec<Finding>> {
         }));
     }
     Ok(paused)
-}
-
-/// The relay of jobs.toml, if its breaker is open.
-async fn failing(pool: &PgPool, relay: &str) -> sqlx::Result<Option<Finding>> {
-    let row = sqlx::query!(
-        r#"select failing_since as "since!", coalesce(last_fault, '') as "reason!" from relay
-           where relay = $1 and next_probe_at is not null"#,
-        relay,
-    )
-    .fetch_optional(pool)
-    .await?;
-    Ok(row.map(|row| Finding::Relay { since: row.since, reason: row.reason }))
 }
 
 /// Mails with reports or digests that did not arrive, or of which nobody knows.

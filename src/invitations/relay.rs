@@ -118,6 +118,21 @@ pub async fn admit(pool: &PgPool, relay: &str, probe_now: bool, now: DateTime<Ut
     Ok(known(Admission::Closed(Outage { since, last_fault, next_probe_at })))
 }
 
+/// The outage of a relay whose breaker is open: it is given nothing but now and then a mail, to see whether it works again.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn outage(pool: &PgPool, relay: &str) -> sqlx::Result<Option<Outage>> {
+    sqlx::query_as!(
+        Outage,
+        r#"select failing_since as "since!", coalesce(last_fault, '') as "last_fault!", next_probe_at as "next_probe_at!"
+           from relay where relay = $1 and next_probe_at is not null"#,
+        relay,
+    )
+    .fetch_optional(pool)
+    .await
+}
+
 /// A fault of the relay's. Comes back with the outage when the breaker is open now. `opens`: at once, whatever came before.
 ///
 /// # Errors

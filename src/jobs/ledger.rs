@@ -193,7 +193,7 @@ pub async fn claim(
     if let Some(run) = begun_before(pool, job, occurrence).await? {
         return Ok(Err(Refusal::Known { run }));
     }
-    if let Some(Pause { reason, paused_at, resumed_at: None }) = pause(pool, job).await? {
+    if let Some(Pause { reason, paused_at, .. }) = paused(pool, job).await? {
         return Ok(Err(Refusal::Paused { since: paused_at, reason }));
     }
     close_abandoned(pool, job).await?;
@@ -497,7 +497,7 @@ pub struct Pause {
     pub resumed_at: Option<DateTime<Utc>>,
 }
 
-/// The last pause of a job.
+/// The last pause of a job, resumed or not.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -505,6 +505,14 @@ pub async fn pause(pool: &PgPool, job: &str) -> sqlx::Result<Option<Pause>> {
     sqlx::query_as!(Pause, "select reason, paused_at, resumed_at from job_pause where job = $1", job)
         .fetch_optional(pool)
         .await
+}
+
+/// The pause of a job that is paused now.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn paused(pool: &PgPool, job: &str) -> sqlx::Result<Option<Pause>> {
+    Ok(pause(pool, job).await?.filter(|pause| pause.resumed_at.is_none()))
 }
 
 /// Pauses a job: it does not begin any more until it is resumed. `false`: it was paused already, and the first reason stays.

@@ -138,7 +138,7 @@ pub async fn look(
         looked.n_reminded = due.len() as u64;
         store::tell(conn, house.shop, &due, store::Occasion::Reminder, notify, frozen_at).await?;
     }
-    looked.n_open = store::n_open(conn, house.shop).await?;
+    looked.n_open = store::n_open(&mut *conn, house.shop).await?;
     transaction.commit().await?;
     Ok(looked)
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
 
 use super::Found;
 use super::rule::Rule;
@@ -253,12 +253,16 @@ pub(super) async fn tell(
     Ok(())
 }
 
-pub(super) async fn n_open(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<u64> {
+/// How many alerts of a shop are open.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn n_open(db: impl PgExecutor<'_>, shop: ShopId) -> sqlx::Result<u64> {
     let n = sqlx::query_scalar!(
         r#"select count(*) as "n!" from alert where shop_id = $1 and closed_at is null"#,
         shop.0
     )
-    .fetch_one(conn)
+    .fetch_one(db)
     .await?;
     Ok(n.unsigned_abs())
 }
