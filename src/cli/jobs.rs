@@ -7,6 +7,7 @@ use sqlx::PgPool;
 
 use super::{Exit, Global, output};
 use crate::config::{Config, ScheduledJob};
+use crate::context::Context;
 use crate::jobs::ledger::{self, JobRun, JobRunState};
 use crate::jobs::overview;
 use crate::nearest;
@@ -75,7 +76,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let opened = super::open(global).await?;
     let (config, pool, now) = (&opened.context.config, &opened.context.pool, opened.context.clock.now());
     let done = match args.what {
-        None => overview(config, pool, now, global.json).await,
+        None => overview(&opened.context, now, global.json).await,
         Some(What::Next { n }) => next(config, now, usize::from(n), global.json),
         Some(What::History { job, n }) => history(config, pool, job.as_deref(), n.into(), global.json).await,
         Some(What::Show { run }) => show(config, pool, JobRunId(run), global.json).await,
@@ -119,8 +120,12 @@ async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> anyhow::Result<
     Ok(Exit::Done)
 }
 
-async fn overview(config: &Config, pool: &PgPool, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
-    let standings = overview::overview(config, pool, now).await?;
+async fn overview(context: &Context, now: DateTime<Utc>, as_json: bool) -> anyhow::Result<Exit> {
+    let config = &context.config;
+    let standings = overview::overview(config, &context.pool, now).await?;
+    for hindrance in overview::hindrances(context).await? {
+        output::say(&hindrance);
+    }
     if as_json {
         output::json(&standings)?;
         return Ok(Exit::Done);

@@ -41,6 +41,7 @@ use crate::config::problem::ConfigError;
 use crate::config::{Config, Shop, Unreadable, secret};
 use crate::context::{Context, Shops};
 use crate::db::Database;
+use crate::db::outage::Outage;
 use crate::installation;
 use crate::mail::templates::Templates;
 use crate::metrics::window::{Bound, Window};
@@ -220,14 +221,14 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
         Templates::load(config.app.templates_dir.as_deref()).context("the templates cannot be used")?;
     let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
     let database = crate::db::open(&config).await?;
-    if config.database.auto_migrate {
-        database.migrate().await?;
-    } else {
-        database.check_schema().await?;
-    }
     let pool = database.pool.clone();
-    let shops = Shops::store(&pool, &config).await?;
-    installation::introduce(&mut *pool.acquire().await?, clock.now()).await?;
+    let shops =
+        prepare(&database, &config, clock.now()).await.map_err(|error| match Outage::behind(&error) {
+            Some(outage @ (Outage::Full | Outage::ReadOnly)) => {
+                error.context(format!("{}, so that no job begins until that is over", outage.words()))
+            }
+            _ => error,
+        })?;
     let context = Context {
         config: Arc::new(config),
         pool,
@@ -239,6 +240,18 @@ pub async fn open_config(config: Config, clock: Clock) -> anyhow::Result<Opened>
         vitals: Arc::default(),
     };
     Ok(Opened { context, database })
+}
+
+/// Brings the database up to date, and makes itself and the shops known there.
+async fn prepare(database: &Database, config: &Config, now: DateTime<Utc>) -> anyhow::Result<Shops> {
+    if config.database.auto_migrate {
+        database.migrate().await?;
+    } else {
+        database.check_schema().await?;
+    }
+    let shops = Shops::store(&database.pool, config).await?;
+    installation::introduce(&mut *database.pool.acquire().await?, now).await?;
+    Ok(shops)
 }
 
 /// How a command ended.

@@ -12,9 +12,11 @@ use super::systemd::{self, State};
 use super::{Exit, Global, output};
 use crate::config::Config;
 use crate::context::Context;
+use crate::db;
 use crate::installation;
 use crate::masked;
 use crate::types::Clock;
+use crate::vitals::room;
 use crate::{scheduler, web};
 
 /// Run unattended: the schedule and the pages
@@ -40,7 +42,14 @@ pub async fn run(_: Args, global: &Global) -> anyhow::Result<Exit> {
     }
     let config = Config::load(&global.config)?;
     logging::start(config.app.log_format, Attendance::Unattended);
+    if let Some(warning) = config.exposed() {
+        tracing::warn!("{warning}");
+    }
     let opened = super::open_config(config, Clock::System).await?;
+    let room = db::pools::room(&opened.context.pool).await?;
+    if let Some(warning) = room::too_few(&opened.context.config, room) {
+        tracing::warn!("{warning}");
+    }
     let served = listen_and_serve(&opened.context).await;
     opened.close().await;
     served.map(|()| Exit::Done)

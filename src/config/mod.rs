@@ -62,6 +62,8 @@ pub struct Config {
     pub jobs: Vec<ScheduledJob>,
     /// `[[access]]`; names are unique.
     pub access: Vec<Access>,
+    /// Whether the file itself holds a secret, and not only the name of a file or a variable that does.
+    pub holds_secrets: bool,
 }
 
 /// `[app]`
@@ -555,6 +557,18 @@ impl Config {
             }
         };
         problems.finish(config)
+    }
+
+    /// What is to be said when the file holds secrets and others can read it.
+    pub fn exposed(&self) -> Option<String> {
+        let is_for_others = || std::fs::metadata(&self.path).is_ok_and(|file| secret::is_for_others(&file));
+        (self.holds_secrets && is_for_others()).then(|| {
+            format!(
+                "{} holds a password or a token, and can be read by others; {}",
+                self.path.display(),
+                secret::hidden(&self.path)
+            )
+        })
     }
 
     /// The folder mails are written to when none leaves.

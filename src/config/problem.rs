@@ -54,11 +54,12 @@ pub struct Problems<'a> {
     file: &'a str,
     text: &'a str,
     found: Vec<Problem>,
+    holds_secrets: bool,
 }
 
 impl<'a> Problems<'a> {
     pub fn new(file: &'a str, text: &'a str) -> Self {
-        Self { file, text, found: Vec::new() }
+        Self { file, text, found: Vec::new(), holds_secrets: false }
     }
 
     /// Notes a problem at a span.
@@ -76,6 +77,16 @@ impl<'a> Problems<'a> {
         let message = error.message().lines().collect::<Vec<_>>().join(", ");
         let help = suggestion_in(&message);
         self.add(error.span().unwrap_or(0..0), message, help);
+    }
+
+    /// Notes that the file itself holds a secret here, unless it comes from the environment.
+    pub fn note_secret(&mut self, span: Range<usize>) {
+        self.holds_secrets |= self.text.get(span).is_some_and(|typed| !typed.contains("${"));
+    }
+
+    /// Whether the file itself holds a secret.
+    pub fn holds_secrets(&self) -> bool {
+        self.holds_secrets
     }
 
     /// Whether nothing was found so far.

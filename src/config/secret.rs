@@ -1,15 +1,59 @@
-//! The installation's secret: the key of every link we write. Losing it makes all links in mails that are under way invalid; showing
-//! it lets anybody answer for anybody.
+//! Files that hold a secret, and the installation's own: the key of every link we write. Losing it makes all links in mails that are under
+//! way invalid; showing it lets anybody answer for anybody.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 const BYTES: usize = 32;
+
+/// Why the secret in a file is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Unusable {
+    #[error("cannot read {}: {error}", .file.display())]
+    Unreadable { file: PathBuf, error: io::Error },
+    #[error("{} can be read by others; {}", .file.display(), hidden(.file))]
+    Exposed { file: PathBuf },
+}
+
+/// What a file holds that must be a secret to be used.
+///
+/// # Errors
+/// When it cannot be read, or others may read it as well.
+pub fn read(path: &Path) -> Result<String, Unusable> {
+    let unreadable = |error| Unusable::Unreadable { file: path.to_owned(), error };
+    let mut file = fs::File::open(path).map_err(unreadable)?;
+    if is_for_others(&file.metadata().map_err(unreadable)?) {
+        return Err(Unusable::Exposed { file: path.to_owned() });
+    }
+    let mut secret = String::new();
+    file.read_to_string(&mut secret).map_err(unreadable)?;
+    Ok(secret)
+}
+
+/// Whether others than its owner may read or change a file. The group may read what is root's: so a service reads what it may not change.
+pub fn is_for_others(metadata: &fs::Metadata) -> bool {
+    let kept = if metadata.uid() == 0 { 0o027 } else { 0o077 };
+    metadata.mode() & kept != 0
+}
+
+/// What to do about a file that others can read.
+pub fn hidden(file: &Path) -> String {
+    format!(
+        "run `chmod 600 {0}`, or `chmod 640 {0}` where it is root's and its group is the service's",
+        file.display()
+    )
+}
+
+/// Whether a password stands in an address.
+pub fn has_password(url: &str) -> bool {
+    let user = url.split_once("://").and_then(|(_, rest)| rest.rsplit_once('@')).map(|(user, _)| user);
+    user.is_some_and(|user| user.contains(':')) || url.contains("password=")
+}
 
 /// `AFTERWORD_SECRET`, else what the file holds, else a new one that is written there (mode 0600).
 ///
@@ -27,12 +71,7 @@ pub fn load_or_make(file: &Path) -> anyhow::Result<Vec<u8>> {
             return Err(error).with_context(|| format!("cannot write the secret to {}", file.display()));
         }
     }
-    let mode =
-        fs::metadata(file).with_context(|| format!("cannot read {}", file.display()))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        bail!("{} can be read by others; run `chmod 600 {}`", file.display(), file.display());
-    }
-    let secret = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let secret = read(file)?;
     let secret = secret.trim();
     ensure!(
         secret.len() >= BYTES,
@@ -66,6 +105,8 @@ fn make(file: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -77,5 +118,33 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         assert!(load_or_make(&file).unwrap_err().to_string().contains("chmod 600"));
+    }
+
+    #[test]
+    fn the_group_reads_what_is_roots_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("password");
+        fs::write(&file, "hush").unwrap();
+        let is_root = fs::metadata(&file).unwrap().uid() == 0;
+        for (mode, is_kept) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, is_root),
+            (0o660, false),
+            (0o644, false),
+            (0o604, false),
+            (0o602, false),
+        ] {
+            fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(read(&file).is_ok(), is_kept, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_password_is_seen_in_an_address() {
+        for url in ["postgres://u:hush@db/x", "postgres://db/x?user=u&password=hush"] {
+            assert!(has_password(url), "{url}");
+        }
+        assert!(!has_password("postgres://u@db:5432/x"));
     }
 }

@@ -83,6 +83,7 @@ pub fn config(path: &Path, file: raw::File, problems: &mut Problems<'_>) -> Opti
         retention,
         jobs: Vec::new(),
         access,
+        holds_secrets: problems.holds_secrets(),
     };
     // The jobs come last, because their parameters name shops, surveys and formats; those that were themselves wrong are not there, and
     // whoever names one would only be told the same mistake again.

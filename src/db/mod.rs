@@ -16,6 +16,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool};
 
 use self::outage::Watch;
+use self::pools::{Pools, Whose};
 use crate::config::Config;
 use crate::types::ShopId;
 
@@ -27,6 +28,7 @@ pub mod backup;
 pub mod embedded;
 pub mod outage;
 pub mod pooler;
+pub mod pools;
 
 /// The migrations, compiled in.
 pub static MIGRATOR: Migrator = sqlx::migrate!();
@@ -72,13 +74,21 @@ pub async fn open(config: &Config) -> anyhow::Result<Database> {
         }
         None => tracing::info!("using the database {name}"),
     }
-    let n_pages = pages_share(config.database.max_connections);
-    let pool = pool(options.clone(), config.database.max_connections - n_pages);
+    let (n_jobs, n_pages) = shares(config.database.max_connections);
+    let pool = pool(options.clone(), n_jobs);
+    let pools = Pools::default();
     let reading = match &config.database.read_url {
-        Some(url) => self::pool(from_url(url).context("[database] read_url")?, READING),
+        Some(url) => {
+            let reading = self::pool(from_url(url).context("[database] read_url")?, READING);
+            pools.add(Whose::Reading, &reading);
+            reading
+        }
         None => pool.clone(),
     };
-    let beside = Beside { pages: pages_pool(options.clone(), n_pages), reading, outage: Watch::default() };
+    let pages = pages_pool(options.clone(), n_pages);
+    pools.add(Whose::Jobs, &pool);
+    pools.add(Whose::Pages, &pages);
+    let beside = Beside { pages, reading, outage: Watch::default(), pools };
     Ok(Database { pool, beside, options, server })
 }
 
@@ -91,13 +101,18 @@ pub struct Beside {
     pub reading: PgPool,
     /// Whether the database is at fault just now.
     pub outage: Watch,
+    /// All pools of this process.
+    pub pools: Pools,
 }
 
 impl Beside {
     /// For a database of which only a pool is known.
     pub fn of(pool: &PgPool) -> Self {
-        let options = pool.connect_options().as_ref().clone();
-        Self { pages: pages_pool(options, 4), reading: pool.clone(), outage: Watch::default() }
+        let pages = pages_pool(pool.connect_options().as_ref().clone(), 4);
+        let pools = Pools::default();
+        pools.add(Whose::Jobs, pool);
+        pools.add(Whose::Pages, &pages);
+        Self { pages, reading: pool.clone(), outage: Watch::default(), pools }
     }
 
     async fn close(&self) {
@@ -106,9 +121,10 @@ impl Beside {
     }
 }
 
-/// How many of so many connections are the pages': a quarter, and at least two.
-fn pages_share(max_connections: u32) -> u32 {
-    (max_connections / 4).max(2)
+/// How many of so many connections are the jobs', and how many the pages': these have a quarter, and at least two.
+pub fn shares(max_connections: u32) -> (u32, u32) {
+    let of_pages = (max_connections / 4).max(2);
+    (max_connections.saturating_sub(of_pages), of_pages)
 }
 
 impl Database {
@@ -228,17 +244,15 @@ pub fn pool(options: PgConnectOptions, max_connections: u32) -> PgPool {
     pool_as_is(limited(options), max_connections)
 }
 
-/// The connections of one run of a job, which connect as this pool does and say whose they are (`fence`), so that the database can refuse what
-/// they write once the run is over (`migrations/20_fence.sql`). A transaction that does nothing is ended after `idle`, which has to be
-/// shorter than the lease: of a program that was stopped, nothing is left open when another takes over.
-pub fn pool_of_run(pool: &PgPool, fence: &str, idle: Duration) -> PgPool {
-    /// As many as the busiest job uses side by side.
-    const MOST: u32 = 8;
+/// The connections of one run of a job, `most` of them or as many as this pool has. They connect as it does and say whose they are (`fence`),
+/// so that the database can refuse what they write once the run is over (`migrations/20_fence.sql`). A transaction that does nothing is ended
+/// after `idle`, which has to be shorter than the lease: of a program that was stopped, nothing is left open when another takes over.
+pub fn pool_of_run(pool: &PgPool, fence: &str, idle: Duration, most: u32) -> PgPool {
     let idle = format!("{}ms", idle.as_millis());
     let options = (*pool.connect_options())
         .clone()
         .options([(FENCE, fence), ("idle_in_transaction_session_timeout", idle.as_str())]);
-    pool_as_is(options, pool.options().get_max_connections().min(MOST))
+    pool_as_is(options, pool.options().get_max_connections().min(most))
 }
 
 /// The setting that says for which run a connection works.

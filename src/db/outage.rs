@@ -4,6 +4,7 @@
 //! nothing new; while it lasts no job begins, and now and then the database is asked to do what it refused. Nothing of this is in the
 //! database, which could not take it: each process finds out by itself, and a new one begins without knowing anything.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,7 +29,7 @@ const TRY: &str = "begin; \
     commit";
 
 /// What is wrong with the database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Outage {
     /// It does not answer, has ended our connection, or has none for us.
     Away,
@@ -39,6 +40,9 @@ pub enum Outage {
 }
 
 impl Outage {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Away, Self::Full, Self::ReadOnly];
+
     /// Which outage this error tells of; `None`: the database has said no to what was asked, and would say so again.
     pub fn of(error: &sqlx::Error) -> Option<Self> {
         match error {
@@ -75,6 +79,15 @@ impl Outage {
         }
     }
 
+    /// One word, for labels.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Full => "full",
+            Self::ReadOnly => "read_only",
+        }
+    }
+
     /// What a person reads.
     pub fn words(self) -> &'static str {
         match self {
@@ -92,9 +105,21 @@ pub fn from_database<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a sqlx::E
         .or_else(|| error.downcast_ref::<Arc<sqlx::Error>>().map(AsRef::as_ref))
 }
 
-/// What this process knows of an outage. Cheap to clone; all clones know the same.
+/// What this process knows of outages. Cheap to clone; all clones know the same.
 #[derive(Debug, Clone, Default)]
-pub struct Watch(Arc<Mutex<Option<Episode>>>);
+pub struct Watch {
+    episode: Arc<Mutex<Option<Episode>>>,
+    counts: Arc<Mutex<Counts>>,
+}
+
+/// What there was since this process began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Outages, by what they were; one that comes back within two minutes is the same.
+    pub outages: BTreeMap<Outage, u64>,
+    /// How often somebody got no connection in time: all that a pool may have were in use, or no new one could be made.
+    pub n_waited_in_vain: u64,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Episode {
@@ -117,6 +142,9 @@ impl Watch {
     /// Hears of an error. Comes back with the outage that it tells of, if it does; the first to tell of one is logged.
     pub fn hear(&self, error: &anyhow::Error) -> Option<Outage> {
         let what = Outage::behind(error)?;
+        if error.chain().filter_map(from_database).any(|error| matches!(error, sqlx::Error::PoolTimedOut)) {
+            self.counting().n_waited_in_vain += 1;
+        }
         let now = Instant::now();
         let mut episode = self.lock();
         match &mut *episode {
@@ -138,6 +166,7 @@ impl Watch {
                     over_at: None,
                 });
                 drop(episode);
+                *self.counting().outages.entry(what).or_default() += 1;
                 tracing::error!(
                     outage = what.words(),
                     error = %masked::reason(error),
@@ -182,9 +211,23 @@ impl Watch {
         is_over
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Episode>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What there was since this process began.
+    pub fn counts(&self) -> Counts {
+        self.counting().clone()
     }
+
+    fn counting(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Episode>> {
+        self.episode.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is wrong with the database, as far as it tells who asks now and knows nothing from before.
+pub async fn seen_now(options: &PgConnectOptions) -> Option<Outage> {
+    ask(options).await.err().and_then(|error| Outage::behind(&error))
 }
 
 /// Asks the database to do what it does all day, over a connection that nobody else has, so that waiting for it may be given up.
@@ -230,5 +273,11 @@ mod tests {
         assert!(!watch.is_over(&nowhere).await, "nobody answers");
         let wait = watch.lock().unwrap().wait;
         assert_eq!(wait, 2 * FIRST_WAIT);
+
+        // However many hear of it, it is one; and only who has waited for a connection has waited in vain.
+        watch.hear(&sqlx::Error::PoolTimedOut.into());
+        let counts = Counts { outages: BTreeMap::from([(Outage::Away, 1)]), n_waited_in_vain: 1 };
+        assert_eq!(watch.counts(), counts);
+        assert_eq!(seen_now(&nowhere).await, Some(Outage::Away));
     }
 }

@@ -67,6 +67,9 @@ pub trait Job: fmt::Debug + Send + Sync + 'static {
     const ABOUT: &'static str;
     /// A params table as TOML, for the documents and for the list's test about itself.
     const SAMPLE: &'static str;
+    /// How many connections a run opens at most. Most jobs do one thing after the other, in a transaction that may ask for something outside
+    /// of it.
+    const CONNECTIONS: Connections = Connections { pool: 4, beside: 1 };
 
     /// What is wrong with the parameters in this configuration, a sentence each.
     fn check(&self, config: &Config) -> Vec<String>;
@@ -81,6 +84,15 @@ pub trait Job: fmt::Debug + Send + Sync + 'static {
 
     /// Does the work, once.
     fn run(&self, run: &Run<'_>) -> impl Future<Output = Result<RunReport, JobError>> + Send;
+}
+
+/// How many connections a run opens at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Of its own pool: what it does side by side.
+    pub pool: u32,
+    /// Outside of it: the one that renews its lease, and whatever else must write even when the run was taken for dead.
+    pub beside: u32,
 }
 
 /// What one run works with.
@@ -192,6 +204,11 @@ impl AnyJob {
         self.0.shops(config)
     }
 
+    /// How many connections a run opens at most.
+    pub fn connections(&self) -> Connections {
+        self.0.connections()
+    }
+
     /// What it reads or writes besides the database, as its parameters name it.
     pub fn files(&self) -> Vec<&Path> {
         self.0.files()
@@ -215,6 +232,7 @@ impl fmt::Debug for AnyJob {
 /// [`Job`] without what a trait object cannot have.
 trait ErasedJob: fmt::Debug + Send + Sync {
     fn kind(&self) -> &'static str;
+    fn connections(&self) -> Connections;
     fn check(&self, config: &Config) -> Vec<String>;
     fn shops(&self, config: &Config) -> Vec<String>;
     fn files(&self) -> Vec<&Path>;
@@ -224,6 +242,9 @@ trait ErasedJob: fmt::Debug + Send + Sync {
 impl<J: Job> ErasedJob for J {
     fn kind(&self) -> &'static str {
         J::KIND
+    }
+    fn connections(&self) -> Connections {
+        J::CONNECTIONS
     }
     fn check(&self, config: &Config) -> Vec<String> {
         Job::check(self, config)

@@ -26,6 +26,7 @@ use crate::context::Context;
 use crate::db;
 use crate::db::again;
 use crate::db::outage::Outage;
+use crate::db::pools::Whose;
 use crate::masked;
 use crate::progress::{Progress, Step};
 use crate::types::{Clock, JobRunId};
@@ -159,8 +160,9 @@ pub async fn begin(
     }
     how.job_run = Some(id);
     let heart = Heart::start(context.pool.clone(), hold, pace, progress);
-    let fenced =
-        Context { pool: db::pool_of_run(&context.pool, &hold.fence(), pace.lease / 2), ..context.clone() };
+    let pool = db::pool_of_run(&context.pool, &hold.fence(), pace.lease / 2, job.job.connections().pool);
+    context.beside.pools.add(Whose::Run, &pool);
+    let fenced = Context { pool, ..context.clone() };
     Ok(Ok(Begun {
         id,
         job: job.clone(),

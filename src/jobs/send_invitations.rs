@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
+use super::{Connections, Job, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::Config;
 use crate::installation::Foreign;
 use crate::invitations::plan::{Action, Planned};
@@ -25,6 +25,8 @@ impl Job for SendInvitations {
     const KIND: &'static str = "send_invitations";
     const ABOUT: &'static str = "Decides which orders are asked, and mails the invitations";
     const SAMPLE: &'static str = r#"survey = "satisfaction""#;
+    /// Senders work side by side; what the relay said is written beside them.
+    const CONNECTIONS: Connections = Connections { pool: 8, beside: 2 };
 
     fn check(&self, config: &Config) -> Vec<String> {
         let known = config.surveys.iter().map(|survey| survey.key.as_str());

@@ -63,6 +63,7 @@ impl Upload {
         use std::sync::Arc;
         use std::time::Duration;
 
+        use crate::config::secret;
         use anyhow::Context as _;
         use object_store::aws::AmazonS3Builder;
         use object_store::buffered::BufWriter;
@@ -74,9 +75,7 @@ impl Upload {
 
         // The client takes the process's own; somebody may have named it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let secret_file = config.resolve(&self.secret_access_key_file);
-        let secret = std::fs::read_to_string(&secret_file)
-            .with_context(|| format!("reading {}", secret_file.display()))?;
+        let secret = secret::read(&config.resolve(&self.secret_access_key_file))?;
         let retry =
             RetryConfig { max_retries: 3, retry_timeout: Duration::from_secs(120), ..RetryConfig::default() };
         let is_plain = self.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://"));

@@ -30,7 +30,7 @@ const AT_ONCE: usize = 200;
 /// How many wait to be taken at most: more than there can be connections in an ordinary hour, and a bound for what they hold in memory.
 const WAITING: usize = 512;
 /// While one waits for the disk, another prepares the next.
-const WRITERS: usize = 2;
+pub const WRITERS: u32 = 2;
 /// So long what another one holds is tried again, before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Everything that is read is looked up by its key. Plans are made once, for the tables as they are then, and made anew when they have

@@ -6,6 +6,7 @@
 //! token.
 
 pub mod openmetrics;
+pub mod room;
 mod scrape;
 
 use std::sync::{Mutex, PoisonError};

@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use sqlx::PgPool;
 
 use super::openmetrics::{Exposition, Kind};
+use super::room;
 use crate::context::Context;
-use crate::digest;
+use crate::db::again;
+use crate::db::outage::Outage;
+use crate::db::pools::Whose;
 use crate::import::run::ImportKind;
 use crate::invitations::InvitationState;
 use crate::invitations::bounces::BounceKind;
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::relay;
 use crate::jobs::ledger::{self, JobRunState};
+use crate::jobs::overview;
+use crate::metrics::alerts;
 use crate::testimonials::unattended::{self, Waits};
 use crate::types::ShopId;
 
@@ -30,25 +34,35 @@ const SETTLED: [JobRunState; 5] = [
 
 /// Counts, which are far from where a float loses ones.
 #[expect(clippy::cast_precision_loss, reason = "no count comes near 2^53")]
-fn float(n: i64) -> f64 {
-    n as f64
+fn float(n: impl TryInto<i64>) -> f64 {
+    n.try_into().map_or(f64::MAX, |n| n as f64)
 }
 
 fn timestamp(moment: DateTime<Utc>) -> f64 {
     float(moment.timestamp_millis()) / 1000.0
 }
 
-/// All of them. A job's label is `job_name`: `job` is Prometheus's own word for what it asks.
+/// All of them; while the database is at fault, those of this process. A job's label is `job_name`: `job` is Prometheus's own word for
+/// what it asks.
 pub(super) async fn text(context: &Context) -> anyhow::Result<String> {
     let now = context.clock.now();
     let mut out = Exposition::default();
+    if let Err(error) = from_database(&mut out, context, now).await {
+        if context.beside.outage.hear(&error).is_none() {
+            return Err(error);
+        }
+        out = Exposition::default();
+    }
     process(&mut out, context, now);
-    jobs(&mut out, context, now).await?;
-    mails(&mut out, context, now).await?;
-    answers(&mut out, context, now).await?;
-    testimonials(&mut out, context, now).await?;
-    people(&mut out, context).await?;
     Ok(out.finish())
+}
+
+async fn from_database(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
+    jobs(out, context, now).await?;
+    mails(out, context, now).await?;
+    answers(out, context, now).await?;
+    testimonials(out, context, now).await?;
+    people(out, context).await
 }
 
 /// This process.
@@ -72,14 +86,50 @@ fn process(out: &mut Exposition, context: &Context, now: DateTime<Utc>) {
         let help = "How long ago the scheduler last looked at what is due";
         out.family("afterword_scheduler_idle_seconds", Kind::Gauge, help).sample(&[], since.as_secs_f64());
     }
-    let pool = &context.pool;
-    let (size, idle) = (i64::from(pool.size()), i64::try_from(pool.num_idle()).unwrap_or_default());
-    let mut connections =
-        out.family("afterword_database_connections", Kind::Gauge, "Connections to the database");
-    connections.sample(&[("state", "used")], float((size - idle).max(0)));
-    connections.sample(&[("state", "idle")], float(idle));
-    out.family("afterword_database_connections_limit", Kind::Gauge, "How many there may be")
-        .sample(&[], f64::from(pool.options().get_max_connections()));
+    database(out, context);
+}
+
+/// What this process has to do with its database.
+fn database(out: &mut Exposition, context: &Context) {
+    let pools = &context.beside.pools;
+    let fillings = Whose::ALL.map(|whose| (whose.word(), pools.filling(whose).unwrap_or_default()));
+    let help = "Connections to the database that are in use or wait to be used, by whose they are: the schedule's (jobs), the pages', of \
+                runs of jobs, of who reads from a replica (reading)";
+    let mut family = out.family("afterword_pool_connections", Kind::Gauge, help);
+    for (pool, filling) in fillings {
+        family.sample(&[("pool", pool), ("state", "used")], float(filling.n_used));
+        family.sample(&[("pool", pool), ("state", "idle")], float(filling.n_idle));
+    }
+    let help = "How many of them there may be, of the pools that there are now";
+    let mut family = out.family("afterword_pool_connections_limit", Kind::Gauge, help);
+    for (pool, filling) in fillings {
+        family.sample(&[("pool", pool)], float(filling.limit));
+    }
+    let help =
+        "Pools of which every connection that they may have is in use, so that whoever needs one waits";
+    let mut family = out.family("afterword_pools_full", Kind::Gauge, help);
+    for (pool, filling) in fillings {
+        family.sample(&[("pool", pool)], float(filling.n_full));
+    }
+    let help = "How many connections this instance opens at most, when every enabled job runs at the same time and the pages are full";
+    out.family("afterword_database_connections_at_most", Kind::Gauge, help)
+        .sample(&[], float(room::most_connections(&context.config)));
+
+    let counts = context.beside.outage.counts();
+    let help = "How often somebody got no connection in time, because all were in use or none could be made";
+    out.family("afterword_pool_timeouts", Kind::Counter, help).sample(&[], float(counts.n_waited_in_vain));
+    let help = "Outages of the database that this process has met: it did not answer (away), its disk was full (full), it took no writes (read_only)";
+    let mut family = out.family("afterword_database_outages", Kind::Counter, help);
+    for what in Outage::ALL {
+        let n = counts.outages.get(&what).copied().unwrap_or_default();
+        family.sample(&[("outage", what.word())], float(n));
+    }
+    let help = "For how long the database has been at fault, so that no job begins; 0: it is not";
+    let outage = context.beside.outage.now();
+    out.family("afterword_database_outage_seconds", Kind::Gauge, help)
+        .sample(&[], outage.map_or(0.0, |(_, since)| since.as_secs_f64()));
+    let help = "Transactions that the database took back for the sake of others, and that were done again";
+    out.family("afterword_database_retries", Kind::Counter, help).sample(&[], float(again::n_retries()));
 }
 
 /// Linux's own count of pages of 4 KiB.
@@ -151,9 +201,9 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
         )
         .fetch_optional(pool)
         .await?;
-        let paused = ledger::pause(pool, &job.name).await?.is_some_and(|pause| pause.resumed_at.is_none());
+        let paused = ledger::paused(pool, &job.name).await?.is_some();
         let is_running = runs.iter().any(|run| run.job == job.name && run.state == JobRunState::Running);
-        let overdue = digest::overdue(pool, job, now).await?;
+        let overdue = overview::overdue(pool, job, now).await?;
         let overdue = overdue.map_or(0.0, |due_at| float((now - due_at).num_seconds()));
         standings.push((job.name.as_str(), last, paused, is_running, overdue));
     }
@@ -262,12 +312,7 @@ async fn mails(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> a
             family.sample(&[("shop", shop), ("kind", row.kind.as_str())], float(row.n));
         }
     }
-    let is_open = sqlx::query_scalar!(
-        r#"select exists (select from relay where relay = $1 and next_probe_at is not null) as "is_open!""#,
-        relay::name(&context.config.mail.transport),
-    )
-    .fetch_one(pool)
-    .await?;
+    let is_open = relay::outage(pool, &relay::name(&context.config.mail.transport)).await?.is_some();
     out.family(
         "afterword_relay_failing",
         Kind::Gauge,
@@ -356,17 +401,17 @@ async fn testimonials(out: &mut Exposition, context: &Context, now: DateTime<Utc
 /// What people are told, and whether figures are counted.
 async fn people(out: &mut Exposition, context: &Context) -> anyhow::Result<()> {
     let pool = &context.pool;
-    let mut alerts = Vec::new();
+    let mut open_alerts = Vec::new();
     let mut frozen = Vec::new();
     for (shop, config) in context.shops.iter() {
-        alerts.push((config.key.as_str(), open_alerts(pool, shop).await?));
+        open_alerts.push((config.key.as_str(), alerts::store::n_open(pool, shop).await?));
         let at = sqlx::query_scalar!("select max(frozen_at) from metric_freeze where shop_id = $1", shop.0)
             .fetch_one(pool)
             .await?;
         frozen.extend(at.map(|at| (config.key.as_str(), at)));
     }
     let mut family = out.family("afterword_alerts_open", Kind::Gauge, "Alerts about figures that are open");
-    for (shop, n) in alerts {
+    for (shop, n) in open_alerts {
         family.sample(&[("shop", shop)], float(n));
     }
     let help = "As of when the figures were last counted, in seconds since 1970";
@@ -393,13 +438,4 @@ async fn people(out: &mut Exposition, context: &Context) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-async fn open_alerts(pool: &PgPool, shop: ShopId) -> sqlx::Result<i64> {
-    sqlx::query_scalar!(
-        r#"select count(*) as "n!" from alert where shop_id = $1 and closed_at is null"#,
-        shop.0
-    )
-    .fetch_one(pool)
-    .await
 }

@@ -40,6 +40,7 @@ use self::pages::Pages;
 use crate::context::Context;
 use crate::db::outage::Outage;
 use crate::db::pooler;
+use crate::db::pools::Whose;
 use crate::mail::templates::views::{AgainView, FieldView, MessagePage};
 use crate::mail::templates::words::Words;
 use crate::masked;
@@ -87,7 +88,11 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     // What the pages ask may go by way of a pooler; what was sent is written by the connections above, which have settings of their own.
     let database = &context.config.database;
     let context = match &database.pooled_url {
-        Some(url) => Context { pool: pooler::pages(url, database.max_connections).await?, ..context },
+        Some(url) => {
+            let pool = pooler::pages(url, database.max_connections).await?;
+            context.beside.pools.add(Whose::Pages, &pool);
+            Context { pool, ..context }
+        }
         None => context,
     };
     let web = Web::new(context, versions, collector, hits);

@@ -261,7 +261,7 @@ fn accepted(relay: &Relay, to: &str) -> Accepted {
 }
 
 /// A delivery report about a mail.
-struct Dsn<'a> {
+pub struct Dsn<'a> {
     to: &'a str,
     recipient: &'a str,
     action: &'a str,
@@ -271,7 +271,7 @@ struct Dsn<'a> {
 
 impl<'a> Dsn<'a> {
     /// Hard, and all that it says is true.
-    fn about(mail: &'a Accepted) -> Self {
+    pub fn about(mail: &'a Accepted) -> Self {
         Self {
             to: &mail.from,
             recipient: &mail.to,
@@ -281,7 +281,7 @@ impl<'a> Dsn<'a> {
         }
     }
 
-    fn message(&self) -> Vec<u8> {
+    pub fn message(&self) -> Vec<u8> {
         let Self { to, recipient, action, status, .. } = self;
         let head = format!(
             "Return-Path: <>\r\nFrom: MAILER-DAEMON@mx.customer.example\r\nTo: {to}\r\nSubject: Undelivered Mail\r\n\

@@ -61,7 +61,7 @@ async fn a_run_that_was_taken_over_is_refused_and_the_next_waits_for_its_transac
     context(&db.pool, vec![]).await;
     let moment = at("2026-03-01T09:00:00Z");
     let zombie = claim(&db.pool, moment).await.unwrap();
-    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_secs(60));
+    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_secs(60), 4);
     write(&of_zombie, "the first").await.unwrap();
 
     // Its lease runs out while a transaction is open. Nobody begins before that has ended.
@@ -84,7 +84,7 @@ async fn a_run_that_was_taken_over_is_refused_and_the_next_waits_for_its_transac
         .await
         .unwrap();
     write(&unfenced, "of nobody either").await.unwrap();
-    let of_next = db::pool_of_run(&db.pool, &taken.fence(), Duration::from_secs(60));
+    let of_next = db::pool_of_run(&db.pool, &taken.fence(), Duration::from_secs(60), 4);
     write(&of_next, "the second").await.unwrap();
     assert!(!ledger::settle(&db.pool, zombie, ledger::JobRunState::Done, None, None).await.unwrap());
     assert!(ledger::settle(&db.pool, taken, ledger::JobRunState::Done, None, None).await.unwrap());
@@ -97,7 +97,7 @@ async fn a_transaction_with_one_snapshot_is_fenced_from_its_beginning() {
     let db = TestDb::new().await;
     context(&db.pool, vec![]).await;
     let zombie = claim(&db.pool, at("2026-03-01T09:00:00Z")).await.unwrap();
-    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_secs(60));
+    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_secs(60), 4);
     let mut snapshot = of_zombie.begin_with("begin isolation level repeatable read").await.unwrap();
     db::hold_fence(&mut snapshot).await.unwrap();
     lease_runs_out(&db.pool).await;
@@ -114,7 +114,7 @@ async fn what_is_left_open_by_a_stopped_program_is_ended_by_the_database() {
     let db = TestDb::new().await;
     context(&db.pool, vec![]).await;
     let zombie = claim(&db.pool, at("2026-03-01T09:00:00Z")).await.unwrap();
-    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_millis(300));
+    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_millis(300), 4);
     let mut open = of_zombie.begin().await.unwrap();
     sqlx::query("update shop set name = 'never'").execute(&mut *open).await.unwrap();
     lease_runs_out(&db.pool).await;

@@ -227,7 +227,7 @@ async fn an_encrypted_relay_is_spoken_to_as_configured() {
                 &format!("tls = {tls:?}\nusername = \"shop\"\npassword_file = \"password\""),
             );
         let program = Program::new(&config).await;
-        program.write("password", format!("{password}\n"));
+        program.write_secret("password", format!("{password}\n"));
         program.write("trusted.pem", if trusts { &pem } else { "" });
         program.run(&["migrate"]).expect(0);
         orders(&program.db.pool, &["alice@customer.example"]).await;

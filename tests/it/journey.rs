@@ -2,14 +2,10 @@
 //! a real Postgres, a real conversation with a mail relay, and real HTTP. Import and sending run twice, and nothing is doubled.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Child;
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
 use crate::support::http::{Page, get, post};
 use crate::support::program::{Program, ran, shipped_with};
@@ -50,21 +46,6 @@ fn link(mail: &Accepted, containing: &str, ending: &str) -> String {
         .find(|word| word.contains(containing) && word.ends_with(ending))
         .unwrap_or_else(|| panic!("no {containing}…{ending} in:\n{text}"))
         .to_owned()
-}
-
-fn serve(program: &Program) -> Child {
-    let mut child = program.spawn(&["serve"]);
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if line.contains("ready") {
-                let _ = ready.send(());
-            }
-        }
-    });
-    is_ready.recv_timeout(Duration::from_secs(30)).expect("serve did not get ready");
-    child
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -115,7 +96,7 @@ async fn from_an_order_file_to_testimonials() {
         .execute(&program.db.pool)
         .await
         .unwrap();
-    let mut server = serve(&program);
+    let server = program.serve("ready");
     let yes = link(mail, "/s/", "?recommend=yes");
     let open = get(&yes);
     assert_eq!(open.status, 200);
@@ -138,8 +119,7 @@ async fn from_an_order_file_to_testimonials() {
     let unsubscribe = link(&mails["tom@customer.example"], "/u/", "");
     assert_eq!(get(&unsubscribe).status, 200);
     assert_eq!(post(&unsubscribe, &[("List-Unsubscribe".to_owned(), "One-Click".to_owned())]).status, 200);
-    kill(Pid::from_raw(server.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(server.wait().unwrap().code(), Some(0));
+    assert_eq!(server.stop(), Some(0));
 
     // [4] Figures.
     let report = program.run(&["report", "--json"]).expect(0).json();

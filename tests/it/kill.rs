@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{ConnectOptions as _, PgPool};
 
-use crate::support::program::{Program, Ran, command, ran, shipped_with};
+use crate::support::program::{Program, Ran, Serving, command, ran, shipped_with};
 use crate::support::smtp::Relay;
 use crate::support::{data_dir, random, say};
 
@@ -69,12 +69,22 @@ async fn n_unknown(pool: &PgPool) -> usize {
 
 /// Waits until the relay gets mails from it, then to a moment that differs from time to time. `false`: it ended before.
 async fn in_the_middle(child: &mut Child, relay: &Relay, before: usize, seed: usize) -> bool {
+    in_the_middle_within(Duration::from_secs(60), child, relay, before, seed).await
+}
+
+async fn in_the_middle_within(
+    patience: Duration,
+    child: &mut Child,
+    relay: &Relay,
+    before: usize,
+    seed: usize,
+) -> bool {
     let begun = Instant::now();
     while relay.n_accepted() <= before {
         if child.try_wait().unwrap().is_some() {
             return false;
         }
-        assert!(begun.elapsed() < Duration::from_secs(60), "it does not send");
+        assert!(begun.elapsed() < patience, "it does not send");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     tokio::time::sleep(Duration::from_micros(random(seed) as u64 % 70_000)).await;
@@ -263,8 +273,8 @@ async fn the_database_may_fall_over_in_the_middle() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unattended_program_outlives_its_database_and_sends_on() {
-    let (n_mails, n_restarts) = (scaled(4_000, 20_000), scaled(3, 10));
-    let n_ended = 10_i64;
+    let (n_mails, n_restarts) = (scaled(4_000, 30_000), scaled(2, 10));
+    let n_ended = i64::try_from(scaled(5, 10)).unwrap();
     let relay = Relay::watched(slow);
     let place = data_dir();
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -281,13 +291,19 @@ async fn an_unattended_program_outlives_its_database_and_sends_on() {
     ran(command(dir.path()).arg("jobs").output().unwrap()).expect(0);
     let pool = PgPoolOptions::new().connect_lazy_with(server.options());
     due_orders(&pool, n_mails).await;
-    let log = dir.path().join("log");
-    let mut child =
-        command(dir.path()).arg("serve").stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut serving = Serving::start(dir.path());
 
+    // The next full minute has to come, and all of the orders are decided about before the first mail leaves.
+    let first = Duration::from_secs(180);
+    let begun = Instant::now();
+    let is_sending = in_the_middle_within(first, &mut serving.child, &relay, 0, 0).await;
+    assert!(is_sending, "{}", serving.log());
+    let sql = "select extract(epoch from min(attempt.started_at) - min(job_run.started_at))::float8 from attempt, job_run";
+    let deciding: f64 = sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap();
+    say(&format!("the first mail after {:.1?}, {deciding:.1} s of which its run had begun", begun.elapsed()));
     let (mut slowest, mut n_terminated) = (Duration::ZERO, 0_i64);
     for n in 0..n_restarts {
-        assert!(in_the_middle(&mut child, &relay, relay.n_accepted(), n).await, "it ended");
+        assert!(in_the_middle(&mut serving.child, &relay, relay.n_accepted(), n).await, "{}", serving.log());
         // Connections are ended one after the other, whatever they are used for; then the whole server falls over.
         let enough = n_terminated + n_ended;
         while n_terminated < enough {
@@ -303,8 +319,8 @@ async fn an_unattended_program_outlives_its_database_and_sends_on() {
         let (back, before) = (Instant::now(), relay.n_accepted());
         // What was in the senders' hands may still leave; this is more than they can hold.
         while relay.n_accepted() <= before + 2 * N_CONNECTIONS {
-            assert_eq!(child.try_wait().unwrap(), None, "{}", std::fs::read_to_string(&log).unwrap());
-            assert!(back.elapsed() < Duration::from_secs(30), "{}", std::fs::read_to_string(&log).unwrap());
+            serving.expect_alive();
+            assert!(back.elapsed() < Duration::from_secs(30), "{}", serving.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         slowest = slowest.max(back.elapsed());
@@ -313,9 +329,8 @@ async fn an_unattended_program_outlives_its_database_and_sends_on() {
     while relay.n_accepted() < n_mails && begun.elapsed() < Duration::from_secs(180) {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(child.try_wait().unwrap(), None, "it has not ended by itself");
-    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    serving.expect_alive();
+    assert_eq!(serving.stop(), Some(0));
     let n_unknown = check(&pool, &relay, n_mails).await;
     assert_eq!(n_unknown, 0, "what the relay said is written when the database is back");
     assert_eq!(relay.n_accepted(), n_mails, "nothing is lost");

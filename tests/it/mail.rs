@@ -285,7 +285,7 @@ mod dkim {
         let relay = Relay::start();
         let dkim = "\n[mail.dkim]\ndomain = \"maison.example\"\nselector = \"s1\"\nkey_file = \"dkim.key\"\n\n[[shop]]\n";
         let program = Program { dir: crate::support::data_dir(), db: crate::support::TestDb::new().await };
-        program.write("dkim.key", key_file);
+        program.write_secret("dkim.key", key_file);
         program.configure(&shipped_with(relay.port).replacen("\n[[shop]]\n", dkim, 1));
         program.run(&["migrate"]).expect(0);
         let pool = &program.db.pool;
@@ -331,8 +331,10 @@ mod dkim {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_key_that_is_none_is_a_mistake_in_the_configuration() {
         let program = Program::new(&shipped()).await;
-        program
-            .write("dkim.key", "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\n");
+        program.write_secret(
+            "dkim.key",
+            "-----BEGIN RSA PRIVATE KEY-----\nc2VjcmV0\n-----END RSA PRIVATE KEY-----\n",
+        );
         let dkim = "\n[mail.dkim]\ndomain = \"maison.example\"\nselector = \"s1\"\nkey_file = \"dkim.key\"\n\n[[shop]]\n";
         program.configure(&shipped().replacen("\n[[shop]]\n", dkim, 1));
         let checked = program.run(&["check"]).expect(2);

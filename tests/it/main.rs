@@ -38,6 +38,7 @@ mod alerts;
 mod certainty;
 mod report;
 mod operations;
+mod day;
 mod naughty;
 mod fuzz;
 mod testimonials;

@@ -16,8 +16,6 @@ use afterword::token::Purpose;
 use afterword::types::{InvitationId, ShopId};
 use afterword::web;
 use chrono::{DateTime, TimeDelta, Utc};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::net::TcpListener;
@@ -25,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::at;
 use crate::support::http::{get, post};
-use crate::support::program::{Program, command, ran, shipped_with};
+use crate::support::program::{Program, Serving, command, ran, shipped_with};
 use crate::support::say;
 use crate::support::scripted::{Behaviour, Scripted, Step};
 
@@ -108,7 +106,7 @@ async fn private(context: &Context, moment: DateTime<Utc>) -> (String, tokio_uti
     (format!("http://{address}"), stop.drop_guard())
 }
 
-fn asked(url: &str, token: Option<&str>) -> (u16, String, String) {
+pub fn asked(url: &str, token: Option<&str>) -> (u16, String, String) {
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut request = agent.get(url);
     if let Some(token) = token {
@@ -120,7 +118,7 @@ fn asked(url: &str, token: Option<&str>) -> (u16, String, String) {
 }
 
 /// A strict reader of the part of `OpenMetrics` that we write: samples by name and labels.
-fn read(text: &str) -> BTreeMap<String, f64> {
+pub fn read(text: &str) -> BTreeMap<String, f64> {
     let body = text.strip_suffix("# EOF\n").expect("the text ends with # EOF");
     let mut samples = BTreeMap::new();
     let mut families = BTreeSet::new();
@@ -370,6 +368,27 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     assert_eq!(count(pool, beats).await, 1);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_says_that_the_relay_is_given_nothing() {
+    let program = Program::new(&shipped_with(1)).await;
+    let quiet = program.run(&["jobs"]).expect(0);
+    assert_eq!(quiet.stderr, "");
+    sqlx::query(
+        "insert into relay (relay, n_faults, failing_since, last_fault, next_probe_at, probe_after)
+         values ('127.0.0.1:1', 5, '2026-03-10T09:00Z', 'connect: refused', '2026-03-10T09:05Z', '4 minutes')",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let expected = "No mail leaves: the relay has been failing since 2026-03-10 09:00 UTC, last: connect: refused; \
+                    next probe at 2026-03-10 09:05 UTC.\n";
+    for args in [&["jobs"][..], &["jobs", "--json"]] {
+        let told = program.run(args).expect(0);
+        assert_eq!(told.stderr, expected);
+        assert!(!told.stdout.contains("refused"), "data are as they were: {}", told.stdout);
+    }
+}
+
 /// A switch that does not answer is called by the next run; people who cannot be told are told it later, and until then no day is good.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_heartbeat_that_fails_is_recorded_and_called_by_the_next_run() {
@@ -500,14 +519,8 @@ fn serve_and_listen(program: &Program, visit: impl FnOnce(&str, &str)) -> String
         })
         .collect();
     program.write("jobs.toml", kept.join("\n").replacen("[app]", &listen, 1));
-    let mut serve = command(program.dir.path())
-        .args(["serve"])
-        .env("RUST_LOG", "debug")
-        // Into a file: nobody reads a pipe meanwhile.
-        .stderr(std::fs::File::create(program.path("log")).unwrap())
-        .spawn()
-        .unwrap();
-    let pid = Pid::from_raw(i32::try_from(serve.id()).unwrap());
+    let mut command = command(program.dir.path());
+    let serving = Serving::of(command.args(["serve"]).env("RUST_LOG", "debug"), program.dir.path());
     let (public, private) = (format!("http://127.0.0.1:{public}"), format!("http://127.0.0.1:{private}"));
     let is_up = (0..200).any(|_| {
         std::thread::sleep(Duration::from_millis(100));
@@ -517,11 +530,9 @@ fn serve_and_listen(program: &Program, visit: impl FnOnce(&str, &str)) -> String
     if is_up {
         visit(&public, &private);
     }
-    kill(pid, Signal::SIGTERM).unwrap();
-    let status = serve.wait().unwrap();
-    let log = std::fs::read_to_string(program.path("log")).unwrap();
-    assert!(is_up && status.success(), "{log}");
-    log
+    assert!(is_up, "{}", serving.log());
+    assert_eq!(serving.stop(), Some(0));
+    std::fs::read_to_string(program.path("serve.log")).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

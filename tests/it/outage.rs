@@ -13,9 +13,10 @@ use afterword::config::Config;
 use afterword::context::Context;
 use afterword::db::again::{again, n_retries};
 use afterword::db::embedded::{self, Durability, Server};
+use afterword::db::pools::{Filling, Whose};
 use afterword::token::Purpose;
 use afterword::types::Clock;
-use afterword::web;
+use afterword::{vitals, web};
 use chrono::{DateTime, TimeDelta, Timelike as _, Utc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -26,7 +27,7 @@ use tokio::sync::Barrier;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::factories::{self, Order, Response};
-use crate::support::program::{Program, command, shipped};
+use crate::support::program::{Program, command, ran, shipped};
 use crate::support::{TestDb, data_dir, http, say, test_name};
 
 /// How many orders lie in the drop folder: more than fit into what is left of a full disk.
@@ -222,6 +223,9 @@ async fn is_waited_out<T>(
     assert_eq!(told(), 1, "once: {}", site.log());
     assert_eq!(site.count("select count(*) from response").await, 0);
     assert_eq!(site.count(r#"select count(*) from "order""#).await, 1, "no job has done anything");
+    // Who asks how the jobs stand is told, whether or not the program can begin at all.
+    let jobs = ran(command(site.dir.path()).arg("jobs").output().unwrap());
+    assert!(jobs.stderr.contains(words) && jobs.stderr.to_lowercase().contains("no job begins"), "{jobs:?}");
 
     end(&site, outage).await;
     let mut answered = (0, None, String::new());
@@ -320,6 +324,9 @@ async fn pages_answer_at_once_while_jobs_hold_every_connection() {
         }));
     }
     assert_eq!(held.len(), 12, "of 16, four are the pages'");
+    let jobs = context.beside.pools.filling(Whose::Jobs).unwrap();
+    assert_eq!(jobs, Filling { n_used: 12, n_idle: 0, limit: 12, n_full: 1 });
+    assert_eq!(context.beside.pools.filling(Whose::Pages).unwrap().n_full, 0);
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
         let asked = Instant::now();
@@ -329,6 +336,15 @@ async fn pages_answer_at_once_while_jobs_hold_every_connection() {
     assert!(slowest < Duration::from_secs(1), "{slowest:?}");
     // Without connections of their own they would not.
     assert_eq!(http::get(&shared_link).status, 503);
+    // The figures for machines cannot be read either, but this process's own are told, and the rule for this fires.
+    let figures = vitals::figures(&context).await.unwrap();
+    for line in ["afterword_pools_full{pool=\"jobs\"} 1", "afterword_pools_full{pool=\"pages\"} 0"] {
+        assert!(figures.lines().any(|told| told == line), "{line} in\n{figures}");
+    }
+    let in_vain =
+        figures.lines().find_map(|line| line.strip_prefix("afterword_pool_timeouts_total ")).unwrap();
+    assert!(in_vain.parse::<f64>().unwrap() >= 2.0, "the page and whoever asked for figures: {figures}");
+    assert!(!figures.contains("afterword_job_runs"), "{figures}");
     say(&format!("the slowest page beside 12 busy connections took {slowest:?}"));
 }
 

@@ -1,10 +1,8 @@
 //! The report that people look at: of a shop with much, with little and with nothing to tell.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +20,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
 use mail_parser::{MessageParser, MimeHeaders as _};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use scraper::{ElementRef, Html, Selector};
 use serde_json::Value;
 use sqlx::PgPool;
@@ -591,10 +587,10 @@ async fn who_may_not_read_the_report_does_not() {
     // The token's file must be there before the configuration is read.
     let program =
         Program::new(&config.replace("token_file = \"token\"", &format!("token = \"{other}\""))).await;
-    program.write("token", dir_token);
+    program.write_secret("token", dir_token);
     program.configure(&config);
     fill(&program.db.pool, "little", 5).await;
-    let mut server = serve(&program);
+    let server = program.serve("private pages on");
     let get = |path: &str, authorization: Option<&str>| {
         let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let request = agent.get(&format!("http://{private}{path}"));
@@ -645,23 +641,7 @@ async fn who_may_not_read_the_report_does_not() {
     assert_eq!(get("/s/anything", Some(&basic("team", &team))).0, 404);
     let on_public = crate::support::http::get(&format!("http://{public}/report"));
     assert_eq!(on_public.status, 404);
-    kill(Pid::from_raw(server.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
-    assert_eq!(server.wait().unwrap().code(), Some(0));
-}
-
-fn serve(program: &Program) -> Child {
-    let mut child = program.spawn(&["serve"]);
-    let stderr = BufReader::new(child.stderr.take().unwrap());
-    let (ready, is_ready) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        for line in stderr.lines().map_while(Result::ok) {
-            if line.contains("private pages on") {
-                let _ = ready.send(());
-            }
-        }
-    });
-    is_ready.recv_timeout(Duration::from_secs(30)).expect("serve did not get ready");
-    child
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[test]

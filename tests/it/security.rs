@@ -36,8 +36,8 @@ async fn no_secret_is_in_an_output_or_in_the_list_of_processes() {
         .replacen("# password_file = \"/etc/afterword/smtp_password\"", "password_file = \"relay\"", 1)
         + "[[access]]\nname = \"team\"\ntoken_file = \"token\"\nallow = [\"report\"]\n";
     program.write("jobs.toml", &config);
-    program.write("relay", relay);
-    program.write("token", token);
+    program.write_secret("relay", relay);
+    program.write_secret("token", token);
     program.write("orders.csv", ORDERS);
     let url = program.db.url.replacen("postgres://", "postgres://afterword:PASSWORD@", 1);
     let url = match url.split_once("PASSWORD@") {
@@ -217,4 +217,55 @@ async fn what_is_written_replaces_nothing_but_files() {
     program.configure(&shipped().replace("\"maison\"", "\"../maison\""));
     let wrong = program.run(&["check"]).expect(2).stderr;
     assert!(wrong.contains("cannot be the key of a shop"), "{wrong}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_others_can_read_is_refused_or_told() {
+    let config = shipped_with(1)
+        .replacen("# username = \"afterword\"", "username = \"afterword\"", 1)
+        .replacen("# password_file = \"/etc/afterword/smtp_password\"", "password_file = \"relay\"", 1);
+    let token = "hush-token-0123456789-0123456789-0123456789";
+    let program = Program::new(&format!(
+        "{config}\n[[access]]\nname = \"team\"\ntoken_file = \"token\"\nallow = [\"report\"]\n"
+    ))
+    .await;
+    program.write_secret("relay", "hush-relay");
+    program.write_secret("token", token);
+    let mode = |name: &str, mode| {
+        std::fs::set_permissions(program.path(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    program.run(&["check"]).expect(0);
+    for name in ["relay", "token"] {
+        for open in [0o644, 0o604, 0o660] {
+            mode(name, open);
+            let ran = program.run(&["check"]).expect(2);
+            let what = format!("{} can be read by others; run `chmod 600", program.path(name).display());
+            // Long lines are broken where they are shown.
+            let said =
+                ran.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+            assert!(said.contains(&what) && !said.contains("hush"), "{what}: {}", ran.stderr);
+        }
+        mode(name, 0o400);
+    }
+    program.run(&["check"]).expect(0);
+
+    // The file itself, once it holds one: a token, or a password in an address.
+    let warned =
+        |ran: Ran| ran.expect(0).stderr.contains("holds a password or a token, and can be read by others");
+    mode("jobs.toml", 0o644);
+    assert!(!warned(program.run(&["check"])), "it only names files");
+    program.configure(&format!(
+        "{config}\n[[access]]\nname = \"team\"\ntoken = \"{token}\"\nallow = [\"report\"]\n"
+    ));
+    mode("jobs.toml", 0o644);
+    assert!(warned(program.run(&["check"])));
+    mode("jobs.toml", 0o600);
+    assert!(!warned(program.run(&["check"])));
+    // From the environment it is in no file.
+    program.configure(&format!(
+        "{config}\n[[access]]\nname = \"team\"\ntoken = \"${{TEAM_TOKEN}}\"\nallow = [\"report\"]\n"
+    ));
+    mode("jobs.toml", 0o644);
+    let mut check = command(program.dir.path());
+    assert!(!warned(ran(check.arg("check").env("TEAM_TOKEN", token).output().unwrap())));
 }

@@ -103,7 +103,7 @@ async fn an_export_is_put_to_storage_and_a_refusal_fails_the_run() {
     );
     let program = Program::new(&shipped().replace("keep = 30", &upload)).await;
     crate::private::approved(&program.db.pool, "maison", 7, 60).await;
-    program.write("s3_secret", format!("{SECRET}\n"));
+    program.write_secret("s3_secret", format!("{SECRET}\n"));
     let export = ["run", "weekly-testimonials", "--as-of", "2026-03-20T05:00:00Z"];
     program.run(&export).expect(0);
     let place = "/exports/maison/testimonials";
@@ -120,7 +120,7 @@ async fn an_export_is_put_to_storage_and_a_refusal_fails_the_run() {
     assert_eq!(bucket.0.lock().unwrap().1, 0);
 
     // A wrong secret: the run fails, says why without it, and the files lie here all the same.
-    program.write("s3_secret", "another secret");
+    program.write_secret("s3_secret", "another secret");
     let failed = program.run(&["run", "weekly-testimonials", "--as-of", "2026-03-21T05:00:00Z"]).expect(1);
     let told = failed.stdout + &failed.stderr;
     assert!(told.contains("uploading testimonials-2026-03-21.csv to exports"), "{told}");

@@ -12,6 +12,7 @@ pub(super) fn all(config: &Config, templates: &Templates) -> Vec<String> {
         let surveys = config.surveys.iter().filter(|survey| survey.is_for(&shop.key));
         warnings.extend(surveys.flat_map(|survey| unworded(shop, survey, templates)));
     }
+    warnings.extend(config.exposed());
     warnings.extend(untold(config));
     warnings.extend(unmoderated(config));
     if matches!(config.mail.transport, Transport::File) {

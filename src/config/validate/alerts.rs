@@ -250,6 +250,8 @@ pub(super) fn notify(base: &Path, notify: &raw::Notify, problems: &mut Problems<
     };
     let heartbeat = notify.heartbeat_url.as_ref().and_then(|word| {
         let url = parsed(word, problems, |text| web_hook(text).map(|()| text.to_owned()))?;
+        // Whoever knows it can call it.
+        problems.note_secret(word.span());
         Some(Heartbeat { url, timeout: WEBHOOK_TIMEOUT })
     });
     let remind_after = duration(notify.remind_after.as_ref(), TimeDelta::days(7), problems)?;

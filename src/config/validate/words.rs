@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use crate::config::problem::Problems;
 use crate::config::raw::Word;
+use crate::config::secret::{has_password, read};
 use crate::nearest::{self, did_you_mean};
 
 pub(super) const DAY: TimeDelta = TimeDelta::days(1);
@@ -94,16 +95,17 @@ pub(super) fn secret(
             problems.add(word.span(), format!("`{key}` and `{key}_file` exclude each other"), None);
             None
         }
-        (Some(word), None) => Some(text(word).to_owned()),
-        (None, Some(word)) => {
-            let path = base.join(text(word));
-            std::fs::read_to_string(&path)
-                .map(|content| content.trim_end_matches(['\r', '\n']).to_owned())
-                .inspect_err(|error| {
-                    problems.add(word.span(), format!("cannot read {}: {error}", path.display()), None)
-                })
-                .ok()
+        (Some(word), None) => {
+            let secret = text(word);
+            if !secret.contains("://") || has_password(secret) {
+                problems.note_secret(word.span());
+            }
+            Some(secret.to_owned())
         }
+        (None, Some(word)) => read(&base.join(text(word)))
+            .map(|content| content.trim_end_matches(['\r', '\n']).to_owned())
+            .inspect_err(|error| problems.add(word.span(), error.to_string(), None))
+            .ok(),
         (None, None) => None,
     }
 }

@@ -1,13 +1,17 @@
 //! The real program in a directory of its own.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use afterword::cli::{self, init};
 use afterword::config::Config;
 use afterword::context::Context;
 use afterword::types::Clock;
 use chrono::{DateTime, Utc};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::TestDb;
@@ -17,6 +21,63 @@ use super::config::smtp;
 pub struct Program {
     pub dir: TempDir,
     pub db: TestDb,
+}
+
+/// `serve` in a directory, its log in a file there. It does not outlive the test, however that ends.
+pub struct Serving {
+    pub child: Child,
+    log: PathBuf,
+}
+
+impl Serving {
+    /// Starts it.
+    pub fn start(dir: &Path) -> Self {
+        Self::of(command(dir).arg("serve"), dir)
+    }
+
+    /// Starts this command, which serves.
+    pub fn of(command: &mut Command, dir: &Path) -> Self {
+        let log = dir.join("serve.log");
+        // Into a file: nobody reads a pipe meanwhile.
+        let child =
+            command.stdout(Stdio::null()).stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        Self { child, log }
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// It goes on.
+    #[track_caller]
+    pub fn expect_alive(&mut self) {
+        assert_eq!(self.child.try_wait().unwrap(), None, "{}", self.log());
+    }
+
+    /// Waits until its log says so.
+    #[track_caller]
+    pub fn until(&mut self, word: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(word) {
+            self.expect_alive();
+            assert!(begun.elapsed() < Duration::from_secs(60), "{word:?} is not said:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks it to stop; its exit code.
+    pub fn stop(mut self) -> Option<i32> {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// How a run ended.
@@ -86,6 +147,13 @@ impl Program {
         path
     }
 
+    /// The same for a secret, which nobody else may read.
+    pub fn write_secret(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.write(name, content);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path
+    }
+
     /// Runs a command to its end.
     #[track_caller]
     pub fn run(&self, args: &[&str]) -> Ran {
@@ -96,6 +164,14 @@ impl Program {
     /// Starts a command and leaves it running.
     pub fn spawn(&self, args: &[&str]) -> Child {
         command(self.dir.path()).args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Starts `serve`, and waits until its log says so.
+    #[track_caller]
+    pub fn serve(&self, ready: &str) -> Serving {
+        let mut serving = Serving::start(self.dir.path());
+        serving.until(ready);
+        serving
     }
 
     /// What the program itself works with, at a fixed moment.
