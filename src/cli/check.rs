@@ -18,6 +18,7 @@ use crate::mail::transport::Connection;
 use crate::scheduler::Schedule;
 use crate::survey::{self, Reworded};
 use crate::types::{Clock, ShopId};
+use crate::vitals::room;
 
 /// How many firings of each job are shown.
 const FIRINGS: usize = 5;
@@ -109,13 +110,15 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
     }
     secret::load_or_make(&config.app.secret_file)?;
     let relay = if args.online { Some(relay(&config).await?) } else { None };
-    let (database, reworded) = database(&config).await?;
+    let (database, room, reworded) = database(&config).await?;
     if !reworded.is_empty() {
         for reworded in reworded {
             output::say(&format!("error: {reworded}"));
         }
         return Ok(Exit::Usage);
     }
+    let mut warnings = warnings::all(&config, &templates);
+    warnings.extend(room::too_few(&config, room));
     let report = Report {
         configuration: config.path.display().to_string(),
         shops: config.shops.iter().map(|shop| shop.key.clone()).collect(),
@@ -123,7 +126,7 @@ pub async fn run(args: &Args, global: &Global) -> anyhow::Result<Exit> {
         rendered: rendered.n_samples,
         mails: rendered.n_mails,
         pages: rendered.n_pages,
-        warnings: warnings::all(&config, &templates),
+        warnings,
         alerts: alerts(&config),
         jobs: jobs(&config, now),
         database,
@@ -175,16 +178,19 @@ fn jobs(config: &Config, now: DateTime<Utc>) -> Vec<Job> {
 }
 
 /// What the database says of itself, and which consents were asked for in other words.
-async fn database(config: &Config) -> anyhow::Result<(String, Vec<Reworded>)> {
+async fn database(config: &Config) -> anyhow::Result<(String, u32, Vec<Reworded>)> {
     let database = db::open(config).await?;
     let looked = look_at(&database, config).await;
     database.close().await;
-    let (version, reworded) = looked?;
+    let (version, room, reworded) = looked?;
     let whose = if config.database.url.is_some() { "the configured one" } else { "the private one" };
-    Ok((format!("{whose}, Postgres {version}, up to date"), reworded))
+    let most = room::most_connections(config);
+    let database =
+        format!("{whose}, Postgres {version}, up to date; at most {most} of its {room} connections are used");
+    Ok((database, room, reworded))
 }
 
-async fn look_at(database: &Database, config: &Config) -> anyhow::Result<(String, Vec<Reworded>)> {
+async fn look_at(database: &Database, config: &Config) -> anyhow::Result<(String, u32, Vec<Reworded>)> {
     if config.database.auto_migrate {
         database.migrate().await?;
     } else {
@@ -205,7 +211,7 @@ async fn look_at(database: &Database, config: &Config) -> anyhow::Result<(String
             reworded.extend(survey::reworded(&mut conn, id, survey).await?);
         }
     }
-    Ok((version, reworded))
+    Ok((version, db::pools::room(&mut *conn).await?, reworded))
 }
 
 async fn relay(config: &Config) -> anyhow::Result<String> {

@@ -53,6 +53,11 @@ mod tests {
             config.jobs.iter().filter(|job| job.enabled && job.kind == "send_invitations").count();
         let less = 11 + 5 * n_sending + (n_enabled - n_sending);
         assert_eq!(most(&small), shipped - u32::try_from(less).unwrap());
+        let told = format!("at most {shipped} connections");
+        for document in [SHIPPED, include_str!("../../README.md")] {
+            let words: Vec<&str> = document.split_whitespace().filter(|word| *word != "#").collect();
+            assert!(words.join(" ").contains(&told), "{told}");
+        }
         // Postgres as it is installed has a hundred, of which three are for its superusers.
         assert_eq!(too_few(&config, 97), None, "{shipped}");
         let told = too_few(&config, shipped - 1).unwrap();

@@ -69,7 +69,7 @@ async fn shop() -> Program {
              select 1, alert_id, 'mail', '{word}@shop.example', 'opened', 'sent', '{year}', '{year}'
              from alert where rule = '{word}'",
             "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at, fault)
-             select shop_id, response_id, case '{word}' when 'lately' then 'unlawful' else 'unrelated' end::reject_reason,
+             select shop_id, response_id, case '{word}' when 'lately' then 'unlawful' else 'contradictory' end::reject_reason,
                  'failed', '{year}', '{year}', '{year}', 'rcpt: {word} is unknown'
              from response where external_id = 'R-1'",
         ] {

@@ -239,10 +239,11 @@ async fn a_secret_that_others_can_read_is_refused_or_told() {
         for open in [0o644, 0o604, 0o660] {
             mode(name, open);
             let ran = program.run(&["check"]).expect(2);
-            let what = format!("{} can be read by others; run `chmod 600", program.path(name).display());
+            let what = format!("{name} can be read by others; run `chmod 600 {name}`");
             // Long lines are broken where they are shown.
             let said =
                 ran.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ");
+            assert_eq!(ran.stderr.matches("Error:").count(), 1, "nothing else is wrong: {}", ran.stderr);
             assert!(said.contains(&what) && !said.contains("hush"), "{what}: {}", ran.stderr);
         }
         mode(name, 0o400);

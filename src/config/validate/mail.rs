@@ -33,6 +33,8 @@ pub(super) fn mail(base: &Path, mail: Option<&raw::Mail>, problems: &mut Problem
             Some(Credentials { username: text(username).to_owned(), password })
         }
         (None, None) => None,
+        // What is wrong with it was said.
+        (Some(_), None) if mail.password.is_some() || mail.password_file.is_some() => None,
         (Some(username), None) => {
             problems.add(
                 username.span(),
