@@ -258,11 +258,6 @@ async fn try_to_claim(
     )
     .fetch_one(&mut *tx)
     .await?;
-    // After the lock, so that a request that came twice at once sees what the first one has begun.
-    if let Some(run) = begun_before(&mut *tx, job, occurrence).await? {
-        tx.rollback().await?;
-        return Ok(Some(Err(Refusal::Known { run })));
-    }
     let running = sqlx::query!(
         r#"select job_run_id as "id: JobRunId", started_at, owner, scheduled_for is not distinct from $2 as "is_same!"
            from job_run where job = $1 and state = 'running'"#,
@@ -271,6 +266,11 @@ async fn try_to_claim(
     )
     .fetch_optional(&mut *tx)
     .await?;
+    // Last, so that a request that came twice at once finds what the first one has begun, and does not only see it running.
+    if let Some(run) = begun_before(&mut *tx, job, occurrence).await? {
+        tx.rollback().await?;
+        return Ok(Some(Err(Refusal::Known { run })));
+    }
     if let Some(running) = running {
         tx.rollback().await?;
         return Ok(Some(Err(match running.is_same {

@@ -46,6 +46,9 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
+/// A lease that could not be renewed is tried again in this time.
+const AFTER_A_FAULT: Duration = Duration::from_secs(1);
+
 /// How often and how long. Tests take shorter times.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -438,19 +441,28 @@ impl Heart {
             let (lost, done) = (lost.clone(), done.clone());
             async move {
                 let mut connection = None;
+                let mut pause = pace.renew;
                 // Short runs never come as far as opening the connection.
-                while done.run_until_cancelled(tokio::time::sleep(pace.renew)).await.is_some() {
+                while done.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
                     let begun = Instant::now();
+                    let was_at_fault = pause != pace.renew;
                     match Self::beat(&pool, &mut connection, hold, pace, progress.step()).await {
-                        Ok(true) => drop(beat.send(begun)),
+                        Ok(true) => {
+                            pause = pace.renew;
+                            drop(beat.send(begun));
+                        }
                         Ok(false) => {
                             lost.cancel();
                             break;
                         }
                         Err(error) => {
                             connection = None;
+                            // A database that comes and goes would else be asked in bad moments only, until the lease has run out.
+                            pause = AFTER_A_FAULT.min(pace.renew / 2);
                             let id = hold.id;
-                            tracing::warn!(job_run.id = %id, error = %masked::reason(&error.into()), "the lease of run {id} could not be renewed");
+                            if !was_at_fault {
+                                tracing::warn!(job_run.id = %id, error = %masked::reason(&error.into()), "the lease of run {id} could not be renewed; trying again every second");
+                            }
                         }
                     }
                 }
