@@ -35,9 +35,9 @@ afterword() {
 ok() {
     echo "ok: $1"
 }
-# Waits, a minute at most, until a command succeeds.
+# Waits, three minutes at most (the machine may have other work), until a command succeeds.
 until_true() {
-    for _ in $(seq 60); do
+    for _ in $(seq 180); do
         if inside "$1" >/dev/null 2>&1; then return; fi
         sleep 1
     done
@@ -45,7 +45,7 @@ until_true() {
     inside "journalctl --no-pager --lines 30 --unit afterword" >&2
     exit 1
 }
-for _ in $(seq 60); do inside true 2>/dev/null && break || sleep 1; done
+for _ in $(seq 180); do inside true 2>/dev/null && break || sleep 1; done
 # What of that Debian has failed is not ours to judge.
 until_true 'systemctl is-system-running | grep -qE "^(running|degraded)$"'
 

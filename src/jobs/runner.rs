@@ -449,7 +449,7 @@ impl Heart {
                     match Self::beat(&pool, &mut connection, hold, pace, progress.step()).await {
                         Ok(true) => {
                             pause = pace.renew;
-                            drop(beat.send(begun));
+                            let _ = beat.send(begun);
                         }
                         Ok(false) => {
                             lost.cancel();
