@@ -14,7 +14,7 @@ use crate::config::TextFormat;
 use crate::context::Context;
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
-use crate::import::run::{Destination, ImportOptions, ImportReport, Waited};
+use crate::import::run::{Destination, ImportOptions, ImportReport, Waited, once_more_if_taken_back};
 use crate::import::text::Whence;
 use crate::orders::events::import_events;
 use crate::orders::import::import_orders;
@@ -191,6 +191,8 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
         dry_run: file.dry_run,
         again: file.again,
         rejects: file.rejects,
+        // Ctrl-C ends the program, and with it the transaction.
+        ..ImportOptions::default()
     };
     let mut reports = Vec::new();
     let mut failed = false;
@@ -200,25 +202,28 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let imported = match (&kind, to) {
-            (Kind::Orders, Some(to)) => orders(to, context, path, &options, &progress).await,
-            (Kind::Events, Some(to)) => import_events(to, path, &options, context.clock, &progress).await,
-            (Kind::Responses { survey }, Some(to)) => {
-                let asked = Asked {
-                    formats: &context.config.response_formats,
-                    surveys: &context.config.surveys,
-                    survey: survey.as_deref(),
-                };
-                import_responses(to, asked, path, &options, context.clock, &progress).await
-            }
-            (Kind::Ratings(constants), _) => {
-                let formats = &context.config.rating_formats;
-                import_ratings(rated, formats, constants, path, &options, context.clock, &progress).await
-            }
-            (Kind::Orders | Kind::Events | Kind::Responses { .. }, None) => {
-                Err(ImportError::Unusable("is of no shop; name one with --shop".to_owned()))
+        let import = || async {
+            match (&kind, to) {
+                (Kind::Orders, Some(to)) => orders(to, context, path, &options, &progress).await,
+                (Kind::Events, Some(to)) => import_events(to, path, &options, context.clock, &progress).await,
+                (Kind::Responses { survey }, Some(to)) => {
+                    let asked = Asked {
+                        formats: &context.config.response_formats,
+                        surveys: &context.config.surveys,
+                        survey: survey.as_deref(),
+                    };
+                    import_responses(to, asked, path, &options, context.clock, &progress).await
+                }
+                (Kind::Ratings(constants), _) => {
+                    let formats = &context.config.rating_formats;
+                    import_ratings(rated, formats, constants, path, &options, context.clock, &progress).await
+                }
+                (Kind::Orders | Kind::Events | Kind::Responses { .. }, None) => {
+                    Err(ImportError::Unusable("is of no shop; name one with --shop".to_owned()))
+                }
             }
         };
+        let imported = once_more_if_taken_back(path, import).await;
         bar.finish_and_clear();
         match imported {
             Ok(report) => {
@@ -281,6 +286,7 @@ async fn orders(
 pub(super) fn sentence(path: &Path, error: &ImportError) -> String {
     match error {
         ImportError::Unusable(reason) => format!("{}: {reason}", path.display()),
+        ImportError::Stopped => format!("{}: {error}", path.display()),
         ImportError::Io(error) => format!("{}: cannot be imported: {error}", path.display()),
         ImportError::Database(error) => {
             format!("{}: the database failed, nothing of the file was taken: {error}", path.display())

@@ -11,6 +11,8 @@ use super::{Exit, Global, import, output};
 use crate::config::TextFormat;
 use crate::context::Context;
 use crate::db;
+use crate::db::again::again;
+use crate::import::run::once_more_if_taken_back;
 use crate::invitations::suppression::import::{ImportReport, Options};
 use crate::invitations::suppression::{self, Entry, Scope, SuppressionReason};
 use crate::types::{EmailAddress, ShopId};
@@ -134,8 +136,11 @@ async fn act(action: Action, global: &Global, context: &Context) -> anyhow::Resu
 }
 
 async fn add(scope: Scope, email: &EmailAddress, context: &Context) -> anyhow::Result<Exit> {
-    let mut conn = context.pool.acquire().await?;
-    let is_new = suppression::add_address(&mut conn, scope, email, context.clock.now()).await?;
+    let is_new = again(|| async {
+        let mut conn = context.pool.acquire().await?;
+        Ok(suppression::add_address(&mut conn, scope, email, context.clock.now()).await?)
+    })
+    .await?;
     output::say(match (is_new, scope) {
         (true, Scope::EveryShop) => "No shop writes to it any more.",
         (true, Scope::Shop(_)) => "This shop does not write to it any more.",
@@ -145,10 +150,14 @@ async fn add(scope: Scope, email: &EmailAddress, context: &Context) -> anyhow::R
 }
 
 async fn remove(shop: Option<ShopId>, email: &EmailAddress, context: &Context) -> anyhow::Result<Exit> {
-    let mut transaction = context.pool.begin().await?;
-    let n_removed = suppression::remove_address(&mut transaction, shop, email).await?;
-    let left = suppression::of_address(&mut *transaction, email).await?;
-    transaction.commit().await?;
+    let (n_removed, left) = again(|| async {
+        let mut transaction = context.pool.begin().await?;
+        let n_removed = suppression::remove_address(&mut transaction, shop, email).await?;
+        let left = suppression::of_address(&mut *transaction, email).await?;
+        transaction.commit().await?;
+        Ok((n_removed, left))
+    })
+    .await?;
     if shop.is_some() && left.iter().any(|line| line.shop.is_none()) {
         output::say(
             "It is still on the list of every shop, so this one does not write to it either; without --shop it is taken off all lists.",
@@ -210,7 +219,8 @@ async fn import(args: Import, scope: Scope, global: &Global, context: &Context) 
         bar.set_position(done);
     };
     let now = context.clock.now();
-    let imported = suppression::import::import(&context.pool, &args.file, &options, now, &progress).await;
+    let import = || suppression::import::import(&context.pool, &args.file, &options, now, &progress);
+    let imported = once_more_if_taken_back(&args.file, import).await;
     bar.finish_and_clear();
     let report = match imported {
         Ok(report) => report,

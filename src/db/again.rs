@@ -1,5 +1,6 @@
 //! Transactions that the database has taken back for the sake of others are done again.
 
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ where
     let mut attempt = 0;
     loop {
         match work().await {
-            Err(error) if is_worth_another(&error, &mut attempt).await => {}
+            Err(error) if is_worth_another(&*error, &mut attempt).await => {}
             ended => return ended,
         }
     }
@@ -36,7 +37,7 @@ where
 
 /// Whether a transaction that ended so is to be begun again: it was ended for the sake of another one, and has not been begun too often
 /// by now. Counts, and pauses before it says yes.
-pub async fn is_worth_another(error: &anyhow::Error, n_before: &mut u32) -> bool {
+pub async fn is_worth_another(error: &(dyn Error + Send + Sync + 'static), n_before: &mut u32) -> bool {
     if *n_before >= RETRIES || !is_taken_back(error) {
         return false;
     }
@@ -50,8 +51,9 @@ pub async fn is_worth_another(error: &anyhow::Error, n_before: &mut u32) -> bool
     true
 }
 
-fn is_taken_back(error: &anyhow::Error) -> bool {
-    let codes = error.chain().filter_map(from_database).filter_map(sqlx::Error::as_database_error);
+fn is_taken_back(error: &(dyn Error + 'static)) -> bool {
+    let chain = std::iter::successors(Some(error), |error| (**error).source());
+    let codes = chain.filter_map(from_database).filter_map(sqlx::Error::as_database_error);
     codes.filter_map(|error| error.code()).any(|code| ["40001", "40P01"].contains(&code.as_ref()))
 }
 

@@ -20,6 +20,9 @@ pub enum ImportError {
     /// Reading or writing failed: trying again may help.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// Whoever asked for it wants it no more; nothing of the file is in the database.
+    #[error("was not read to its end, because it was to stop")]
+    Stopped,
     /// The database failed; nothing of the file is in it. Trying again may help.
     #[error(transparent)]
     Database(#[from] sqlx::Error),

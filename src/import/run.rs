@@ -12,13 +12,14 @@ use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
+use tokio_util::sync::CancellationToken;
 
 use super::ImportError;
 use super::copy::{CopyBuffer, Sink, Stop, copy_in};
 use super::rejects::{Reject, Rejects};
 use super::text::{Fault, Records, Whence, Written};
 use crate::config::{Shop, TextFormat};
-use crate::db::{self, Table, Turn};
+use crate::db::{self, Table, Turn, again};
 use crate::types::{ImportRunId, ShopId};
 
 /// What a file holds. The database's `import_kind`.
@@ -53,7 +54,7 @@ pub struct Destination<'a> {
 }
 
 /// How a file is to be imported.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct ImportOptions {
     /// How we come to the file.
     pub whence: Whence,
@@ -69,6 +70,8 @@ pub struct ImportOptions {
     pub again: bool,
     /// Where the rejected rows are written as CSV, if there are any.
     pub rejects: Option<PathBuf>,
+    /// When it is cancelled, the file is read no further, and nothing of it is taken.
+    pub stop: CancellationToken,
 }
 
 impl Default for ImportOptions {
@@ -81,6 +84,7 @@ impl Default for ImportOptions {
             dry_run: false,
             again: false,
             rejects: None,
+            stop: CancellationToken::new(),
         }
     }
 }
@@ -196,6 +200,28 @@ pub async fn earlier(
     )
     .fetch_optional(pool)
     .await
+}
+
+/// Imports a file by hand: anew, when the database has ended its transaction for the sake of another one. A job is begun anew as a whole,
+/// and does without this; so does what can be read only once.
+///
+/// # Errors
+/// As `import`.
+pub async fn once_more_if_taken_back<T, Importing>(
+    path: &Path,
+    mut import: impl FnMut() -> Importing,
+) -> Result<T, ImportError>
+where
+    Importing: Future<Output = Result<T, ImportError>>,
+{
+    let mut n_before = 0;
+    loop {
+        match import().await {
+            Err(ImportError::Database(error))
+                if path.is_file() && again::is_worth_another(&error, &mut n_before).await => {}
+            ended => return ended,
+        }
+    }
 }
 
 /// The transaction of an import, which may take as long as the file is long, and may wait for another import of the same shop. How long
@@ -384,18 +410,29 @@ where
     }
 }
 
+/// After so many rows it is looked whether to stop.
+const ROWS_BETWEEN_LOOKS: u64 = 1000;
+
 /// Reads all rows of a file. Returns how many were read, those that have a fault, and what made rows of the others.
+///
+/// # Errors
+/// When the file cannot be read to its end, the database fails, or `stop` is cancelled meanwhile.
 pub(crate) async fn stage<S: Stage>(
     connection: &mut PgConnection,
     statement: &'static str,
     mut records: Records,
     mut rejects: Rejects,
     mut stage: S,
+    stop: &CancellationToken,
     progress: impl Fn(u64),
 ) -> Result<(u64, Rejects, S), ImportError> {
+    let stop = stop.clone();
     let make = move |sink: &mut Sink| -> Result<(u64, Rejects, S), Stop> {
         let mut n_read = 0;
         while let Some((line, judged)) = records.next()? {
+            if n_read % ROWS_BETWEEN_LOOKS == 0 && stop.is_cancelled() {
+                return Err(ImportError::Stopped.into());
+            }
             n_read += 1;
             let staged = match judged {
                 Ok(()) => stage.row(line, records.record(), sink.rows(), &rejects),

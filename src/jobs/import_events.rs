@@ -55,6 +55,7 @@ impl Job for ImportEvents {
                 whence: Whence::Dropped,
                 dry_run: run.dry_run,
                 rejects,
+                stop: run.stop.clone(),
                 ..ImportOptions::default()
             };
             import_events(to, &path, &options, context.clock, &|n, _| reading.has_read(n)).await

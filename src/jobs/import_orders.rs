@@ -69,6 +69,7 @@ impl Job for ImportOrders {
                 format: self.format.clone(),
                 dry_run: run.dry_run,
                 rejects,
+                stop: run.stop.clone(),
                 ..ImportOptions::default()
             };
             let formats = &context.config.order_formats;

@@ -77,6 +77,7 @@ impl Job for ImportResponses {
                 format: self.format.clone(),
                 dry_run: run.dry_run,
                 rejects,
+                stop: run.stop.clone(),
                 ..ImportOptions::default()
             };
             import_responses(to, asked, &path, &options, context.clock, &|n, _| reading.has_read(n)).await

@@ -79,6 +79,10 @@ where
                 }
                 report.add_imported(imported)?;
             }
+            Err(ImportError::Stopped) => {
+                report.is_stopped = true;
+                break;
+            }
             // The file may be read better later, and the others now.
             Err(ImportError::Io(error)) => {
                 report.add_failed(&name, &format!("{error}; it stays where it is"))

@@ -354,7 +354,7 @@ async fn until_the_database_holds(job: &AnyJob, run: &Run<'_>) -> Result<RunRepo
     let (mut n_faults, mut n_taken_back) = (0, 0);
     loop {
         let error = match job.run(run).await {
-            Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {
+            Err(error) if again::is_worth_another(&*error, &mut n_taken_back).await => {
                 n_faults += 1;
                 continue;
             }

@@ -74,8 +74,10 @@ pub async fn import_events(
     let row = move |line, record: &ByteRecord, rows: &mut CopyBuffer, rejects: &Rejects| {
         stage_row(line, record, &columns, &times, rejects, rows)
     };
-    let staged =
-        run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
+    let staged = run::stage(&mut transaction, STAGE, records, rejects, row, &options.stop, |done| {
+        progress(done, length)
+    })
+    .await?;
     let (n_read, mut rejects, _) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;

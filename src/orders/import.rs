@@ -73,13 +73,22 @@ pub async fn import_orders(
                 rows.texts(order.items());
                 Ok::<(), Fault>(())
             };
-            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, row, progress_of);
+            let staged =
+                run::stage(&mut transaction, store::STAGE, records, rejects, row, &options.stop, progress_of);
             let (n_read, rejects, _) = staged.await?;
             (n_read, rejects)
         }
         rows @ (Rows::OnFirst | Rows::OnEach) => {
             let orders = Orders { reader, rows, above: Above::Nothing, unreadable: None, n_lines: 0 };
-            let staged = run::stage(&mut transaction, store::STAGE, records, rejects, orders, progress_of);
+            let staged = run::stage(
+                &mut transaction,
+                store::STAGE,
+                records,
+                rejects,
+                orders,
+                &options.stop,
+                progress_of,
+            );
             let (n_read, rejects, orders) = staged.await?;
             report.n_lines = orders.n_lines;
             (n_read, rejects)

@@ -18,9 +18,16 @@ create temporary table staged_order (
 ) on commit drop;
 
 create temporary table known_order (
-    line     bigint not null,
-    order_id bigint not null,
-    erased   boolean not null
+    line             bigint not null,
+    order_id         bigint not null,
+    is_erased        boolean not null, -- its customer was
+    order_differs    boolean not null,
+    customer_differs boolean not null  -- in address or name
+) on commit drop;
+
+create temporary table touched_customer (
+    customer_id bigint not null,
+    email_key   text not null
 ) on commit drop;
 
 -- A file is merged by a few large joins; they are much faster when they fit into memory.

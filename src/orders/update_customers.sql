@@ -1,18 +1,10 @@
 -- $1 shop. The address as the customer's last row writes it, and the last names that are given; only where that is a change.
-with touched as (
-    select distinct c.customer_id, c.email_key
-    from staged_order s
-    join customer c on c.shop_id = $1 and c.email_key = s.email_key
-    where s.email <> c.email
-       or s.first_name is not null and s.first_name is distinct from c.first_name
-       or s.last_name is not null and s.last_name is distinct from c.last_name
-),
-wanted as (
+with wanted as (
     select t.customer_id,
            (array_agg(s.email order by s.line desc))[1] as email,
            (array_agg(s.first_name order by s.line desc) filter (where s.first_name is not null))[1] as first_name,
            (array_agg(s.last_name order by s.line desc) filter (where s.last_name is not null))[1] as last_name
-    from touched t
+    from touched_customer t
     join staged_order s on s.email_key = t.email_key
     group by t.customer_id
 )

@@ -214,7 +214,7 @@ impl Writer {
                 Err(error) if was_connected && Outage::behind(&error) == Some(Outage::Away) => {
                     was_connected = false;
                 }
-                Err(error) if again::is_worth_another(&error, &mut n_taken_back).await => {}
+                Err(error) if again::is_worth_another(&*error, &mut n_taken_back).await => {}
                 stored => return stored,
             }
         }

@@ -90,8 +90,10 @@ pub async fn import_responses(
         stage_row(line, &rejects.as_it_stands(record), &response, rows);
         Ok::<(), Fault>(())
     };
-    let staged =
-        run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
+    let staged = run::stage(&mut transaction, STAGE, records, rejects, row, &options.stop, |done| {
+        progress(done, length)
+    })
+    .await?;
     let (n_read, rejects, _) = staged;
 
     let run = Run::begin(&mut transaction, to.shop, digest, started_at).await?;

@@ -142,8 +142,10 @@ pub async fn import_ratings(
         Ok::<(), Fault>(())
     };
     const STAGE: &str = "copy staged_rating from stdin (format binary)";
-    let staged =
-        run::stage(&mut transaction, STAGE, records, rejects, row, |done| progress(done, length)).await?;
+    let staged = run::stage(&mut transaction, STAGE, records, rejects, row, &options.stop, |done| {
+        progress(done, length)
+    })
+    .await?;
     let (n_read, rejects, _) = staged;
 
     let run = Run::begin(&mut transaction, home, digest, started_at).await?;

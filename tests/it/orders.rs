@@ -7,7 +7,7 @@ use afterword::cli::init::SHIPPED;
 use afterword::config::{Config, OrderMapping, TextFormat};
 use afterword::import::ImportError;
 use afterword::import::rejects;
-use afterword::import::run::{Destination, ImportKind, ImportOptions, ImportReport};
+use afterword::import::run::{Destination, ImportKind, ImportOptions, ImportReport, once_more_if_taken_back};
 use afterword::orders::OrderStatus;
 use afterword::orders::format::ORDER_FORMATS;
 use afterword::orders::import::import_orders;
@@ -712,6 +712,88 @@ async fn two_imports_of_one_file_at_once_are_one() {
     let (a, b) = (a.unwrap(), b.unwrap());
     assert_eq!(a.n_inserted + b.n_inserted, 3);
     assert_eq!(shop.orders().await.len(), 3);
+}
+
+#[tokio::test]
+async fn an_import_that_is_told_to_stop_takes_nothing_and_the_file_is_not_known() {
+    let shop = Shop::new().await;
+    let mut text = "order_id,email,ordered_at\n".to_owned();
+    for i in 0..30_000 {
+        text.push_str(&format!("{i},c{i}@customer.example,2026-05-01\n"));
+    }
+    let path = shop.file(text);
+    let to = Destination { pool: &shop.db.pool, shop: shop.id, config: &shop.config.shops[0] };
+    let options = ImportOptions::default();
+    // Some of the rows are on their way by then.
+    let stop = |n: u64, _: u64| {
+        if n > 0 {
+            options.stop.cancel();
+        }
+    };
+    let clock = Clock::Fixed(at("2026-06-01T12:00:00Z"));
+    let stopped = import_orders(to, &shop.config.order_formats, &path, &options, clock, &stop).await;
+    assert!(matches!(stopped, Err(ImportError::Stopped)), "{stopped:?}");
+    assert!(shop.orders().await.is_empty());
+    let report = shop.try_import(&path, &ImportOptions::default()).await.unwrap();
+    assert_eq!(counts(&report), [30_000, 30_000, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn an_import_by_hand_that_was_taken_back_is_done_again() {
+    let shop = Shop::new().await;
+    let path = shop.file(THREE);
+    sqlx::raw_sql(
+        "create sequence tries;
+         create function be_taken_back() returns trigger language plpgsql as $$
+         begin
+             if nextval('tries') = 1 then raise exception 'for the sake of another' using errcode = '40001'; end if;
+             return null;
+         end $$;
+         create trigger be_taken_back after insert on import_run for each statement execute function be_taken_back()",
+    )
+    .execute(&shop.db.pool)
+    .await
+    .unwrap();
+    let options = ImportOptions::default();
+    // What can be read only once cannot be done again.
+    let piped = once_more_if_taken_back(Path::new("-"), || shop.try_import(&path, &options)).await;
+    assert!(matches!(piped, Err(ImportError::Database(_))), "{piped:?}");
+    sqlx::raw_sql("alter sequence tries restart").execute(&shop.db.pool).await.unwrap();
+    let report = once_more_if_taken_back(&path, || shop.try_import(&path, &options)).await.unwrap();
+    assert_eq!(counts(&report), [3, 3, 0, 0, 0]);
+}
+
+/// Triggers see to it that look at a whole statement at once.
+#[tokio::test]
+async fn every_order_has_a_customer_and_every_customer_a_shop() {
+    let shop = Shop::new().await;
+    shop.import(THREE).await;
+    factories::shop(&shop.db.pool, "empty").await;
+    let refused = async |sql: &'static str, expected: &str| {
+        let error = sqlx::raw_sql(sql).execute(&shop.db.pool).await.unwrap_err();
+        let code = error.as_database_error().and_then(|error| error.code());
+        assert_eq!(code.as_deref(), Some(expected), "{sql}");
+    };
+    const NO_PARENT: &str = "23503";
+    const MUST_STAY: &str = "23001";
+    refused(
+        "insert into customer (shop_id, email, email_key) values (4711, 'x@y.example', 'x@y.example')",
+        NO_PARENT,
+    )
+    .await;
+    let insert = r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, attributes, imported_at, updated_at)
+        select shop_id, 'x' || external_id, case external_id when '3' then 0 else customer_id end, ordered_at, status, items, attributes,
+            imported_at, updated_at from "order""#;
+    refused(insert, NO_PARENT).await;
+    refused(r#"update "order" set customer_id = 0 where external_id = '3'"#, NO_PARENT).await;
+    refused("delete from customer", MUST_STAY).await;
+    refused("update customer set customer_id = default where email_key = 'a@customer.example'", MUST_STAY)
+        .await;
+    refused("truncate customer", MUST_STAY).await;
+    refused("delete from shop where key = 'empty'", MUST_STAY).await;
+    refused("truncate shop cascade", MUST_STAY).await;
+    assert_eq!(shop.orders().await.len(), 3);
+    sqlx::raw_sql(r#"truncate customer, "order" cascade"#).execute(&shop.db.pool).await.unwrap();
 }
 
 /// A large file takes longer than a statement may take elsewhere, and an import behind it waits longer than others wait for a lock.

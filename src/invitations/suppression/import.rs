@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use csv::ByteRecord;
 use serde::Serialize;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use super::{Scope, SuppressionReason};
 use crate::config::TextFormat;
@@ -120,12 +121,14 @@ pub async fn import(
         rows.bytes(&hash);
         Ok(())
     };
+    // Only a person asks for this, whose Ctrl-C ends the program.
     let (n_read, mut rejects, _) = run::stage(
         &mut transaction,
         "copy staged_suppression (address_hash) from stdin (format binary)",
         records,
         rejects,
         stage,
+        &CancellationToken::new(),
         |done| progress(done, length),
     )
     .await?;
