@@ -53,7 +53,6 @@ create table response (
 );
 -- At most one answer counts per order and survey: the database refuses a second.
 create unique index response_counted_key on response (shop_id, order_id, survey) where counted;
-create index response_answered_idx on response (shop_id, survey, answered_at) where counted;
 
 create table answer (
     shop_id     int not null,

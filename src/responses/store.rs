@@ -251,11 +251,16 @@ async fn try_store(
     let mut tx = conn.begin().await?;
     let mut invited = lock(&mut tx, batch).await?;
     let mut lines = BTreeSet::new();
+    let is_answered = invited.iter().flatten().any(|locked| locked.is_answered);
     let mut turn: Vec<Option<Fate>> = Vec::with_capacity(batch.len());
     for found in &invited {
         turn.push(match found {
             None => Some(Fate::Held),
-            Some((found, _)) if lines.insert((found.shop, found.order, found.survey.clone())) => None,
+            Some(Locked { invited: found, .. })
+                if lines.insert((found.shop, found.order, found.survey.clone())) =>
+            {
+                None
+            }
             Some(_) => Some(Fate::Next),
         });
     }
@@ -266,7 +271,7 @@ async fn try_store(
             turn[n] = Some(Fate::Gone);
         }
     }
-    let mut earlier = earlier(&mut tx, &lines).await?;
+    let mut earlier = if is_answered { earlier(&mut tx, &lines).await? } else { HashMap::new() };
     let looked_at = batch.iter().map(|sent| (sent.shop, sent.invitation, sent.traces.looks_back_to()));
     let hits = hits::since(&mut tx, looked_at).await?;
 
@@ -277,7 +282,7 @@ async fn try_store(
             fates.push(fate);
             continue;
         }
-        let Some((invited, response)) = invited[n].take() else { continue };
+        let Some(Locked { invited, response, .. }) = invited[n].take() else { continue };
         let sent = &batch[n];
         let survey = context.config.survey(&invited.survey);
         // A survey that is no longer in jobs.toml is over.
@@ -480,9 +485,18 @@ fn decide(sent: &Sent, facts: &Facts<'_>) -> Option<Decision> {
     Some(Decision { outcome, keep: Some(Keep { submission, answered_at }) })
 }
 
-/// The invitations behind a batch's links, their orders held until the end of the transaction, and a number for what is stored of each.
-/// `None`: there is none, or another one holds it.
-async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Option<(Invited, ResponseId)>>> {
+/// The invitation behind a link, whose order is held until the end of the transaction.
+struct Locked {
+    invited: Invited,
+    /// The number of what is stored of it.
+    response: ResponseId,
+    /// Whether something had been stored for its order when the statement began. What was committed before the lock was there is found by
+    /// the unique keys, and the batch is tried again.
+    is_answered: bool,
+}
+
+/// The invitations behind a batch's links. `None`: there is none, or another one holds it.
+async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Option<Locked>>> {
     let (shops, invitations) = ids(batch.iter());
     // The sequence by its name: to look it up by the column costs more than all the rest, for each row.
     let rows = sqlx::query!(
@@ -490,7 +504,10 @@ async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Optio
              i.order_id as "order: OrderId", i.customer_id as "customer: CustomerId", i.survey,
              i.survey_version_id as "survey_version: SurveyVersionId", i.state as "state: InvitationState",
              i.sent_at as mailed_at, coalesce(i.sent_at, i.decided_at) as "asked_at!", o.external_id, o.ordered_at, o.locale,
-             c.first_name, c.last_name
+             c.first_name, c.last_name,
+             exists (
+               select from response r where r.shop_id = i.shop_id and r.order_id = i.order_id and r.survey = i.survey
+             ) as "is_answered!"
            from unnest($1::int[], $2::bigint[]) with ordinality as sent (shop_id, invitation_id, n)
            join invitation i on i.shop_id = sent.shop_id and i.invitation_id = sent.invitation_id
            join invitation first on first.shop_id = i.shop_id and first.order_id = i.order_id and first.survey = i.survey
@@ -524,7 +541,7 @@ async fn lock(conn: &mut PgConnection, batch: &[Sent]) -> sqlx::Result<Vec<Optio
             first_name: row.first_name,
             last_name: row.last_name,
         };
-        found[n] = Some((invited, row.response));
+        found[n] = Some(Locked { invited, response: row.response, is_answered: row.is_answered });
     }
     Ok(found)
 }
