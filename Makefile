@@ -34,7 +34,7 @@ check: postgres ## What must hold before a commit: format, .sqlx, lints, unused 
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
 
 # PROGRAM names another program than what is built here.
-bench: postgres ## How fast each stage is, beside others: STAGE=import|decide|send|collect|metrics|export|start SIZE=small|full ROUNDS=5 (benches/README.md)
+bench: postgres ## How fast each stage is, beside others: STAGE=import|decide|send|relay|collect|metrics|export|start SIZE=small|full ROUNDS=5 (benches/README.md)
 ifndef PROGRAM
 	@$(CARGO) build --release
 endif

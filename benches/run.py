@@ -22,7 +22,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-STAGES = ("import", "decide", "send", "collect", "metrics", "export", "start")
+STAGES = ("import", "decide", "send", "relay", "collect", "metrics", "export", "start")
 # These do the same whatever the size.
 SIZELESS = ("start",)
 
@@ -55,6 +55,13 @@ BUDGETS = (
     Budget("send", "afterword, 32 connections", "smtp-source", ratio=0.35),
     Budget("send", "afterword, 32 connections", "lettre, pooled, 32 connections", ratio=10),
     Budget("send", "afterword, 32 connections", "graphile-worker with nodemailer"),
+    Budget("send", "afterword, 2 instances of 8 connections", "afterword, 8 connections"),
+    Budget("send", "afterword, 4 instances of 8 connections", "afterword, 8 connections"),
+    *(
+        Budget("relay", f"afterword, {n} connections{kind}", f"four round trips, {n} connections", ratio=0.9)
+        for kind in ("", ", one command at a time")
+        for n in (1, 8, 32, 64)
+    ),
     Budget("collect", "afterword", "pgbench, one row", ratio=1, p99_ms=10),
     Budget("collect", "afterword", "pgbench, an answer's rows"),
     Budget("metrics", "rebuild", "DuckDB", ratio=1 / 6),

@@ -1,21 +1,25 @@
 #!/usr/bin/env python3
-"""How fast invitations leave, end to end: decide, write, SMTP and ledger, into Postfix's smtp-sink; beside Postfix's smtp-source, which only
-speaks SMTP, with mails of the same size into the same sink.
+"""How fast invitations leave, end to end: decide, write, SMTP and ledger, into Postfix's smtp-sink; beside what others send into the same sink,
+mails of the same size and as many:
 
-small: 3,000 mails a turn; full: 20,000. The program sends over 8 connections, like smtp-source, and then over 32.
+- Postfix's smtp-source, which only speaks SMTP;
+- lettre with its pool, as its documentation shows it, which also writes the mails (benches/lettre);
+- a queue as a shop with Node would build it, graphile-worker with nodemailer, which also remembers what it has done (benches/graphile).
+
+small: 3,000 mails a turn; full: 20,000. The program sends over 8 connections, like smtp-source, and over 32; and as two and four instances
+of 8 connections, each in a run of its own, from one queue.
 """
 
-import contextlib
 import os
-import socket
 import subprocess
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import common
+import mailing
 
 CONNECTIONS = (8, 32)
+INSTANCES = (2, 4)
 
 
 def main() -> None:
@@ -24,72 +28,68 @@ def main() -> None:
     postfix = common.tools("postfix.sh")
     if postfix is None:
         common.fail("without smtp-sink there is nothing to send to")
-    stage.skip("lettre, pooled, 32 connections", "nobody has written that client yet")
-    stage.skip("graphile-worker with nodemailer", "nobody has written that queue yet")
+    lettre = mailing.contestant("lettre-pool")
+    if lettre is None:
+        stage.skip("lettre, pooled, 32 connections", "cargo could not build benches/lettre")
+    queue = common.tools("graphile.sh")
+    if queue is None:
+        stage.skip("graphile-worker with nodemailer", "there is no Node, or npm could not install them")
     libraries = os.environ | {"LD_LIBRARY_PATH": str(postfix.parent / "lib" / "postfix")}
-    with common.shop() as shop, sink(postfix, libraries) as port:
-        relay = f'transport = "smtp"\nhost = "127.0.0.1"\nport = {port}\ntls = "none"'
+    with common.shop() as shop, mailing.sink(postfix, libraries) as port:
+        relay = mailing.relay(port)
         shop.configure(("send_window = ", ""))
         # The size of a mail, from one that is written as a file.
-        import_orders(shop, "size", 1)
+        mailing.import_orders(shop, "size", 1)
         shop.run("run", "send-invitations")
         size = sum(path.stat().st_size for path in (shop.place / "data" / "outbox").glob("*.eml"))
         stage.say(f"{n} mails of {size} bytes a turn")
         source = [postfix / "smtp-source", "-s", 8, "-d", "-m", n, "-l", size, "-f", "a@shop.example", "-t", "b@customer.example"]
+
+        def ours(batch: str, name: str, connections: int, jobs: tuple) -> None:
+            mailing.import_orders(shop, batch, n)
+            shop.configure(("send_window = ", ""), ("transport = ", relay), ("max_connections = 4 ", f"max_connections = {connections} "))
+            with (shop.place / "jobs.toml").open("a") as file:
+                file.writelines(mailing.job(job) for job in jobs[1:])
+            before = mailing.n_sent(shop)
+            began = time.monotonic()
+            peak_kib = run_all(shop, jobs)
+            seconds = time.monotonic() - began
+            if (sent := mailing.n_sent(shop) - before) != n:
+                common.fail(f"{sent} mails were sent, not {n}")
+            stage.sample(name, round, seconds, n, peak_kib)
+
         for round in stage.rounds:
             took = common.measure([*source, f"127.0.0.1:{port}"], env=libraries)
             stage.sample("smtp-source", round, took[0], n, took[1])
             for connections in CONNECTIONS:
-                import_orders(shop, f"{round}-{connections}", n)
-                shop.configure(
-                    ("send_window = ", ""),
-                    ("transport = ", relay),
-                    ("max_connections = 4 ", f"max_connections = {connections} "),
-                )
-                before = n_sent(shop)
-                took = shop.run("run", "send-invitations")
-                sent = n_sent(shop) - before
-                if sent != n:
-                    common.fail(f"{sent} mails were sent, not {n}")
-                stage.sample(f"afterword, {connections} connections", round, took[0], n, took[1])
+                ours(f"{round}-{connections}", f"afterword, {connections} connections", connections, ("send-invitations",))
+            for instances in INSTANCES:
+                jobs = ("send-invitations", *(f"send-too-{i}" for i in range(2, instances + 1)))
+                ours(f"{round}-x{instances}", f"afterword, {instances} instances of 8 connections", 8, jobs)
+            if lettre is not None:
+                took = common.measure([lettre, port, n, 32, size])
+                stage.sample("lettre, pooled, 32 connections", round, took[0], n, took[1])
+            if queue is not None:
+                # Its tables in a schema of its own, which the program does not look at.
+                took = common.measure(["node", queue / "queue.js", port, n, 32, size], env=shop.environment)
+                stage.sample("graphile-worker with nodemailer", round, took[0], n, took[1])
 
 
-@contextlib.contextmanager
-def sink(postfix: Path, libraries: dict):
-    """The port of a relay that takes everything and keeps nothing."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # It does not run as root.
-    user = ["-u", "nobody"] if os.geteuid() == 0 else []
-    relay = subprocess.Popen([postfix / "smtp-sink", *user, f"127.0.0.1:{port}", "1000"], env=libraries)
-    try:
-        for _ in range(500):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.02)
-        else:
-            common.fail("smtp-sink does not listen")
-        yield port
-    finally:
-        relay.terminate()
-        relay.wait()
-
-
-def import_orders(shop: common.Shop, batch: str, n: int) -> None:
-    """So many orders that became due, by customers who were never asked."""
-    now = datetime.now(UTC)
-    delivered, ordered = ((now - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ") for days in (8, 10))
-    with (shop.place / "orders.csv").open("w") as file:
-        file.write("order_id,email,ordered_at,fulfilled_at,status,first_name,locale\n")
-        for i in range(n):
-            who = f"A-{batch}-{i},c{batch}x{i}@customer.example"
-            file.write(f"{who},{ordered},{delivered},fulfilled,Claire,{('en', 'fr')[i % 2]}\n")
-    shop.run("import", "orders", "--shop", "maison", "orders.csv")
-
-
-def n_sent(shop: common.Shop) -> int:
-    return int(shop.sql("select count(*) from invitation where state = 'sent'"))
+def run_all(shop: common.Shop, jobs: tuple) -> int:
+    """Runs jobs, a process each, side by side; the most memory that the largest had."""
+    running = [
+        subprocess.Popen([shop.program, "run", job], cwd=shop.place, env=shop.environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        for job in jobs
+    ]
+    peaks = []
+    for process in running:
+        said = process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        peaks.append(used.ru_maxrss)
+        if process.returncode != 0:
+            common.fail(f"a run ended with {process.returncode}:\n{said.decode(errors='replace')[-4000:]}")
+    return max(peaks)
 
 
 main()
