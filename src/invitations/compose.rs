@@ -8,11 +8,13 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use lettre::Address;
-use lettre::message::header::{HeaderName, HeaderValue};
-use lettre::message::{Mailbox, Message, MultiPart, SinglePart};
+use lettre::address::Envelope;
+use lettre::message::header::{ContentType, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message, MultiPart};
 
 use crate::config::Shop;
 use crate::mail::dkim::Signer;
+use crate::mail::quoted_printable;
 use crate::mail::templates::palette::Palette;
 use crate::mail::templates::views::{Direction, MailAnswer, MailQuestion, ShopView, SurveyInvitation};
 use crate::mail::templates::words::Words;
@@ -114,6 +116,8 @@ pub fn compose(
     let id = token(Purpose::MessageId);
     let message_id = facts.message_id.map_or_else(|| format!("{id}@{}", from.email.domain()), str::to_owned);
     let mut builder = Message::builder()
+        // Given, so that it is not read out of the headers once more.
+        .envelope(Envelope::new(Some(envelope_from.clone()), vec![to.clone()])?)
         .date(SystemTime::from(now))
         .from(from)
         .to(Mailbox::new(greeting(facts.first_name), to.clone()))
@@ -129,8 +133,8 @@ pub fn compose(
         .multipart(
             MultiPart::alternative()
                 .boundary(format!("=_{id}"))
-                .singlepart(SinglePart::plain(texts.text))
-                .singlepart(SinglePart::html(texts.html)),
+                .singlepart(quoted_printable::part(ContentType::TEXT_PLAIN, &texts.text))
+                .singlepart(quoted_printable::part(ContentType::TEXT_HTML, &texts.html)),
         )?;
     if let Some(signer) = letterhead.signer {
         signer.sign(&mut message);

@@ -3,3 +3,4 @@
 pub mod templates;
 pub mod transport;
 pub mod dkim;
+pub mod quoted_printable;

@@ -450,10 +450,15 @@ pub fn check_wording(wording: &str) -> Result<(), String> {
 /// # Errors
 /// As [`check_wording`].
 pub fn render_wording(wording: &str, shop_name: &str) -> Result<String, String> {
+    const NAME: &str = "{{shop.name}}";
     if !wording.contains("{{") {
         return Ok(wording.to_owned());
     }
-    // Every mail and page has wordings in it, and a registry takes longer to make than one of them to fill.
+    // Every mail and page has wordings in it. Most of them are the shop's name in plain text, which takes no template.
+    if !wording.replace(NAME, "").contains(['{', '}', '\\']) {
+        return Ok(wording.replace(NAME, shop_name));
+    }
+    // A registry takes longer to make than one of them to fill.
     static REGISTRY: LazyLock<Handlebars<'static>> = LazyLock::new(|| registry(false));
     let values = serde_json::json!({ "shop": { "name": shop_name } });
     REGISTRY.render_template(wording, &values).map_err(|error| match error.reason() {
@@ -789,6 +794,17 @@ mod tests {
     #[test]
     fn wordings_know_the_shop_and_nothing_else() {
         assert_eq!(render_wording("A {{shop.name}} <b>", "Dupont & fils").unwrap(), "A Dupont & fils <b>");
+        assert_eq!(render_wording("{{ shop.name }}, {{shop.name}}", "A").unwrap(), "A, A");
+        assert_eq!(
+            render_wording("{{{shop.name}}}", "{{A}}").unwrap(),
+            "{{A}}",
+            "as the template language says"
+        );
+        assert_eq!(
+            render_wording("\\{{shop.name}}", "A").unwrap(),
+            "{{shop.name}}",
+            "as the template language says"
+        );
         assert!(check_wording("Plain").is_ok());
         assert!(check_wording("{{shop.nam}}").unwrap_err().contains("shop.nam"));
         assert!(check_wording("{{shop.name").is_err());
