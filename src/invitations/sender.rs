@@ -39,8 +39,9 @@ use crate::types::{ShopId, SurveyVersionId};
 const RELAY_PAUSE: TimeDelta = TimeDelta::minutes(1);
 /// Between two attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(300);
-/// So many rows wait in each sender's hands, so that nobody is idle while the next are claimed.
-const ROWS_AHEAD: usize = 4;
+/// So many rows wait for a sender, so that nobody is idle while the next are claimed: half a batch lasts longer than claiming one, and is sent
+/// long before its lease runs out.
+const ROWS_AHEAD: usize = 100;
 
 /// What became of the mails of one run.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -180,7 +181,7 @@ pub async fn deliver(
 
 /// Claims and sends, over so many connections and so many mails at most. Comes back with how many were taken up.
 async fn send_claimed(round: &Arc<Round>, n_senders: usize, at_most: u64) -> anyhow::Result<u64> {
-    let (rows, received) = mpsc::channel(n_senders * ROWS_AHEAD);
+    let (rows, received) = mpsc::channel(ROWS_AHEAD);
     let received = Arc::new(tokio::sync::Mutex::new(received));
     let mut senders = JoinSet::new();
     for _ in 0..n_senders {
