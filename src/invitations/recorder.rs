@@ -61,7 +61,11 @@ impl Recorder {
     /// is true even when the run was taken for dead. So many senders may wait for it at the same time.
     pub fn start(pool: &PgPool, n_senders: usize) -> Self {
         let (requests, received) = mpsc::channel(AT_ONCE);
-        tokio::spawn(write_all(Arc::new(db::unfenced(&pool.connect_options())), received, n_senders));
+        // The statement finds its rows by their keys, however many there are. Left to itself, the server decides by what the first five
+        // batches happen to hold whether it plans each anew, which takes as long as writing a small one.
+        let options =
+            db::unfenced(&pool.connect_options()).options([("plan_cache_mode", "force_generic_plan")]);
+        tokio::spawn(write_all(Arc::new(options), received, n_senders));
         Self(requests)
     }
 

@@ -543,7 +543,8 @@ mod tests {
         });
         let limits = Limits::all(Duration::from_secs(60));
         let relay_to = Smtp { host: "127.0.0.1".to_owned(), port, tls: Tls::None, credentials: None, limits };
-        let mut connection = Connection::open(&Transport::Smtp(Box::new(relay_to)), Path::new("")).await.unwrap();
+        let mut connection =
+            Connection::open(&Transport::Smtp(Box::new(relay_to)), Path::new("")).await.unwrap();
         let address = |text: &str| text.parse::<Address>().unwrap();
         connection.prepare(&address("a@shop.example"), &address("b@customer.example")).await.unwrap();
         relay.await.unwrap()
