@@ -375,6 +375,12 @@ async fn who_may_not_gets_nothing_anywhere() {
         assert_eq!(house.get("team", &format!("{path}?shpo=maison")).status, 400, "{path}");
     }
     assert_eq!(house.ask("GET", "/livez", &[]).body, b"ok");
+    for route in ROUTES.iter().filter(|route| route.who == Who::Anybody) {
+        for verb in verbs.iter().filter(|verb| !["GET", "HEAD"].contains(verb)) {
+            let answer = house.ask(verb, route.path, &[]);
+            assert_eq!((answer.status, answer.body.len()), (405, 0), "{verb} {}", route.path);
+        }
+    }
     for route in ROUTES.iter().filter(|route| route.who != Who::Anybody) {
         assert_eq!(
             ask(&house.public, "GET", &filled(route.path), &[("authorization", &bearer("team"))]).status,
