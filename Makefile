@@ -9,7 +9,7 @@ ROUNDS ?= 5
 GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench sqlx deb postgres postfix pgbouncer schemathesis chromium libreoffice
+.PHONY: help demo test soak check bench sqlx deb try postgres postfix pgbouncer schemathesis chromium libreoffice
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -45,6 +45,9 @@ sqlx: postgres ## Write .sqlx anew, after a query or a migration has changed
 
 deb: ## The Debian package, in target/debian; wants `cargo install cargo-deb`
 	@packaging/deb.sh $(ARGS)
+
+try: deb ## That package in a Debian that is booted for it: installed, killed, upgraded, purged; wants root, debootstrap and systemd-container
+	@packaging/try.sh "$$(ls -t target/debian/afterword_*.deb | head -1)"
 
 postgres:
 	@scripts/postgres.sh >/dev/null

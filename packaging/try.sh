@@ -18,6 +18,8 @@ if [ -n "${DEBIAN:-}" ]; then
     cp --archive "$DEBIAN/." "$root"
 else
     echo "making a Debian"
+    # Its root has to be everybody's to enter, or no service that is not root's finds anything.
+    chmod 755 "$root"
     debootstrap --variant=minbase --include=systemd-sysv,dbus,adduser,ca-certificates,postgresql,curl bookworm "$root" >/dev/null
 fi
 # The package's service makes a server of its own; Debian's is in nobody's way here.
