@@ -245,6 +245,7 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     let any_rejected = reports.iter().any(|report: &ImportReport| {
         report.n_rejected > 0 || report.waited.as_ref().is_some_and(|waited| waited.n_expired > 0)
     });
+    failed |= reports.iter().any(|report| report.not_tried.is_some());
     if global.json {
         output::json(&reports)?;
     } else {
@@ -277,7 +278,7 @@ async fn orders(
     let formats = &context.config.order_formats;
     let mut report = import_orders(to, formats, path, options, context.clock, progress).await?;
     if !options.dry_run {
-        report.waited = aside::try_again(to, context.clock.now()).await?;
+        aside::try_after(&mut report, to, context.clock.now()).await;
     }
     Ok(report)
 }
@@ -364,6 +365,12 @@ fn print(reports: &[ImportReport]) -> anyhow::Result<()> {
         }
         if let Some(waited) = &report.waited {
             say_waited(waited);
+        }
+        if let Some(why) = &report.not_tried {
+            output::say(&format!(
+                "{}: the answers that wait for their order could not be looked through: {why}; the next import does it",
+                report.file_name
+            ));
         }
         if report.dry_run {
             output::say(&format!("{}: dry run: nothing was taken", report.file_name));

@@ -129,6 +129,8 @@ pub struct ImportReport {
     pub already_imported: Option<EarlierRun>,
     /// What became of the answers that were waiting for their order before; `None`: none was waiting.
     pub waited: Option<Waited>,
+    /// Why it is not known what became of them, while all the rest of this is so. The next import looks again.
+    pub not_tried: Option<String>,
     pub dry_run: bool,
 }
 
@@ -165,6 +167,7 @@ impl ImportReport {
             rejects: Vec::new(),
             already_imported: None,
             waited: None,
+            not_tried: None,
             dry_run,
         }
     }

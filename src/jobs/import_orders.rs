@@ -77,7 +77,7 @@ impl Job for ImportOrders {
                 import_orders(to, formats, &path, &options, context.clock, &|n, _| reading.has_read(n))
                     .await?;
             if !run.dry_run {
-                report.waited = aside::try_again(to, context.clock.now()).await?;
+                aside::try_after(&mut report, to, context.clock.now()).await;
             }
             Ok(report)
         })

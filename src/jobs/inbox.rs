@@ -225,6 +225,8 @@ struct Report {
     /// Answers that earlier files have brought: whose order has come, and which have waited too long.
     n_matched: u64,
     n_expired: u64,
+    /// After so many files nobody could look for them.
+    n_not_tried: u64,
     is_stopped: bool,
 }
 
@@ -248,6 +250,10 @@ impl Report {
             for reject in &waited.rejects {
                 self.listing.push(format!("a file of before: {}", reject.sentence()));
             }
+        }
+        if let Some(why) = &imported.not_tried {
+            self.n_not_tried += 1;
+            self.listing.push(format!("{file}: the answers that wait could not be looked through: {why}"));
         }
         self.files.push(serde_json::to_value(&imported)?);
         Ok(())
@@ -284,10 +290,14 @@ impl Report {
                 text.push_str(&format!(", {n} {words}"));
             }
         }
+        if self.n_not_tried > 0 {
+            text.push_str("; the answers that wait could not be looked through, which the next import does");
+        }
         if self.is_stopped {
             text.push_str("; stopped before the end, the others wait for the next run");
         }
-        let is_partial = self.n_rejected > 0 || self.n_expired > 0 || self.n_failed > 0 || self.is_stopped;
+        let has_failed = self.n_failed > 0 || self.n_not_tried > 0;
+        let is_partial = self.n_rejected > 0 || self.n_expired > 0 || has_failed || self.is_stopped;
         RunReport {
             outcome: if is_partial { RunOutcome::Partial } else { RunOutcome::Done },
             text,

@@ -34,6 +34,7 @@ use crate::import::row::{self, given, on, refuse_nul, text};
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
+use crate::masked;
 use crate::survey::{self, QuestionKind, Questionnaire, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
 
@@ -71,7 +72,7 @@ pub async fn import_responses(
         report.already_imported = run::earlier(to.pool, to.shop, ImportKind::Responses, &digest).await?;
         if report.already_imported.is_some() {
             if !options.dry_run {
-                report.waited = aside::try_again(to, clock.now()).await?;
+                aside::try_after(&mut report, to, clock.now()).await;
             }
             return Ok(report);
         }
@@ -126,19 +127,27 @@ pub async fn import_responses(
     }
     merge.store(&mut transaction, prepared).await?;
     transaction.commit().await?;
-    grown(to.pool, prepared.n_new, report.n_aside).await?;
-    report.waited = aside::try_again(to, clock.now()).await?;
+    grown(to.pool, prepared.n_new, report.n_aside).await;
+    aside::try_after(&mut report, to, clock.now()).await;
     progress(length, length);
     Ok(report)
 }
 
-/// Brings the planner up to date about the tables that new rows went into; after the commit, because it would lengthen the locks.
-async fn grown(pool: &PgPool, n_new: u64, n_aside: u64) -> sqlx::Result<()> {
-    let mut connection = pool.acquire().await?;
-    for (table, n) in [(Table::Response, n_new), (Table::Answer, n_new), (Table::ResponseAside, n_aside)] {
-        db::analyze_grown(&mut connection, table, n).await?;
+/// Brings the planner up to date about the tables that new rows went into; after the commit, because it would lengthen the locks. The rows
+/// are in by then, and where this fails Postgres does it by itself some time later.
+async fn grown(pool: &PgPool, n_new: u64, n_aside: u64) {
+    let analyze = async {
+        let mut connection = pool.acquire().await?;
+        for (table, n) in [(Table::Response, n_new), (Table::Answer, n_new), (Table::ResponseAside, n_aside)]
+        {
+            db::analyze_grown(&mut connection, table, n).await?;
+        }
+        Ok::<(), sqlx::Error>(())
+    };
+    if let Err(error) = analyze.await {
+        let error = masked::reason(&error.into());
+        tracing::warn!(error, "the planner's figures of answers could not be brought up to date");
     }
-    Ok(())
 }
 
 struct Settled {

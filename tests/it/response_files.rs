@@ -10,6 +10,7 @@ use afterword::responses::import::{Asked, aside, import_responses};
 use afterword::types::{Clock, ShopId};
 use tempfile::TempDir;
 
+use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, data_dir, factories, factories::at};
 
 const JOBS_TOML: &str = r#"
@@ -389,6 +390,68 @@ async fn answers_without_an_order_are_kept_aside_and_stored_when_it_comes() {
     let report = shop.again(EARLY).await;
     assert_eq!((counts(&report), report.n_aside), ([5, 0, 0, 5, 0], 0), "{report:?}");
     assert_eq!((shop.responses().await, shop.n_aside().await.as_str()), (before, "1"));
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_file_of_orders_stands_when_looking_for_waiting_answers_is_taken_back() {
+    let program = Program::new(&shipped()).await;
+    program.write("answers.csv", "order_id,answered_at,recommend\nA-1,2026-03-12,yes\nA-2,2026-03-12,no\n");
+    program.run(&["import", "responses", "answers.csv"]).expect(0);
+    // Of the tries to look, so many are taken back.
+    sqlx::raw_sql(
+        "create sequence tries;
+         create table taken_back (n int not null);
+         insert into taken_back values (1);
+         create function be_taken_back() returns trigger language plpgsql as $$
+         begin
+             if nextval('tries') <= (select n from taken_back) then
+                 raise exception 'for the sake of another' using errcode = '40P01';
+             end if;
+             return null;
+         end $$;
+         create trigger be_taken_back after delete on response_aside for each statement execute function be_taken_back()",
+    )
+    .execute(&program.db.pool)
+    .await
+    .unwrap();
+    let orders = |id: &str| {
+        format!(
+            "order_id,email,ordered_at\n{id},claire@customer.example,2026-03-01\n,x@customer.example,2026-03-01\n"
+        )
+    };
+    program.write("one.csv", orders("A-1"));
+    let ran = program.run(&["--json", "import", "orders", "one.csv"]).expect(3);
+    let report = &ran.json()[0];
+    assert!(report["already_imported"].is_null(), "{report}");
+    assert_eq!((&report["n_inserted"], &report["n_rejected"]), (&1.into(), &1.into()), "{report}");
+    assert_eq!((&report["waited"]["n_matched"], &report["waited"]["n_waiting"]), (&1.into(), &1.into()));
+    assert!(report["not_tried"].is_null(), "{report}");
+
+    // However often it is taken back: the file is in.
+    sqlx::raw_sql("update taken_back set n = 1000").execute(&program.db.pool).await.unwrap();
+    program.write("two.csv", orders("A-2"));
+    let ran = program.run(&["import", "orders", "two.csv"]).expect(1);
+    let [read, inserted] = [" 2 ", " 1 "].map(|n| ran.stdout.contains(n));
+    assert!(read && inserted && !ran.stderr.contains("nothing of the file"), "{} {}", ran.stdout, ran.stderr);
+    for words in ["line 3, order_id", "could not be looked through: the database refused it with 40P01"] {
+        assert!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+    }
+    let file = program.write("data/inbox/orders/three.csv", orders("A-3"));
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
+    let ran = program.run(&["run", "import-orders"]).expect(3);
+    let told = format!("{}{}", ran.stdout, ran.stderr);
+    assert!(
+        told.contains("2 rows read, 1 rejected") && told.contains("could not be looked through"),
+        "{told}"
+    );
+    assert!(!told.contains("known from before") && !told.contains("begun anew"), "{told}");
+    assert!(!file.exists());
+
+    // The next import, of a file that is known or not, makes up for it.
+    sqlx::raw_sql("drop trigger be_taken_back on response_aside").execute(&program.db.pool).await.unwrap();
+    let report = program.run(&["--json", "import", "responses", "answers.csv"]).expect(0).json();
+    assert_eq!(report[0]["waited"]["n_matched"], 1, "{report}");
 }
 
 #[tokio::test]

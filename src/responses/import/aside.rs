@@ -3,16 +3,17 @@
 //! answers tries them again; where nothing waits, that is one look at an index.
 //!
 //! One transaction stores them and takes them away from here, so that they are in one place if we die half way; one that did not happen
-//! is made up for by the next import. After [`PATIENCE`] a row is a reject of the run that read it.
+//! is made up for by the next import, and takes nothing from what the report says of the file that went in before it. After [`PATIENCE`] a row is a reject of the run that read it.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
 use super::{Merge, grown, texts};
-use crate::db::{self, Turn};
+use crate::db::{self, Turn, again};
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
-use crate::import::run::{self, Destination, Waited};
+use crate::import::run::{self, Destination, ImportReport, Waited};
+use crate::masked;
 use crate::survey;
 use crate::types::{ImportRunId, ShopId, SurveyVersionId};
 
@@ -48,11 +49,31 @@ impl Kept<'_> {
     }
 }
 
-/// Stores the answers whose order has come, and gives up on those that have waited too long. `None`: nothing was waiting.
+/// [`try_again`] once a file is in, which is so whatever becomes of this: a fault goes into its report.
+pub async fn try_after(report: &mut ImportReport, to: Destination<'_>, now: DateTime<Utc>) {
+    match try_again(to, now).await {
+        Ok(waited) => report.waited = waited,
+        Err(ImportError::Database(error)) => report.not_tried = Some(masked::reason(&error.into())),
+        Err(error) => report.not_tried = Some(masked::words(&error.to_string())),
+    }
+}
+
+/// Stores the answers whose order has come, and gives up on those that have waited too long. `None`: nothing was waiting. Is begun anew
+/// by itself where the database has ended its transaction for the sake of another one.
 ///
 /// # Errors
 /// When the database fails; then they go on waiting.
 pub async fn try_again(to: Destination<'_>, now: DateTime<Utc>) -> Result<Option<Waited>, ImportError> {
+    let mut n_before = 0;
+    loop {
+        match try_once(to, now).await {
+            Err(ImportError::Database(error)) if again::is_worth_another(&error, &mut n_before).await => {}
+            ended => return ended,
+        }
+    }
+}
+
+async fn try_once(to: Destination<'_>, now: DateTime<Utc>) -> Result<Option<Waited>, ImportError> {
     let waits = sqlx::query_scalar!(
         r#"select exists (select from response_aside where shop_id = $1) as "waits!""#,
         to.shop.0
@@ -87,7 +108,7 @@ pub async fn try_again(to: Destination<'_>, now: DateTime<Utc>) -> Result<Option
             .fetch_one(&mut *transaction)
             .await?;
     transaction.commit().await?;
-    grown(to.pool, n_new, 0).await?;
+    grown(to.pool, n_new, 0).await;
     Ok(Some(Waited { n_matched, n_waiting: u64::try_from(n_waiting).unwrap_or_default(), ..expired }))
 }
 
