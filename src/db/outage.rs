@@ -3,9 +3,13 @@
 //! Comes in: errors, from whoever met them. Goes out: whether jobs may begin. The first error of an outage is logged, the others say
 //! nothing new; while it lasts no job begins, and now and then the database is asked to do what it refused. Nothing of this is in the
 //! database, which could not take it: each process finds out by itself, and a new one begins without knowing anything.
+//!
+//! Who got no connection in time does not know why: all may have been in use, which is no outage, or none could be made. So it is only
+//! counted, and the next who wants to know whether jobs may begin asks over a connection of its own.
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -109,6 +113,8 @@ pub fn from_database<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a sqlx::E
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
     episode: Arc<Mutex<Option<Episode>>>,
+    /// Somebody has waited for a connection in vain, and nobody has asked since.
+    is_suspected: Arc<AtomicBool>,
     counts: Arc<Mutex<Counts>>,
 }
 
@@ -139,12 +145,21 @@ impl Episode {
 }
 
 impl Watch {
-    /// Hears of an error. Comes back with the outage that it tells of, if it does; the first to tell of one is logged.
+    /// Hears of an error. Comes back with what it is to whoever met it, if it is no fault of what was asked; the first to tell of an outage
+    /// is logged. A connection that was waited for in vain begins none, but lets [`Self::is_over`] ask.
     pub fn hear(&self, error: &anyhow::Error) -> Option<Outage> {
         let what = Outage::behind(error)?;
         if error.chain().filter_map(from_database).any(|error| matches!(error, sqlx::Error::PoolTimedOut)) {
             self.counting().n_waited_in_vain += 1;
+            self.is_suspected.store(true, Ordering::Relaxed);
+        } else {
+            self.begin(what, error);
         }
+        Some(what)
+    }
+
+    /// There is an outage, and if it is not known it begins now.
+    fn begin(&self, what: Outage, error: &anyhow::Error) {
         let now = Instant::now();
         let mut episode = self.lock();
         match &mut *episode {
@@ -175,7 +190,6 @@ impl Watch {
                 );
             }
         }
-        Some(what)
     }
 
     /// What is wrong now, as far as this process knows, and for how long it has been.
@@ -183,9 +197,20 @@ impl Watch {
         self.lock().filter(|episode| episode.over_at.is_none()).map(|e| (e.what, e.since.elapsed()))
     }
 
-    /// Whether jobs may begin. Asks the database, when that is due; not more than one caller at a time should.
+    /// Whether jobs may begin. Asks the database, when that is due or there is a suspicion; not more than one caller at a time should.
     pub async fn is_over(&self, options: &PgConnectOptions) -> bool {
-        let Some(episode) = self.lock().filter(|episode| episode.over_at.is_none()) else { return true };
+        let known = self.lock().filter(|episode| episode.over_at.is_none());
+        let Some(episode) = known else {
+            if !self.is_suspected.load(Ordering::Relaxed) {
+                return true;
+            }
+            let answer = ask(options).await;
+            self.is_suspected.store(false, Ordering::Relaxed);
+            let Err(error) = answer else { return true };
+            let Some(what) = Outage::behind(&error) else { return true };
+            self.begin(what, &error);
+            return false;
+        };
         if Instant::now() < episode.ask_at {
             return false;
         }
@@ -275,9 +300,22 @@ mod tests {
         assert_eq!(wait, 2 * FIRST_WAIT);
 
         // However many hear of it, it is one; and only who has waited for a connection has waited in vain.
+        watch.hear(&broken());
         watch.hear(&sqlx::Error::PoolTimedOut.into());
         let counts = Counts { outages: BTreeMap::from([(Outage::Away, 1)]), n_waited_in_vain: 1 };
         assert_eq!(watch.counts(), counts);
         assert_eq!(seen_now(&nowhere).await, Some(Outage::Away));
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_a_connection_in_vain_lets_others_ask() {
+        let nowhere = PgConnectOptions::new_without_pgpass().host("127.0.0.1").port(1);
+        let watch = Watch::default();
+        assert_eq!(watch.hear(&sqlx::Error::PoolTimedOut.into()), Some(Outage::Away));
+        assert_eq!(watch.now(), None, "it may only be that all are in use");
+        assert_eq!(watch.counts(), Counts { outages: BTreeMap::new(), n_waited_in_vain: 1 });
+        assert!(!watch.is_over(&nowhere).await, "but nobody answers");
+        assert_eq!(watch.now().unwrap().0, Outage::Away);
+        assert_eq!(watch.counts().outages, BTreeMap::from([(Outage::Away, 1)]));
     }
 }

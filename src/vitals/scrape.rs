@@ -42,7 +42,7 @@ fn timestamp(moment: DateTime<Utc>) -> f64 {
     float(moment.timestamp_millis()) / 1000.0
 }
 
-/// All of them; while the database is at fault, those of this process. A job's label is `job_name`: `job` is Prometheus's own word for
+/// All of them; while the database is at fault or has no connection left for us, those of this process. A job's label is `job_name`: `job` is Prometheus's own word for
 /// what it asks.
 pub(super) async fn text(context: &Context) -> anyhow::Result<String> {
     let now = context.clock.now();

@@ -345,6 +345,14 @@ async fn pages_answer_at_once_while_jobs_hold_every_connection() {
         figures.lines().find_map(|line| line.strip_prefix("afterword_pool_timeouts_total ")).unwrap();
     assert!(in_vain.parse::<f64>().unwrap() >= 2.0, "the page and whoever asked for figures: {figures}");
     assert!(!figures.contains("afterword_job_runs"), "{figures}");
+    // The database is well, and who asks it is told so: nothing of this is an outage.
+    let watch = &context.beside.outage;
+    for line in ["afterword_database_outages_total{outage=\"away\"} 0", "afterword_database_outage_seconds 0"]
+    {
+        assert!(figures.lines().any(|told| told == line), "{line} in\n{figures}");
+    }
+    assert!(watch.is_over(&program.db.options()).await, "jobs may begin");
+    assert_eq!((watch.now(), watch.counts().outages.len()), (None, 0));
     say(&format!("the slowest page beside 12 busy connections took {slowest:?}"));
 }
 
