@@ -36,15 +36,28 @@ pub fn read(path: &Path) -> Result<String, Unusable> {
 }
 
 /// Whether others than its owner may read or change a file. The group may read what is root's: so a service reads what it may not change.
+/// Where users have namespaces of their own, as in a container without root, root's file is that of another number (65534); so the group
+/// may also read what is not ours, if it is a group of ours.
 pub fn is_for_others(metadata: &fs::Metadata) -> bool {
-    let kept = if metadata.uid() == 0 { 0o027 } else { 0o077 };
-    metadata.mode() & kept != 0
+    let is_ours = |group| {
+        let is_one = |ours: nix::unistd::Gid| ours.as_raw() == group;
+        is_one(nix::unistd::getegid())
+            || nix::unistd::getgroups().is_ok_and(|all| all.into_iter().any(is_one))
+    };
+    let us = nix::unistd::geteuid().as_raw();
+    is_exposed(metadata.mode(), metadata.uid(), us, || is_ours(metadata.gid()))
+}
+
+fn is_exposed(mode: u32, owner: u32, us: u32, is_our_group: impl FnOnce() -> bool) -> bool {
+    let may_group_read = owner == 0 || owner != us && is_our_group();
+    mode & if may_group_read { 0o027 } else { 0o077 } != 0
 }
 
 /// What to do about a file that others can read.
 pub fn hidden(file: &Path) -> String {
     format!(
-        "run `chmod 600 {0}`, or `chmod 640 {0}` where it is root's and its group is the service's",
+        "run `chmod 600 {0}`, or `chmod 640 {0}` where it is root's and its group is the service's; \
+         a secret that a container mounts needs mode 0440 and the program's group (README.md, Docker)",
         file.display()
     )
 }
@@ -137,6 +150,27 @@ mod tests {
         ] {
             fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(read(&file).is_ok(), is_kept, "{mode:o}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_a_container_mounts_is_kept_by_its_group() {
+        const US: u32 = 65532;
+        for (mode, owner, is_our_group, is_kept) in [
+            // Root's: as Swarm, Podman and Kubernetes mount it where they are told, and where they are not.
+            (0o440, 0, true, true),
+            (0o444, 0, true, false),
+            (0o644, 0, true, false),
+            // Root's, seen from within another namespace.
+            (0o440, 65534, true, true),
+            (0o460, 65534, true, false),
+            (0o440, 65534, false, false),
+            // Our own file needs no group.
+            (0o440, US, true, false),
+            (0o400, US, false, true),
+        ] {
+            let is_exposed = is_exposed(mode, owner, US, || is_our_group);
+            assert_eq!(is_exposed, !is_kept, "{mode:o} of {owner}, {is_our_group}");
         }
     }
 
