@@ -354,6 +354,7 @@ pub struct Notify {
     pub webhook_secret_file: Option<Word>,
     pub remind_after: Option<Word>,
     pub heartbeat_url: Option<Word>,
+    pub heartbeat_url_file: Option<Word>,
 }
 
 #[derive(Debug, Deserialize)]

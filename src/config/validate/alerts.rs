@@ -248,12 +248,7 @@ pub(super) fn notify(base: &Path, notify: &raw::Notify, problems: &mut Problems<
             url.zip(secret).map(|(url, secret)| Webhook { url, secret, timeout: WEBHOOK_TIMEOUT })
         }
     };
-    let heartbeat = notify.heartbeat_url.as_ref().and_then(|word| {
-        let url = parsed(word, problems, |text| web_hook(text).map(|()| text.to_owned()))?;
-        // Whoever knows it can call it.
-        problems.note_secret(word.span());
-        Some(Heartbeat { url, timeout: WEBHOOK_TIMEOUT })
-    });
+    let heartbeat = heartbeat(base, notify, problems);
     let remind_after = duration(notify.remind_after.as_ref(), TimeDelta::days(7), problems)?;
     Some(Notify {
         to,
@@ -262,6 +257,18 @@ pub(super) fn notify(base: &Path, notify: &raw::Notify, problems: &mut Problems<
         remind_after: Some(remind_after).filter(|after| *after > TimeDelta::zero()),
         patience: PATIENCE,
     })
+}
+
+fn heartbeat(base: &Path, notify: &raw::Notify, problems: &mut Problems<'_>) -> Option<Heartbeat> {
+    let (direct, in_file) = (notify.heartbeat_url.as_ref(), notify.heartbeat_url_file.as_ref());
+    let url = secret("heartbeat_url", base, direct, in_file, problems)?;
+    let word = direct.or(in_file)?;
+    // Whoever knows it can call it; so what a file says is not repeated either.
+    if direct.is_some() {
+        problems.note_secret(word.span());
+    }
+    web_hook(&url).inspect_err(|why| problems.add(word.span(), why.clone(), None)).ok()?;
+    Some(Heartbeat { url, timeout: WEBHOOK_TIMEOUT })
 }
 
 /// What is said of a shop is nobody else's business on the way.
@@ -288,6 +295,30 @@ fn web_hook(text: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    #[test]
+    fn a_heartbeat_may_come_from_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("heartbeat");
+        let read = |notify: &str, content: &str| {
+            std::fs::write(&key, content).unwrap();
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+            std::fs::set_permissions(&key, mode).unwrap();
+            let shipped = crate::cli::init::SHIPPED.replacen("[notify]", &format!("[notify]\n{notify}"), 1);
+            let config = Config::parse(&folder.path().join("jobs.toml"), &shipped);
+            config
+                .map(|config| config.notify.heartbeat.unwrap().url)
+                .map_err(|error| error.lines().join("\n"))
+        };
+        let from_file = "heartbeat_url_file = \"heartbeat\"";
+        let url = "https://watch.example/ping/hush";
+        assert_eq!(read(from_file, &format!("{url}\n")).unwrap(), url);
+        let refused = read(from_file, "http://watch.example/ping/hush").unwrap_err();
+        assert!(refused.contains("expected an https address") && !refused.contains("hush"), "{refused}");
+        let both = format!("{from_file}\nheartbeat_url = {url:?}");
+        assert!(read(&both, url).unwrap_err().contains("exclude each other"));
+    }
 
     #[test]
     fn only_this_machine_is_told_in_the_clear() {
