@@ -11,7 +11,8 @@ use sqlx::PgExecutor;
 use crate::config::Brakes;
 use crate::types::ShopId;
 
-/// While mails leave, the latest are looked at after so many.
+/// While mails leave, the latest are looked at before more are claimed, once so many have been since: at the soonest after so many mails,
+/// and after a whole batch where a batch is claimed at once.
 pub const EVERY: u64 = 20;
 /// Refusals are counted over so many of the latest mails.
 const LATEST_FOR_REFUSALS: i64 = 100;
