@@ -26,6 +26,7 @@ use crate::mail::dkim::Signer;
 use crate::mail::transport::Limits;
 use crate::metrics::alerts::rule::{Rule, Subject};
 use crate::responses::ratings::Decimal;
+use crate::retention::PutAway;
 use crate::survey::{Survey, Texts};
 use crate::types::Locale;
 
@@ -379,7 +380,8 @@ pub struct Retention {
     pub responses: TimeDelta,
     /// Address and name of a customer, from the last order, mail or answer.
     pub customers: TimeDelta,
-    /// What relays and mail systems said, notes about visits, rejected rows, words that programs sent, messages to the shop's own people.
+    /// What relays and mail systems said, notes about visits, rejected rows, answers whose order never came, words that programs sent,
+    /// messages to the shop's own people.
     pub traces: TimeDelta,
     /// Files that jobs have read and put away; `None`: somebody else looks after them.
     pub files: Option<TimeDelta>,
@@ -585,7 +587,19 @@ impl Config {
     /// Where files lie that may hold what customers have written or are called: the data directory, and what jobs read and write.
     pub fn folders(&self) -> Vec<PathBuf> {
         let of_jobs = self.jobs.iter().flat_map(|job| job.job.files()).map(|path| self.resolve(path));
-        std::iter::once(self.app.data_dir.clone()).chain(of_jobs).collect()
+        let mut folders: Vec<PathBuf> = std::iter::once(self.app.data_dir.clone()).chain(of_jobs).collect();
+        for PutAway { folder, .. } in self.put_away() {
+            if !folders.iter().any(|above| folder.starts_with(above)) {
+                folders.push(folder);
+            }
+        }
+        folders
+    }
+
+    /// Where jobs put files that they have read.
+    pub fn put_away(&self) -> Vec<PutAway> {
+        let of_jobs = self.jobs.iter().flat_map(|job| job.job.put_away());
+        of_jobs.map(|put_away| PutAway { folder: self.resolve(&put_away.folder), ..put_away }).collect()
     }
 
     /// The shop with this key.

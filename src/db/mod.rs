@@ -212,6 +212,28 @@ pub async fn migrate(options: &PgConnectOptions) -> Result<(), SchemaError> {
 /// # Errors
 /// As [`Database::check_schema`].
 pub async fn check_schema(pool: &PgPool) -> Result<(), SchemaError> {
+    compare_schema(pool, Asks::ToBegin).await
+}
+
+/// Whether the schema still has all that this program knows: what a newer program has added since is no fault, because a schema only
+/// expands for as long as a running version needs what is there (CONTRIBUTING.md).
+///
+/// # Errors
+/// [`SchemaError`] when something is missing or has changed.
+pub async fn still_fits(pool: &PgPool) -> Result<(), SchemaError> {
+    compare_schema(pool, Asks::ToGoOn).await
+}
+
+/// Who asks whether the schema fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asks {
+    /// A program that starts: which newer programs there were, and whether they still expand what it knows, it cannot tell.
+    ToBegin,
+    /// One that was running when a newer one came.
+    ToGoOn,
+}
+
+async fn compare_schema(pool: &PgPool, asks: Asks) -> Result<(), SchemaError> {
     // Not `query!`: the table is sqlx's, and is not there before the first migration.
     let applied =
         sqlx::query_as("select version, checksum from _sqlx_migrations where success").fetch_all(pool).await;
@@ -220,7 +242,8 @@ pub async fn check_schema(pool: &PgPool) -> Result<(), SchemaError> {
         applied => applied?,
     };
     let applied = BTreeMap::from_iter(applied);
-    if let Some(version) = applied.keys().copied().find(|version| !MIGRATOR.version_exists(*version)) {
+    let is_unknown = |version: &i64| !MIGRATOR.version_exists(*version);
+    if let (Asks::ToBegin, Some(version)) = (asks, applied.keys().copied().find(is_unknown)) {
         return Err(SchemaError::Unknown(version));
     }
     for migration in MIGRATOR.iter() {

@@ -242,7 +242,7 @@ async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Resu
     // One look, so that no row is between the two.
     let rows = sqlx::query!(
         r#"with told as materialized (
-               select job_run_id, job, reason, report,
+               select job_run_id, job, reason, report, n_occurrences,
                    case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
                from job_run
                where job_run_id is distinct from $4
@@ -250,7 +250,7 @@ async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Resu
                          -- Interrupted and told so, and begun again since.
                          or attempt > 1 and started_at > $3 end
            )
-           select job, state as "state!: JobRunState", count(*) as "n!", max(job_run_id) as "last!",
+           select job, state as "state!: JobRunState", sum(n_occurrences) as "n!", max(job_run_id) as "last!",
                (array_agg(coalesce(reason, report ->> 'text', '') order by job_run_id desc))[1] as "said!",
                coalesce(array_agg(job_run_id) filter (where state = 'running'), '{}') as "open!"
            from told

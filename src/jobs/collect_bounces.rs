@@ -29,6 +29,7 @@ use crate::invitations::bounces::{self, BounceKind};
 use crate::masked;
 use crate::new_file::NewFile;
 use crate::progress::Unit;
+use crate::retention::PutAway;
 use crate::types::Clock;
 
 /// `[jobs.<name>.params]`
@@ -62,6 +63,21 @@ impl Job for CollectBounces {
 
     fn files(&self) -> Vec<&Path> {
         self.maildir.as_deref().into_iter().chain(self.mbox.as_deref()).collect()
+    }
+
+    /// Of an mbox they lie beside it, in folders that need not be ours alone.
+    fn put_away(&self) -> Vec<PutAway> {
+        let Some(mbox) = &self.mbox else {
+            return self.maildir.iter().flat_map(|maildir| PutAway::below(maildir)).collect();
+        };
+        let beginning = format!("{}.", mbox.file_name().unwrap_or_default().to_string_lossy());
+        [("done", ".taken"), ("aside", ".eml")]
+            .map(|(folder, ending)| PutAway {
+                folder: mbox.with_file_name(folder),
+                beginning: beginning.clone(),
+                ending,
+            })
+            .into()
     }
 
     async fn run(&self, run: &Run<'_>) -> Result<RunReport, JobError> {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::process;
 use crate::progress::Step;
+use crate::scheduler::planner::Skip;
 use crate::types::JobRunId;
 
 /// What made a run happen. The database's `job_trigger`.
@@ -376,23 +377,20 @@ pub async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
-/// Records that an occurrence does not run; `false` when somebody settled it before.
+/// Records that an occurrence does not run, or several in a row; `false` when somebody settled it before.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn skip(
-    pool: &PgPool,
-    job: &str,
-    scheduled_for: DateTime<Utc>,
-    reason: &str,
-) -> sqlx::Result<bool> {
+pub async fn skip(pool: &PgPool, job: &str, skip: &Skip) -> sqlx::Result<bool> {
+    let Skip { scheduled_for, reason, n_occurrences } = skip;
     let skipped = sqlx::query!(
-        "insert into job_run (job, scheduled_for, trigger, state, reason, owner, started_at, finished_at)
-         values ($1, $2, 'schedule', 'skipped', $3, $4, now(), now())
+        "insert into job_run (job, scheduled_for, trigger, state, reason, n_occurrences, owner, started_at, finished_at)
+         values ($1, $2, 'schedule', 'skipped', $3, $4, $5, now(), now())
          on conflict do nothing",
         job,
         scheduled_for,
         reason,
+        i32::try_from(*n_occurrences).unwrap_or(i32::MAX),
         process::name(),
     )
     .execute(pool)

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::Config;
 use crate::context::Context;
 use crate::progress::Progress;
+use crate::retention::PutAway;
 use crate::types::JobRunId;
 
 pub mod runner;
@@ -80,6 +81,11 @@ pub trait Job: fmt::Debug + Send + Sync + 'static {
     /// The folders and files that it reads or writes besides the database, as its parameters name them: an erasure looks there.
     fn files(&self) -> Vec<&Path> {
         Vec::new()
+    }
+
+    /// Where it puts files that it has read, which `[retention] files` says how long to keep: below the folders that its parameters name.
+    fn put_away(&self) -> Vec<PutAway> {
+        self.files().into_iter().flat_map(PutAway::below).collect()
     }
 
     /// Does the work, once.
@@ -214,6 +220,11 @@ impl AnyJob {
         self.0.files()
     }
 
+    /// As [`Job::put_away`].
+    pub fn put_away(&self) -> Vec<PutAway> {
+        self.0.put_away()
+    }
+
     /// Does the work, once, without ledger, lease, or limit of time; those are [`runner::run_occurrence`]'s.
     ///
     /// # Errors
@@ -236,6 +247,7 @@ trait ErasedJob: fmt::Debug + Send + Sync {
     fn check(&self, config: &Config) -> Vec<String>;
     fn shops(&self, config: &Config) -> Vec<String>;
     fn files(&self) -> Vec<&Path>;
+    fn put_away(&self) -> Vec<PutAway>;
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>>;
 }
 
@@ -254,6 +266,9 @@ impl<J: Job> ErasedJob for J {
     }
     fn files(&self) -> Vec<&Path> {
         Job::files(self)
+    }
+    fn put_away(&self) -> Vec<PutAway> {
+        Job::put_away(self)
     }
     fn run<'a>(&'a self, run: &'a Run<'a>) -> BoxFuture<'a, Result<RunReport, JobError>> {
         Job::run(self, run).boxed()

@@ -11,9 +11,11 @@ use crate::config::{Config, ScheduledJob};
 use crate::context::Context;
 use crate::db::outage;
 use crate::invitations::relay;
+use crate::scheduler::Schedule;
+use crate::scheduler::planner::Policy;
 
-/// So long after its time an occurrence that the ledger does not know counts as overdue. Longer than a lease and than the time that an
-/// occurrence waits for the run before it.
+/// So long after it should have begun an occurrence that the ledger does not know counts as overdue. Longer than a lease and than the time
+/// that an occurrence waits for the run before it.
 const OVERDUE_AFTER: TimeDelta = TimeDelta::minutes(15);
 
 /// A job as it stands.
@@ -98,5 +100,49 @@ pub async fn overdue(
         return Ok(None);
     }
     let after = standing.last.map_or(standing.since, |last| last.max(standing.since));
-    Ok(schedule.next_after(after).filter(|due| now - *due > OVERDUE_AFTER))
+    Ok(overdue_since(schedule, Policy::of(job), after, now))
+}
+
+/// The first occurrence behind the last one that is settled, if it should have begun long ago: at its time and as much later as its
+/// `jitter` says.
+fn overdue_since(
+    schedule: &Schedule,
+    policy: Policy<'_>,
+    after: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Option<DateTime<Utc>> {
+    schedule.next_after(after).filter(|due| now - (*due + policy.delay(*due)) > OVERDUE_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{CatchUp, Overlap};
+
+    #[test]
+    fn what_only_begins_later_is_not_overdue() {
+        let schedule = Schedule::parse("0 3 * * *", chrono_tz::UTC).unwrap();
+        let after: DateTime<Utc> = "2026-03-09T03:00:00Z".parse().unwrap();
+        let mut delays = Vec::new();
+        for day in 0..30 {
+            let after = after + TimeDelta::days(day);
+            let due = after + TimeDelta::days(1);
+            for (jitter, is_delayed) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+                let (catch_up, overlap) = (CatchUp::Once, Overlap::Skip);
+                let policy = Policy { job: "nightly", catch_up, window: jitter, overlap, jitter };
+                let begins = due + policy.delay(due);
+                let at = |late| overdue_since(&schedule, policy, after, begins + late);
+                assert_eq!(at(OVERDUE_AFTER), None);
+                assert_eq!(at(OVERDUE_AFTER + TimeDelta::seconds(1)), Some(due));
+                if is_delayed {
+                    delays.push(begins - due);
+                } else {
+                    assert_eq!(begins, due);
+                }
+            }
+        }
+        assert!(delays.iter().any(|delay| *delay > OVERDUE_AFTER), "some would have been told: {delays:?}");
+    }
 }

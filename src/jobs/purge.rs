@@ -11,9 +11,6 @@ use crate::config::Config;
 use crate::retention::{self, Purged, Round};
 use crate::types::ShopId;
 
-/// The folders into which jobs put what they have read, below the one that their parameters name.
-const PUT_AWAY: [&str; 3] = ["done", "failed", "aside"];
-
 /// `[jobs.<name>.params]`: none, so that nothing is kept longer here than there.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,10 +36,7 @@ impl Job for Purge {
         let config = &context.config;
         let Some(retention) = &config.retention else { anyhow::bail!("there is no [retention]") };
         let shops: Vec<ShopId> = context.shops.iter().map(|(shop, _)| shop).collect();
-        // The first is the data directory, which is no job's.
-        let folders = config.folders().into_iter().skip(1);
-        let put_away: Vec<_> =
-            folders.flat_map(|folder| PUT_AWAY.map(|put_away| folder.join(put_away))).collect();
+        let put_away = config.put_away();
         let round = Round {
             pool: &context.pool,
             config,
@@ -65,12 +59,12 @@ impl Job for Purge {
 fn text(purged: &Purged, dry_run: bool) -> String {
     let went = [
         (purged.n_customers, "customer", "customers"),
-        (purged.n_texts, "answer in words", "answers in words"),
+        (purged.n_texts, "answer or reply in words", "answers and replies in words"),
         (purged.n_names, "name given with an answer", "names given with an answer"),
         (purged.n_replies, "reply of a relay", "replies of a relay"),
         (purged.n_reports, "report of a mail system", "reports of mail systems"),
         (purged.n_visits, "note about a visit", "notes about visits"),
-        (purged.n_rejects, "rejected row", "rejected rows"),
+        (purged.n_rejects, "row that could not be taken", "rows that could not be taken"),
         (purged.n_messages, "message to the shop's people", "messages to the shop's people"),
         (purged.n_suppressed, "hash of the do-not-contact list", "hashes of the do-not-contact list"),
         (purged.n_files, "file", "files"),

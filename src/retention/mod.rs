@@ -1,6 +1,6 @@
 //! What is no longer needed goes, in every stage, as `[retention]` says; the figures stay.
 //!
-//! Goes: the words of old answers and the names given with them; address and names of customers of whom nothing was heard for long; what
+//! Goes: the words of old answers, what was replied to them and the names given with them; address and names of customers of whom nothing was heard for long; what
 //! relays and mail systems said, notes about visits, rows that could not be taken, and messages to the shop's own people; files that were
 //! imported, and mails that were written as files. Stays: orders, decisions, scores and choices, all that is counted, and the hashes of the
 //! do-not-contact list. What is published stays until `[testimonials] retain`.
@@ -8,13 +8,18 @@
 //! A table is walked in the order of its keys, so many rows a transaction, so that nobody waits for long and whoever dies half way has only
 //! to begin again: what has gone is not found a second time. A dry run walks the same way with the same statements, which then only count.
 
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use nix::fcntl::OFlag;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -33,7 +38,7 @@ const RUNS: i64 = 10;
 pub struct Purged {
     /// Of whom neither address nor name is left.
     pub n_customers: u64,
-    /// Answers in words.
+    /// Answers in words, and what the shop replied to them.
     pub n_texts: u64,
     /// Names that were given with an answer.
     pub n_names: u64,
@@ -43,7 +48,7 @@ pub struct Purged {
     pub n_reports: u64,
     /// Notes about visits.
     pub n_visits: u64,
-    /// Rows that could not be taken.
+    /// Rows that could not be taken, or whose order has not come.
     pub n_rejects: u64,
     /// Messages to the shop's own people.
     pub n_messages: u64,
@@ -51,7 +56,7 @@ pub struct Purged {
     pub n_suppressed: u64,
     /// Files that were imported, and mails that were written as files.
     pub n_files: u64,
-    /// What was left for the next run, because this one was to stop or an import was under way.
+    /// What was left for the next run, because this one was to stop or an import was under way; or a folder that is none of ours.
     pub left: Option<String>,
 }
 
@@ -87,11 +92,12 @@ enum Step {
     Reports,
     Visits,
     Rejects,
+    Aside,
     Messages,
 }
 
 impl Step {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Words,
         Self::Customers,
         Self::Replies,
@@ -99,6 +105,7 @@ impl Step {
         Self::Reports,
         Self::Visits,
         Self::Rejects,
+        Self::Aside,
         Self::Messages,
     ];
 
@@ -118,6 +125,32 @@ struct Batch {
     n_names: i64,
 }
 
+/// A folder into which files were put that are no longer needed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutAway {
+    pub folder: PathBuf,
+    /// How the names of these files begin and end, where others may have put theirs into the same folder; empty: all are of them.
+    pub beginning: String,
+    pub ending: &'static str,
+}
+
+impl PutAway {
+    /// All files of a folder of our own.
+    pub fn all_of(folder: PathBuf) -> Self {
+        Self { folder, beginning: String::new(), ending: "" }
+    }
+
+    /// Those of the folders into which jobs put what they have read, below this one.
+    pub fn below(folder: &Path) -> [Self; 3] {
+        ["done", "failed", "aside"].map(|put_away| Self::all_of(folder.join(put_away)))
+    }
+
+    fn holds(&self, name: &OsStr) -> bool {
+        let name = name.as_bytes();
+        name.starts_with(self.beginning.as_bytes()) && name.ends_with(self.ending.as_bytes())
+    }
+}
+
 /// A round through everything.
 #[derive(Debug, Clone, Copy)]
 pub struct Round<'a> {
@@ -125,7 +158,7 @@ pub struct Round<'a> {
     pub config: &'a Config,
     pub retention: &'a Retention,
     /// Where jobs put files that they have read.
-    pub put_away: &'a [PathBuf],
+    pub put_away: &'a [PutAway],
     pub now: DateTime<Utc>,
     /// Change nothing.
     pub only_count: bool,
@@ -159,11 +192,15 @@ pub async fn purge(
             purged.n_suppressed += suppressed(pool, shop, now - time, only_count).await?;
         }
     }
-    let mails = vec![config.outbox_dir()];
+    let mails = vec![PutAway::all_of(config.outbox_dir())];
     for (folders, age) in [(mails, Some(retention.traces)), (put_away.to_vec(), retention.files)] {
         let Some(before) = age.map(|age| now - age) else { continue };
         let removed = tokio::task::spawn_blocking(move || files(&folders, before.into(), only_count));
-        purged.n_files += removed.await??;
+        let (n, links) = removed.await??;
+        purged.n_files += n;
+        if let Some(link) = links.first() {
+            purged.left = Some(format!("{} is a link, and links are not followed", link.display()));
+        }
     }
     Ok((purged, limits))
 }
@@ -202,7 +239,7 @@ async fn walk(
             Step::Replies | Step::Rejections => purged.n_replies += n,
             Step::Reports => purged.n_reports += n,
             Step::Visits => purged.n_visits += n,
-            Step::Rejects => purged.n_rejects += n,
+            Step::Rejects | Step::Aside => purged.n_rejects += n,
             Step::Messages => purged.n_messages += n,
         }
         match batch.last {
@@ -248,6 +285,7 @@ async fn look(
         Step::Reports => batch!("src/retention/bounces.sql", shop.0, behind, n, traces, only_count),
         Step::Visits => batch!("src/retention/visits.sql", shop.0, behind, minor, n, traces, only_count),
         Step::Rejects => batch!("src/retention/rejects.sql", shop.0, behind, n, traces, only_count),
+        Step::Aside => batch!("src/retention/aside.sql", shop.0, behind, n, traces, only_count),
         Step::Messages => batch!("src/retention/messages.sql", shop.0, behind, n, traces, only_count),
     }
 }
@@ -287,26 +325,39 @@ async fn suppressed(pool: &PgPool, shop: i32, before: DateTime<Utc>, only_count:
     Ok(u64::try_from(n).unwrap_or_default())
 }
 
-/// Removes the files that lie in these folders since before then, and comes back with how many.
-fn files(folders: &[PathBuf], before: SystemTime, only_count: bool) -> anyhow::Result<u64> {
-    let mut n = 0;
-    for folder in folders {
-        n += files_of(folder, before, only_count)
-            .with_context(|| format!("letting go of old files in {}", folder.display()))?;
+/// Removes the files that lie in these folders since before then. Comes back with how many, and with the folders that are links.
+fn files(folders: &[PutAway], before: SystemTime, only_count: bool) -> anyhow::Result<(u64, Vec<PathBuf>)> {
+    let (mut n, mut links) = (0, Vec::new());
+    for put_away in folders {
+        let removed = files_of(put_away, before, only_count)
+            .with_context(|| format!("letting go of old files in {}", put_away.folder.display()))?;
+        match removed {
+            Some(removed) => n += removed,
+            None => links.push(put_away.folder.clone()),
+        }
     }
-    Ok(n)
+    Ok((n, links))
 }
 
-fn files_of(folder: &Path, before: SystemTime, only_count: bool) -> io::Result<u64> {
-    let entries = match std::fs::read_dir(folder) {
+/// `None`: it is a link. Whoever may write to an inbox could have put it there, and lead us to files of others.
+fn files_of(put_away: &PutAway, before: SystemTime, only_count: bool) -> io::Result<Option<u64>> {
+    let folder = &put_away.folder;
+    let flags = (OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).bits();
+    let opened = match OpenOptions::new().read(true).custom_flags(flags).open(folder) {
+        Err(_) if folder.symlink_metadata().is_ok_and(|folder| folder.is_symlink()) => return Ok(None),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(0);
+            return Ok(Some(0));
         }
-        entries => entries?,
+        opened => opened?,
     };
+    // By what was opened and not by its name, under which something else may lie by now.
+    let entries = std::fs::read_dir(format!("/proc/self/fd/{}", opened.as_raw_fd()))?;
     let mut n = 0;
     for entry in entries {
         let entry = entry?;
+        if !put_away.holds(&entry.file_name()) {
+            continue;
+        }
         // Of a link, the link's own; where it leads is nobody's business.
         let metadata = entry.metadata()?;
         // Written, or moved to where it lies.
@@ -319,5 +370,5 @@ fn files_of(folder: &Path, before: SystemTime, only_count: bool) -> io::Result<u
             n += 1;
         }
     }
-    Ok(n)
+    Ok(Some(n))
 }

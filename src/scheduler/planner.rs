@@ -88,6 +88,8 @@ pub struct Plan {
 pub struct Skip {
     pub scheduled_for: DateTime<Utc>,
     pub reason: String,
+    /// How many it stands for: itself, and those before it that get no row of their own.
+    pub n_occurrences: u32,
 }
 
 const MISSED_AND_SKIPPED: &str = "missed: nothing was running then, and catch_up = \"skip\"";
@@ -149,12 +151,17 @@ pub fn plan(
     let n_skipped = verdicts.iter().take_while(|verdict| verdict.is_err()).count();
     let skipped = due.iter().zip(verdicts).take(n_skipped);
     let mut skip: Vec<Skip> = skipped
-        .map(|(at, verdict)| Skip { scheduled_for: *at, reason: verdict.err().unwrap_or_default() })
+        .map(|(at, verdict)| Skip {
+            scheduled_for: *at,
+            reason: verdict.err().unwrap_or_default(),
+            n_occurrences: 1,
+        })
         .collect();
     if skip.len() > MOST_ROWS {
         let (n, first) = (skip.len(), due[0].with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z"));
         skip.drain(..n - 1);
         if let [last] = skip.as_mut_slice() {
+            last.n_occurrences = u32::try_from(n).unwrap_or(u32::MAX);
             last.reason.push_str(&format!(" (one row for {at_least}{n} occurrences, the first of {first})"));
         }
     }
@@ -255,6 +262,7 @@ mod tests {
             let (after, now) = ("2026-02-01T00:00", "2026-03-01T00:30");
             let plan = check(catch_up, year, after, now, &["2026-02-28T23:00"], Some("2026-03-01T00:00"));
             assert!(plan.skip[0].reason.contains("671 occurrences"), "{}", plan.skip[0].reason);
+            assert_eq!(plan.skip[0].n_occurrences, 671);
         }
         let plan =
             check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);

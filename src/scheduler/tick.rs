@@ -205,11 +205,11 @@ async fn look_at(
     let Plan { mut skip, mut run, next } = planner::plan(schedule, settled(&standing), now, policy, busy);
     if let (Some(reason), Some(_)) = (&standing.paused, run) {
         let reason = format!("it is paused: {reason}");
-        skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason }));
+        skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason, n_occurrences: 1 }));
     }
-    for Skip { scheduled_for, reason } in &skip {
-        if ledger::skip(&context.pool, &job.name, *scheduled_for, reason).await? {
-            let name = &job.name;
+    for skip in &skip {
+        if ledger::skip(&context.pool, &job.name, skip).await? {
+            let (name, Skip { scheduled_for, reason, .. }) = (&job.name, skip);
             tracing::warn!(job = name, "job {name}: the run of {scheduled_for} is skipped: {reason}");
         }
     }

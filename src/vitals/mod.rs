@@ -48,7 +48,7 @@ impl Default for Vitals {
 pub enum NotReady {
     /// The database does not answer.
     Database,
-    /// Its schema is not the one this program knows.
+    /// Its schema lacks something that this program knows, or has changed it. What a newer program has added is none of it.
     Migrations,
     /// The scheduler has not looked for a while.
     Scheduler,
@@ -98,7 +98,7 @@ pub async fn ready(context: &Context) -> Result<(), NotReady> {
     {
         return ready;
     }
-    let ready = match db::check_schema(&context.pool).await {
+    let ready = match db::still_fits(&context.pool).await {
         Ok(()) => Ok(()),
         Err(SchemaError::Database(_)) => Err(NotReady::Database),
         Err(_) => Err(NotReady::Migrations),

@@ -143,11 +143,11 @@ fn resident() -> Option<f64> {
 async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
     let pool = &context.pool;
     let runs = sqlx::query!(
-        r#"select job, state as "state!: JobRunState", count(*) as "n!",
+        r#"select job, state as "state!: JobRunState", sum(n_occurrences) as "n!",
                coalesce(sum(extract(epoch from finished_at - started_at)), 0)::float8 as "seconds!",
                max(finished_at) as last
            from (
-               select job, started_at, finished_at,
+               select job, started_at, finished_at, n_occurrences,
                    case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
                from job_run
            ) as run
@@ -158,7 +158,7 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
     let mut family = out.family(
         "afterword_job_runs",
         Kind::Counter,
-        "Occurrences of jobs that are settled, by what became of them, from all instances together",
+        "Occurrences of jobs that are settled, by what became of them, from all instances together; each of many that were missed counts",
     );
     // Every state of every job, so that the first failure is an increase.
     let names: BTreeSet<&str> = runs

@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::support::factories::{self, Order, Response};
-use crate::support::program::{Program, shipped};
+use crate::support::program::{Program, command, ran, shipped};
 use crate::support::{TestDb, data_dir, on_own_runtime, say, shared, test_name};
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
@@ -436,6 +436,41 @@ async fn a_schema_of_another_program_is_refused() {
     for refused in [db::check_schema(&db.pool).await, db::migrate(&db.options()).await] {
         assert!(matches!(refused, Err(SchemaError::Changed(2))), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_migrate_says_what_to_do_and_two_that_may_both_start() {
+    let program = Program::new(&shipped()).await;
+    let empty = TestDb::empty().await;
+    let jobs = || {
+        let mut jobs = command(program.dir.path());
+        jobs.env("DATABASE_URL", &empty.url).arg("jobs").stdout(Stdio::piped()).stderr(Stdio::piped());
+        jobs
+    };
+    let configure = |auto_migrate: bool| {
+        let migrates = format!("auto_migrate = {auto_migrate} ");
+        program.write("jobs.toml", shipped().replace("auto_migrate = true ", &migrates));
+    };
+    let refused = |expected: &str| {
+        let said = ran(jobs().output().unwrap()).expect(1).stderr;
+        assert!(said.contains(expected) && said.contains("run `afterword migrate`"), "{said}");
+    };
+    configure(false);
+    refused("the database lacks version 1 of the schema");
+    assert_eq!(count(&empty.pool, "select count(*) from pg_tables where schemaname = 'public'").await, 0);
+
+    configure(true);
+    for ended in [jobs().spawn().unwrap(), jobs().spawn().unwrap()] {
+        ran(ended.wait_with_output().unwrap()).expect(0);
+    }
+    configure(false);
+    ran(jobs().output().unwrap()).expect(0);
+    // As an older program has left it.
+    sqlx::raw_sql("delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)")
+        .execute(&empty.pool)
+        .await
+        .unwrap();
+    refused("the database lacks version 20 of the schema (fence)");
 }
 
 #[tokio::test]

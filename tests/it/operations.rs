@@ -12,12 +12,13 @@ use afterword::config::environment;
 use afterword::context::Context;
 use afterword::jobs::ledger::{self, Occurrence};
 use afterword::jobs::runner::run_occurrence;
+use afterword::scheduler::planner::Skip;
 use afterword::token::Purpose;
 use afterword::types::{InvitationId, ShopId};
 use afterword::web;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgPool};
+use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -80,6 +81,10 @@ async fn run(context: &Context, job: &str, moment: DateTime<Utc>) {
     let job = context.config.jobs.iter().find(|other| other.name == job).unwrap();
     let stop = CancellationToken::new();
     run_occurrence(&context, job, Occurrence::Scheduled(moment), false, &stop).await.unwrap();
+}
+
+fn skip(scheduled_for: DateTime<Utc>, n_occurrences: u32) -> Skip {
+    Skip { scheduled_for, reason: "missed: nothing was running then".to_owned(), n_occurrences }
 }
 
 async fn count(pool: &PgPool, sql: &'static str) -> u64 {
@@ -229,7 +234,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     std::fs::remove_dir_all(program.path("data/inbox/ratings")).unwrap();
     program.write("data/inbox/ratings", "a file where a folder should be");
     run(&context, "collect-ratings", day("13:00")).await;
-    ledger::skip(pool, "collect-bounces", day("14:00"), "missed: nothing was running then").await.unwrap();
+    ledger::skip(pool, "collect-bounces", &skip(day("14:00"), 150)).await.unwrap();
     ledger::set_pause(pool, "import-events", "somebody looks", day("15:00")).await.unwrap();
     let metrics = context.config.jobs.iter().find(|job| job.name == "nightly-metrics").unwrap();
     let schedule = metrics.schedule.as_ref().unwrap();
@@ -298,6 +303,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         "authors_not_told maison",
     ];
     assert_eq!(findings, expected.iter().map(|finding| (*finding).to_owned()).collect(), "{digest}");
+    assert_eq!(digest["jobs"]["collect-bounces"]["n_skipped"], 150, "each of one row's counts");
     assert_eq!(digest["is_good"], false);
     let shown = program.run(&["digest", "--as-of", until]).expect(0).stdout;
     assert!(shown.starts_with("10 things to look at\n! "), "{shown}");
@@ -313,7 +319,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     read_by_prometheus(&text);
     for (sample, value) in [
         ("afterword_job_runs_total{job_name=\"collect-ratings\",state=\"failed\"}", 1.0),
-        ("afterword_job_runs_total{job_name=\"collect-bounces\",state=\"skipped\"}", 1.0),
+        ("afterword_job_runs_total{job_name=\"collect-bounces\",state=\"skipped\"}", 150.0),
         ("afterword_job_runs_total{job_name=\"import-orders\",state=\"partial\"}", 1.0),
         ("afterword_job_runs_total{job_name=\"import-orders\",state=\"failed\"}", 0.0),
         ("afterword_job_duration_seconds_count{job_name=\"send-invitations\"}", 1.0),
@@ -407,7 +413,7 @@ async fn a_heartbeat_that_fails_is_recorded_and_called_by_the_next_run() {
     let pool = &program.db.pool;
     let days: [DateTime<Utc>; 4] =
         std::array::from_fn(|n| at("2026-03-10T06:30:00Z") + TimeDelta::days(i64::try_from(n).unwrap()));
-    ledger::skip(pool, "collect-bounces", days[0] - TimeDelta::hours(1), "missed").await.unwrap();
+    ledger::skip(pool, "collect-bounces", &skip(days[0] - TimeDelta::hours(1), 1)).await.unwrap();
     switch.status.store(503, Ordering::SeqCst);
     for day in days {
         if day == days[3] {
@@ -488,11 +494,28 @@ async fn ready_says_in_one_word_what_is_missing() {
         }
     };
     says((200, "ok")).await;
-    let newest = "(select max(version) from _sqlx_migrations)";
-    for (newer, expected) in [(1000, (503, "migrations")), (-1000, (200, "ok"))] {
-        let sql = format!("update _sqlx_migrations set version = version + {newer} where version = {newest}");
-        sqlx::query(AssertSqlSafe(sql)).execute(&program.db.pool).await.unwrap();
+    for (sql, expected) in [
+        // A newer program has migrated while this one runs, which goes on.
+        (
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (9000, 'newer', true, '', 0)",
+            (200, "ok"),
+        ),
+        ("update _sqlx_migrations set success = false where version = 5", (503, "migrations")),
+        ("update _sqlx_migrations set success = true where version = 5", (200, "ok")),
+        ("update _sqlx_migrations set checksum = sha256(checksum) where version = 5", (503, "migrations")),
+    ] {
+        sqlx::query(sql).execute(&program.db.pool).await.unwrap();
         says(expected).await;
+    }
+    // One that starts is refused, also where it is not to migrate.
+    for jobs in [shipped_with(1), shipped_with(1).replace("auto_migrate = true ", "auto_migrate = false ")] {
+        program.configure(&jobs);
+        let refused = program.run(&["jobs"]).expect(1).stderr;
+        assert!(
+            refused.contains("version 9000 of the schema, which this program does not know"),
+            "{refused}"
+        );
     }
     context.pool.close().await;
     says((503, "database")).await;

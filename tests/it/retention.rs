@@ -68,6 +68,16 @@ async fn shop() -> Program {
             "insert into alert_delivery (shop_id, alert_id, channel, recipient, occasion, state, queued_at, next_try_at)
              select 1, alert_id, 'mail', '{word}@shop.example', 'opened', 'sent', '{year}', '{year}'
              from alert where rule = '{word}'",
+            // What the shop replied to words that are not published, and answers whose order never came.
+            "insert into reply (shop_id, response_id, revision, body, replied_at)
+             select shop_id, response_id, case '{word}' when 'lately' then 2 else 1 end,
+                 case external_id when 'R-1' then 'canaryreply to {word}' else 'Merci' end, '{year}'
+             from response where external_id in ('R-1', 'R-3')",
+            "insert into response_aside (shop_id, import_run_id, line, \"row\", survey, survey_version_id, email_key, answered_at,
+                 answered_by, display_name, answers, digest, kept_at)
+             select shop_id, 1, 1, 'canaryaside of {word}', survey, survey_version_id, 'canary.aside.{word}@customer.example', '{year}',
+                 '{year}', 'Canaryaside of {word}', '{\"comment\": \"canaryaside of {word}\"}', sha256('{word}'), '{year}'
+             from survey_version limit 1",
             "insert into rejection (shop_id, response_id, reason, state, queued_at, next_try_at, settled_at, fault)
              select shop_id, response_id, case '{word}' when 'lately' then 'unlawful' else 'contradictory' end::reject_reason,
                  'failed', '{year}', '{year}', '{year}', 'rcpt: {word} is unknown'
@@ -128,7 +138,16 @@ fn purge(program: &Program, more: &[&str]) -> Value {
 async fn what_is_too_old_goes_and_no_figure_changes() {
     let program = shop().await;
     let pool = &program.db.pool;
-    let words = ["canary.claire", "canaryclaire", "canaryduval", "canaryname", "canarywords", "canarynobody"];
+    let words = [
+        "canary.claire",
+        "canaryclaire",
+        "canaryduval",
+        "canaryname",
+        "canarywords",
+        "canarynobody",
+        "canaryaside of canaryduval",
+        "canary.aside.canaryduval",
+    ];
     let held = holding(pool, &words).await;
     let tables = [
         "customer",
@@ -139,6 +158,8 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
         "bounce",
         "alert_delivery",
         "rejection",
+        "reply",
+        "response_aside",
     ];
     for table in tables {
         assert!(held.iter().any(|found| found.starts_with(&format!("{table}:"))), "{table}: {held:?}");
@@ -152,8 +173,9 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
     assert_eq!(would, done, "a dry run counts what the run then does");
     let expected = serde_json::json!({
         // Claire, and whoever had called an order off. Léa's words are published, Hugo ordered lately.
-        "n_customers": 2, "n_texts": 2, "n_names": 1,
-        "n_replies": done["n_replies"], "n_reports": 1, "n_visits": done["n_visits"], "n_rejects": 1,
+        // To Claire's words the shop had replied, and replied anew lately; the reply goes with the words, Léa's stays with hers.
+        "n_customers": 2, "n_texts": 2 + 2, "n_names": 1,
+        "n_replies": done["n_replies"], "n_reports": 1, "n_visits": done["n_visits"], "n_rejects": 1 + 1,
         "n_messages": 1, "n_suppressed": 0, "n_files": 0, "left": null,
     });
     assert_eq!(done, expected);
@@ -177,6 +199,14 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
     let kept =
         holding(pool, &["hugo@customer.example", "fontanel", "well made", "emma@", "lately@shop.example"])
             .await;
+    let replies: Vec<String> = sqlx::query_scalar(
+        "select distinct external_id from reply join response using (shop_id, response_id)",
+    )
+    .fetch_all(pool)
+    .await
+    .unwrap();
+    assert_eq!(replies, ["R-3"]);
+    assert_eq!(holding(pool, &["canaryaside of lately"]).await.len(), 1);
     let kept: Vec<&str> = kept.iter().map(|found| found.split(':').next().unwrap()).collect();
     assert_eq!(kept, ["alert_delivery", "answer", "customer", "customer", "import_reject"]);
 
@@ -247,6 +277,40 @@ async fn files_that_were_read_go_when_they_are_old_enough_and_others_stay() {
     for name in ["c.csv", "kept/d.csv", "done/link"] {
         assert!(program.path(&format!("data/inbox/orders/{name}")).exists(), "{name}");
     }
+}
+
+/// What came from an mbox lies beside it, perhaps in a folder of others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_read_from_an_mbox_goes_and_what_lies_beside_it_stays() {
+    let jobs = shipped()
+        .replace("# files = \"90d\"", "files = \"90d\"")
+        .replace("maildir = \"./data/inbox/bounces\"", "mbox = \"./mail/returned\"");
+    let program = Program::new(&jobs).await;
+    let mail = "From MAILER-DAEMON Thu Jan  1 00:00:00 2026\n";
+    program.write(
+        "mail/returned",
+        format!("{mail}From: postmaster@relay.example\nSubject: canary\n\ncanary.claire@customer.example\n\n{mail}\n\u{0}\n"),
+    );
+    program.run(&["run", "collect-bounces"]);
+    let lies = |folder: &str| -> Vec<String> {
+        let entries = std::fs::read_dir(program.path(folder)).into_iter().flatten();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(lies("mail/done"), ["returned.taken"]);
+    assert_eq!(lies("mail/aside").len(), 1);
+    // An erasure looks there, too.
+    let erased =
+        program.run(&["erase", "canary.claire@customer.example", "--yes", "--json"]).expect(0).json();
+    assert!(erased.to_string().contains("mail/done/returned.taken"), "{erased}");
+    for strange in ["done/photo.eml", "done/returned.txt", "aside/letter.eml", "done/other.taken"] {
+        program.write(&format!("mail/{strange}"), "somebody's own");
+    }
+    let far = ["run", "purge", "--json", "--as-of", "2096-01-01T04:00:00Z"];
+    assert_eq!(program.run(&far).expect(0).json()["details"]["purged"]["n_files"], 2);
+    let mut left = lies("mail/done");
+    left.sort();
+    assert_eq!(left, ["other.taken", "photo.eml", "returned.txt"]);
+    assert_eq!(lies("mail/aside"), ["letter.eml"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

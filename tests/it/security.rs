@@ -4,6 +4,12 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use afterword::token::Purpose;
+use afterword::types::{InvitationId, ShopId};
+use afterword::web;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
 use crate::support::program::{Program, Ran, command, ran, shipped, shipped_with};
 use crate::support::smtp::Relay;
 
@@ -183,6 +189,123 @@ async fn from_an_inbox_only_regular_files_are_taken_and_nothing_leaves_by_a_link
     assert!(next.exists());
     assert_eq!(std::fs::read_dir(program.path("elsewhere")).unwrap().count(), 1);
     assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
+}
+
+/// What people type is a parameter of a statement and never a part of one: `sqlx` takes nothing but texts that are written in the source
+/// or that somebody vouches for, and nobody does. What is compiled in are the statements themselves.
+#[test]
+fn no_statement_is_put_together_from_what_people_type() {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let (mut n_files, mut n_checked) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                let source = std::fs::read_to_string(&path).unwrap();
+                n_files += 1;
+                n_checked += ["query!(", "query_as!(", "query_scalar!(", "query_file!(", "query_file_as!("]
+                    .iter()
+                    .map(|checked| source.matches(checked).count())
+                    .sum::<usize>();
+                for vouches in ["AssertSqlSafe", "SqlStr::", "QueryBuilder"] {
+                    assert!(!source.contains(vouches), "{}: {vouches}", path.display());
+                }
+            }
+        }
+    }
+    assert!(n_files > 100 && n_checked > 100, "{n_files} files, {n_checked} statements");
+}
+
+/// Whatever is asked for: a redirection goes to a place of ours, which no part of the request names.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirection_leads_to_nobody_else() {
+    let token = "hush-token-0123456789-0123456789-0123456789";
+    let access = format!("\n[[access]]\nname = \"team\"\ntoken = \"{token}\"\nallow = [\"export\"]\n");
+    let program = Program::new(&(shipped() + &access)).await;
+    program.write("orders.csv", ORDERS);
+    program.run(&["import", "orders", "orders.csv", "--shop", "maison"]).expect(3);
+    program.run(&["--as-of", "2026-03-10T10:00:00Z", "run", "send-invitations"]).expect(0);
+    let invitation: i64 = sqlx::query_scalar("select invitation_id from invitation where state = 'sent'")
+        .fetch_one(&program.db.pool)
+        .await
+        .unwrap();
+    let context = program.context("2026-03-10T12:00:00Z".parse().unwrap()).await;
+    let survey = context.tokens.issue(Purpose::Survey, ShopId(1), InvitationId(invitation)).to_string();
+    let stop = CancellationToken::new();
+    let listen = async || {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        (listener, url)
+    };
+    let ((public, public_url), (private, private_url)) = (listen().await, listen().await);
+    tokio::spawn(web::serve(public, context.clone(), stop.clone()));
+    tokio::spawn(web::private::serve(private, context, stop.clone()));
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).max_redirects(0).build().into();
+    let asked = |url: &str| {
+        let request = agent
+            .get(url)
+            .header("Host", "evil.example")
+            .header("X-Forwarded-Host", "evil.example")
+            .header("Accept", "text/html")
+            .header("Authorization", format!("Bearer {token}"));
+        let answer = request.call().unwrap();
+        let places =
+            answer.headers().get_all("location").iter().map(|place| place.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), places.collect::<Vec<_>>())
+    };
+    let hostile = [
+        "next=https://evil.example/",
+        "/evil.example/",
+        "//evil.example/",
+        "@evil.example/",
+        "\\\\evil.example",
+        "shop=//evil.example&url=//evil.example",
+        "%0d%0aLocation:%20https://evil.example/",
+    ];
+    for words in hostile {
+        // Thanked is who has answered; what cannot be exported is said on the page.
+        let (status, places) = asked(&format!("{public_url}/s/{survey}/thanks?{words}"));
+        assert_eq!((status, places), (303, vec![format!("/s/{survey}")]), "{words}");
+        let (status, places) = asked(&format!("{private_url}/exports/testimonials.csv?format=no&{words}"));
+        assert_eq!((status, places.len()), (303, 1), "{words}");
+        assert!(places[0].starts_with("../exports?format=no&"), "{words}: {places:?}");
+        for path in ["", "/", "s/", "s/x/thanks?", "outbox?", "exports/", "u/"] {
+            for url in [&public_url, &private_url] {
+                let (_, places) = asked(&format!("{url}/{path}{words}"));
+                assert!(
+                    places.iter().all(|place| !place.contains("evil.example")),
+                    "{path}{words}: {places:?}"
+                );
+            }
+        }
+    }
+    stop.cancel();
+}
+
+/// Whoever may write to an inbox may put a link where our folder was, and what is old is let go of there.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_a_link_is_not_purged() {
+    let jobs = shipped().replace("# files = \"90d\"", "files = \"90d\"");
+    let program = Program::new(&jobs).await;
+    let precious = program.write("elsewhere/precious.csv", "precious");
+    program.write("data/inbox/events/done/old.csv", "old");
+    std::fs::create_dir_all(program.path("data/inbox/orders")).unwrap();
+    for folder in ["done", "failed", "aside"] {
+        symlink(program.path("elsewhere"), program.path("data/inbox/orders").join(folder)).unwrap();
+    }
+    for (more, is_left) in [(&["--dry-run"][..], true), (&[], false)] {
+        let args = [&["run", "purge", "--json", "--as-of", "2096-01-01T04:00:00Z"], more].concat();
+        let purged = program.run(&args).expect(3).json()["details"]["purged"].clone();
+        // The others are not kept waiting by it.
+        assert_eq!(purged["n_files"], 1);
+        let left = purged["left"].as_str().unwrap();
+        assert!(left.ends_with("data/inbox/orders/done is a link, and links are not followed"), "{left}");
+        assert_eq!(program.path("data/inbox/events/done/old.csv").exists(), is_left);
+    }
+    assert_eq!(std::fs::read_to_string(precious).unwrap(), "precious");
 }
 
 #[tokio::test]
