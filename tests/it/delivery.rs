@@ -178,6 +178,15 @@ fn cases() -> Vec<Case> {
     case(Step::Greeting, Twice, &[(Queued, 0), (Deferred, 1)], false);
     // Or at the second EHLO, with which no mail has to do.
     case(Step::Ehlo, Twice, &[(Queued, 0), (Sent, 1)], false);
+    case(Step::EhloAgain, Twice, &[(Queued, 0), (Deferred, 1)], false);
+    // Who has greeted us once need not do it again, and is in step.
+    case(Step::EhloAgain, Never, SENT, false);
+    case(Step::EhloAgain, Behaviour::Say("503 5.5.1 Invalid command: Duplicate EHLO\r\n"), SENT, false);
+    // Who says no before the second one has answered something else.
+    case(Step::Ehlo, Behaviour::AndThen("554 5.7.1 not ever\r\n"), WAITS, true);
+    for behaviour in speechless.into_iter().chain([Accept, Later, Misplaced]) {
+        case(Step::EhloAgain, behaviour, SENT, false);
+    }
     case(Step::Auth, Twice, WAITS, false);
     case(Step::Mail, Accept, SENT, false);
     case(Step::Mail, Later, WAITS, false);
@@ -282,6 +291,10 @@ async fn check(house: &House, case: Case, patience: Duration) -> Duration {
         sqlx::query_scalar("select count(*) from suppression").fetch_one(house.pool()).await.unwrap();
     assert_eq!(suppressed, 0, "{case:?}");
     tell_the_same(&relay, &states, case);
+    let is_refused = matches!(case.behaviour, Behaviour::Never | Behaviour::Say(_));
+    if case.step == Step::EhloAgain && is_refused {
+        assert_eq!(relay.n_connections(), 1, "{case:?}: the conversation goes on");
+    }
     if case.behaviour == Behaviour::Endless && case.step == Step::Rcpt {
         let text: String = sqlx::query_scalar("select text from attempt order by attempt limit 1")
             .fetch_one(house.pool())
