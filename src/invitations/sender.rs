@@ -39,8 +39,8 @@ use crate::types::{ShopId, SurveyVersionId};
 const RELAY_PAUSE: TimeDelta = TimeDelta::minutes(1);
 /// Between two attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(300);
-/// So many rows wait for a sender, so that nobody is idle while the next are claimed: half a batch lasts longer than claiming one, and is sent
-/// long before its lease runs out.
+/// So many rows wait for a sender, so that nobody is idle while the next are claimed: half a batch lasts longer than claiming one. Those that
+/// a relay keeps waiting until their lease runs out are another's, and the ledger says so before their final dot.
 const ROWS_AHEAD: usize = 100;
 
 /// What became of the mails of one run.
@@ -85,7 +85,7 @@ struct Round {
     is_probe: AtomicBool,
     /// Whether the relay takes less than jobs.toml says.
     is_slowed: AtomicBool,
-    /// Rows that were claimed and not begun when the round ended.
+    /// Rows that were claimed, handed out and not begun before they were called back.
     left_over: Mutex<Vec<Claimed>>,
     brakes: brakes::Watched,
     /// Whose the claimed rows are.
@@ -151,7 +151,7 @@ pub async fn deliver(
     let mut left = at_most.unwrap_or(u64::MAX);
     round.progress.waiting(Unit::Mails, outbox::n_waiting(pool, shop_id, survey).await?.min(left));
     match known.admission {
-        Admission::Open => left -= send_claimed(&round, n_senders, left).await?,
+        Admission::Open => left -= send_at_any_pace(&round, n_senders, left).await?,
         Admission::Probe => {
             round.is_probe.store(true, Ordering::Relaxed);
             // A mail that never came to the relay proves nothing; then another is tried.
@@ -164,7 +164,7 @@ pub async fn deliver(
             }
             round.is_probe.store(false, Ordering::Relaxed);
             if !round.has_faults.load(Ordering::Relaxed) && !round.is_over() {
-                left -= send_claimed(&round, n_senders, left).await?;
+                left -= send_at_any_pace(&round, n_senders, left).await?;
             }
         }
         Admission::Closed(outage) => round.count(|delivery| delivery.outage = Some(outage)),
@@ -179,17 +179,41 @@ pub async fn deliver(
     Ok(delivery)
 }
 
-/// Claims and sends, over so many connections and so many mails at most. Comes back with how many were taken up.
+/// Claims and sends, over so many connections and so many mails at most; once more when the relay turns out to take fewer mails, or as many
+/// as before. Comes back with how many were taken up.
+async fn send_at_any_pace(round: &Arc<Round>, n_senders: usize, at_most: u64) -> anyhow::Result<u64> {
+    let mut n_taken = 0;
+    loop {
+        let was_slowed = round.is_slowed.load(Ordering::Relaxed);
+        n_taken += send_claimed(round, n_senders, at_most - n_taken).await?;
+        let is_same_pace = round.is_slowed.load(Ordering::Relaxed) == was_slowed;
+        if is_same_pace || round.is_ending() || n_taken == at_most {
+            return Ok(n_taken);
+        }
+        // Nobody waits for a turn to send nothing.
+        let Round { context, shop_id, survey, .. } = &**round;
+        if !outbox::is_due(&context.pool, *shop_id, survey, context.clock.now()).await? {
+            return Ok(n_taken);
+        }
+    }
+}
+
+/// Claims and sends at one pace: what was handed out and not begun goes back when that changes, and when the round ends. Comes back with
+/// how many were taken up.
 async fn send_claimed(round: &Arc<Round>, n_senders: usize, at_most: u64) -> anyhow::Result<u64> {
-    let (rows, received) = mpsc::channel(ROWS_AHEAD);
+    let was_slowed = round.is_slowed.load(Ordering::Relaxed);
+    let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
+    // A row whose turn has come is to leave now: while a relay stalls, turns must not pile up.
+    let n_ahead = if limit.is_some() || was_slowed { 1 } else { ROWS_AHEAD };
+    let (rows, received) = mpsc::channel(n_ahead);
     let received = Arc::new(tokio::sync::Mutex::new(received));
     let mut senders = JoinSet::new();
     for _ in 0..n_senders {
-        senders.spawn(send_rows(Arc::clone(round), Arc::clone(&received)));
+        senders.spawn(send_rows(Arc::clone(round), Arc::clone(&received), was_slowed));
     }
     // Theirs alone: when the last of them has failed, the claimer must not wait for somebody to take a row.
     drop(received);
-    let claimed = claim_rows(round, rows, at_most).await;
+    let claimed = claim_rows(round, rows, at_most, limit, was_slowed).await;
     // Wait for every sender, also when one has failed: a dropped one would leave its connection and its row in doubt.
     let mut failed = None;
     while let Some(ended) = senders.join_next().await {
@@ -207,13 +231,20 @@ async fn send_claimed(round: &Arc<Round>, n_senders: usize, at_most: u64) -> any
     Ok(n_claimed - left_over.len() as u64)
 }
 
-/// Claims batch after batch and hands the rows out, up to so many. Comes back with how many it claimed.
-async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) -> anyhow::Result<u64> {
+/// Claims batch after batch and hands the rows out, up to so many. `limit`: mails per minute, by jobs.toml. Comes back with how many it
+/// claimed.
+async fn claim_rows(
+    round: &Round,
+    rows: mpsc::Sender<Claimed>,
+    at_most: u64,
+    limit: Option<f64>,
+    was_slowed: bool,
+) -> anyhow::Result<u64> {
     let pool = &round.context.pool;
-    let limit = round.context.config.mail.rate_per_minute.map(|rate| f64::from(rate.get()));
+    let is_limited = limit.is_some() || was_slowed;
     let owner = round.hold.name();
     let (mut n_claimed, mut n_looked_at, mut n_marked) = (0, None, None);
-    while !round.is_over() && n_claimed < at_most {
+    while !round.is_called_back(was_slowed) && n_claimed < at_most {
         let now = round.context.clock.now();
         if !is_open(round.survey.send_window.as_ref(), now, round.shop.timezone) {
             round.count(|delivery| delivery.window_closed = true);
@@ -231,10 +262,13 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
             }
         }
         let mut n = outbox::BATCH.min(i64::try_from(at_most - n_claimed).unwrap_or(i64::MAX));
-        let is_limited = limit.is_some() || round.is_slowed.load(Ordering::Relaxed);
         if is_limited {
             let taken = relay::take(pool, &round.relay, limit, n).await?;
-            round.is_slowed.store(taken.is_slowed, Ordering::Relaxed);
+            if taken.is_slowed != was_slowed {
+                round.is_slowed.store(taken.is_slowed, Ordering::Relaxed);
+                relay::give_back(pool, &round.relay, taken.n).await?;
+                break;
+            }
             if taken.n == 0 {
                 // Whoever asks us to stop does not wait for the next mail's turn.
                 tokio::select! {
@@ -256,9 +290,7 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
         n_claimed += batch.len() as u64;
         let mut batch = batch.into_iter();
         while let Some(row) = batch.next() {
-            // When the relay says "too many", the rest of a batch is too many, too.
-            let is_slower = round.is_slowed.load(Ordering::Relaxed) && !is_limited;
-            if round.is_over() || is_slower {
+            if round.is_called_back(was_slowed) {
                 let rest: Vec<Claimed> = std::iter::once(row).chain(batch).collect();
                 outbox::release(pool, &rest, None).await?;
                 n_claimed -= rest.len() as u64;
@@ -279,12 +311,13 @@ async fn claim_rows(round: &Round, rows: mpsc::Sender<Claimed>, at_most: u64) ->
 async fn send_rows(
     round: Arc<Round>,
     rows: Arc<tokio::sync::Mutex<mpsc::Receiver<Claimed>>>,
+    was_slowed: bool,
 ) -> anyhow::Result<()> {
     let mut sender = Sender { round: &round, connection: None, n_sent: 0, handed: None };
     loop {
         let row = rows.lock().await.recv().await;
         let Some(row) = row else { break };
-        if round.is_over() {
+        if round.is_called_back(was_slowed) {
             round.left_over.lock().unwrap_or_else(PoisonError::into_inner).push(row);
             continue;
         }
@@ -503,6 +536,18 @@ impl Round {
         self.stop.is_cancelled()
     }
 
+    /// Whether what was not begun is to stay here: the round is over, or somebody has to look first.
+    fn is_ending(&self) -> bool {
+        let is_braked = || self.delivery.lock().unwrap_or_else(PoisonError::into_inner).brake.is_some();
+        self.is_over() || is_braked()
+    }
+
+    /// Whether what was handed out and not begun goes back. `was_slowed`: the pace at which it was handed out; when the relay says "too many",
+    /// these are too many, too.
+    fn is_called_back(&self, was_slowed: bool) -> bool {
+        self.is_ending() || self.is_slowed.load(Ordering::Relaxed) != was_slowed
+    }
+
     /// Says in the database and beside it that mails are about to leave, so that a database that loses them is noticed.
     async fn leave_mark(&self) -> anyhow::Result<()> {
         let Context { config, pool, clock, .. } = &self.context;
@@ -559,6 +604,8 @@ impl Round {
     /// The relay takes fewer mails than we send.
     async fn slow_down(&self, text: &str) -> anyhow::Result<()> {
         tracing::warn!("the mail relay says that there are too many mails, at {text}");
+        // First, so that the others begin no mail while it is written down.
+        self.is_slowed.store(true, Ordering::Relaxed);
         self.relay_works().await?;
         let context = &self.context;
         let full = match context.config.mail.rate_per_minute {
@@ -570,7 +617,6 @@ impl Round {
             }
         };
         relay::slow_down(&context.pool, &self.relay, full).await?;
-        self.is_slowed.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

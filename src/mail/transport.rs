@@ -275,6 +275,10 @@ impl Conversation {
 
     async fn command(&mut self, phase: Phase, command: impl std::fmt::Display) -> Result<Response, Fault> {
         self.listen(phase)?;
+        self.ask(phase, command).await
+    }
+
+    async fn ask(&mut self, phase: Phase, command: impl std::fmt::Display) -> Result<Response, Fault> {
         let limit = self.limits.of(phase);
         timeout(limit, self.connection.command(command))
             .await
@@ -294,11 +298,20 @@ impl Conversation {
             .map_err(|error| Fault::smtp(phase, &error))
     }
 
-    /// Asks once more what the relay offers, because lettre keeps of its answer only what lettre itself makes use of.
+    /// Asks once more what the relay offers, because lettre keeps of its answer only what lettre itself makes use of. Some relays say that
+    /// they were greeted already (503), which changes nothing about the conversation (RFC 5321, section 4.1.4): they get their commands
+    /// one by one. One that means to refuse us says so again at the next command.
     async fn offers_pipelining(&mut self) -> Result<bool, Fault> {
-        let offers = self.command(Phase::Connect, Ehlo::new(ClientId::default())).await?;
-        success(Phase::Connect, &offers)?;
-        Ok(offers.message().any(|line| line.trim().eq_ignore_ascii_case("PIPELINING")))
+        // Apart from the question, because a refusal that comes before it is no answer to it.
+        self.listen(Phase::Connect)?;
+        match self.ask(Phase::Connect, Ehlo::new(ClientId::default())).await {
+            Ok(offers) => {
+                success(Phase::Connect, &offers)?;
+                Ok(offers.message().any(|line| line.trim().eq_ignore_ascii_case("PIPELINING")))
+            }
+            Err(Fault { reply: Some(Reply { code: 500.., .. }), .. }) => Ok(false),
+            Err(fault) => Err(fault),
+        }
     }
 
     async fn transmit(&mut self, message: &[u8]) -> Result<(), Fault> {

@@ -241,6 +241,7 @@ async fn an_encrypted_relay_is_spoken_to_as_configured() {
         let code = ran(sending.output().unwrap()).code;
         let accepted = relay.accepted();
         assert!(accepted.iter().all(|mail| mail.is_encrypted), "{tls}");
+        assert!(accepted.iter().all(|mail| mail.is_pipelined == (tls != "implicit")), "{tls}");
         let (state, _, attempts) = states(&program.db.pool).await["1"];
         assert_eq!(
             attempts,

@@ -166,6 +166,8 @@ async fn whenever_it_is_killed_every_mail_has_a_state_and_none_leaves_twice() {
     run_to_the_end(&program);
     let n_unknown = check(&program.db.pool, &relay, n_mails).await;
     assert!(n_unknown <= n_killed * N_CONNECTIONS, "{n_unknown} unknown after {n_killed} kills");
+    let n_in_one_piece = relay.accepted().iter().filter(|mail| mail.is_pipelined).count();
+    assert!((n_mails / 10..n_mails * 9 / 10).contains(&n_in_one_piece), "{n_in_one_piece} in one piece");
     say(&format!("{n_killed} kills, {n_mails} mails, {n_left} left for the last run: {n_unknown} unknown"));
     let listed = program.run(&["outbox", "--state", "unknown", "--json", "-n", "100000"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), n_unknown, "what is unknown is listed");

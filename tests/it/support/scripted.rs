@@ -18,6 +18,8 @@ pub enum Step {
     Connect,
     Greeting,
     Ehlo,
+    /// EHLO once more in the same conversation.
+    EhloAgain,
     Starttls,
     Auth,
     Mail,
@@ -145,12 +147,13 @@ struct Conversation<'a> {
     input: BufReader<TcpStream>,
     house: &'a House,
     seen: Seen,
+    is_greeted: bool,
 }
 
 fn converse(stream: TcpStream, house: &House, connection: usize) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let seen = Seen { connection, ..Seen::default() };
-    Conversation { input: BufReader::new(stream), house, seen }.run()
+    Conversation { input: BufReader::new(stream), house, seen, is_greeted: false }.run()
 }
 
 impl Conversation<'_> {
@@ -172,7 +175,8 @@ impl Conversation<'_> {
                     "" => "250-relay.example\r\n250 8BITMIME\r\n".to_owned(),
                     offers => format!("250-relay.example\r\n250-{offers}\r\n250 8BITMIME\r\n"),
                 };
-                self.step(Step::Ehlo, &reply)?
+                let is_first = !std::mem::replace(&mut self.is_greeted, true);
+                self.step(if is_first { Step::Ehlo } else { Step::EhloAgain }, &reply)?
             } else if verb == "STARTTLS" {
                 // There is no encryption here; who accepts has to close then.
                 match self.step(Step::Starttls, "220 2.0.0 go ahead\r\n")? {

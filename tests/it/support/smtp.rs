@@ -9,6 +9,9 @@
 //! | `vanish@…` | closes after the final dot, having kept the mail |
 //! | anybody else | 250 |
 //!
+//! Without encryption it takes several commands at once (PIPELINING) over every second connection, beginning with the first, as an address
+//! with two relays behind it might; with STARTTLS over every one, encrypted from the first byte over none.
+//!
 //! It speaks from threads, so that a test's runtime cannot stop it.
 
 use std::io::{BufRead as _, BufReader, Read, Write as _};
@@ -35,6 +38,8 @@ pub struct Accepted {
     pub to: String,
     pub message: Vec<u8>,
     pub is_encrypted: bool,
+    /// Whether RCPT and DATA came along with MAIL.
+    pub is_pipelined: bool,
 }
 
 /// What all conversations of a relay share.
@@ -105,10 +110,10 @@ impl Relay {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let house = Arc::clone(&shared);
-                house.n_connections.fetch_add(1, Ordering::Relaxed);
+                let connection = house.n_connections.fetch_add(1, Ordering::Relaxed);
                 std::thread::spawn(move || {
                     // A client that goes away in the middle is part of what is tested.
-                    let _ = converse(stream, &house);
+                    let _ = converse(stream, &house, connection);
                 });
             }
         });
@@ -175,7 +180,7 @@ impl Wire {
     }
 }
 
-fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
+fn converse(stream: TcpStream, house: &House, connection: usize) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let mut wire = Wire::Plain(stream);
     if let Security::Implicit(config) = &house.security {
@@ -183,6 +188,7 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
     }
     let mut input = BufReader::new(wire);
     let (mut from, mut to) = (String::new(), String::new());
+    let mut is_pipelined = false;
     let mut is_known = matches!(house.security, Security::None);
     input.get_mut().answer(b"220 relay.example ESMTP\r\n")?;
     loop {
@@ -193,9 +199,17 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
         let verb = line.trim_end().to_ascii_uppercase();
         let reply: &[u8] = if verb.starts_with("EHLO") {
             match (&house.security, input.get_ref()) {
+                (Security::None, _) if connection.is_multiple_of(2) => {
+                    b"250-relay.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
+                }
                 (Security::None, _) => b"250-relay.example\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n",
                 (_, Wire::Plain(_)) => b"250-relay.example\r\n250 STARTTLS\r\n",
-                (_, Wire::Tls(_)) => b"250-relay.example\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n",
+                (Security::Starttls(_), Wire::Tls(_)) => {
+                    b"250-relay.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n"
+                }
+                (Security::Implicit(_), Wire::Tls(_)) => {
+                    b"250-relay.example\r\n250-8BITMIME\r\n250 AUTH PLAIN\r\n"
+                }
             }
         } else if verb == "STARTTLS" {
             let Security::Starttls(config) = &house.security else { return Ok(()) };
@@ -208,6 +222,7 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
             if is_known { b"235 2.7.0 welcome\r\n" } else { b"535 5.7.8 wrong\r\n" }
         } else if verb.starts_with("MAIL FROM:") {
             from = address(&line);
+            is_pipelined = !input.buffer().is_empty();
             if is_known { b"250 2.1.0 ok\r\n" } else { b"530 5.7.0 who are you?\r\n" }
         } else if verb.starts_with("RCPT TO:") {
             to = address(&line);
@@ -223,8 +238,8 @@ fn converse(stream: TcpStream, house: &House) -> std::io::Result<()> {
             (house.watch)();
             let is_encrypted = matches!(input.get_ref(), Wire::Tls(_));
             let keep = || {
-                let mail =
-                    Accepted { from: from.clone(), to: to.clone(), message: message.clone(), is_encrypted };
+                let (from, to, message) = (from.clone(), to.clone(), message.clone());
+                let mail = Accepted { from, to, message, is_encrypted, is_pipelined };
                 house.accepted.lock().unwrap().push(mail);
                 house.n_accepted.fetch_add(1, Ordering::Relaxed) + 1
             };
