@@ -48,7 +48,8 @@ fn length() -> (Duration, bool) {
     if std::env::var_os("AFTERWORD_SOAK").is_none() {
         return (Duration::from_secs(25), false);
     }
-    let minutes = std::env::var("AFTERWORD_SOAK_MINUTES").map_or(MINUTES, |n| n.parse().unwrap());
+    let minutes = std::env::var_os("AFTERWORD_SOAK_MINUTES")
+        .map_or(MINUTES, |minutes| minutes.into_string().unwrap().parse().unwrap());
     (Duration::from_secs(minutes * 60), true)
 }
 
@@ -84,8 +85,10 @@ impl Every {
 #[derive(Clone, Copy)]
 struct Sample {
     at: Duration,
-    /// Of memory that it really has, in KiB.
+    /// Memory that it really has, in KiB.
     resident: u64,
+    /// Of this, what is not the program's file, of which more is read as more of it is used.
+    own: u64,
     descriptors: u64,
 }
 
@@ -109,10 +112,11 @@ impl Watch {
                     continue;
                 }
                 let Ok(memory) = std::fs::read_to_string(format!("/proc/{pid}/statm")) else { return };
-                let resident = memory.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * kib;
+                let pages: Vec<u64> = memory.split_whitespace().map(|n| n.parse().unwrap()).collect();
+                let (resident, own) = (pages[1] * kib, (pages[1] - pages[2]) * kib);
                 let Ok(descriptors) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return };
                 let descriptors = descriptors.count() as u64;
-                samples.lock().unwrap().push(Sample { at: begun.elapsed(), resident, descriptors });
+                samples.lock().unwrap().push(Sample { at: begun.elapsed(), resident, own, descriptors });
             }
         });
         watch
@@ -543,13 +547,15 @@ async fn with_everything_going_wrong_it_neither_grows_nor_loses_nor_doubles() {
         database.n,
     ));
     if is_long {
-        let (of_memory, of_descriptors) =
-            (|sample: &Sample| sample.resident, |sample: &Sample| sample.descriptors);
         let third = length / 3;
-        let of_third = |n: u32, of: fn(&Sample) -> u64| watch.median(third * n, third * (n + 1), of);
-        let memory = [0, 1, 2].map(|n| of_third(n, of_memory));
-        let descriptors = [0, 1, 2].map(|n| of_third(n, of_descriptors));
-        say(&format!("medians of the thirds: {memory:?} KiB resident, {descriptors:?} descriptors"));
+        let of_thirds =
+            |of: fn(&Sample) -> u64| [0, 1, 2].map(|n| watch.median(third * n, third * (n + 1), of));
+        let memory = of_thirds(|sample| sample.resident);
+        let own = of_thirds(|sample| sample.own);
+        let descriptors = of_thirds(|sample| sample.descriptors);
+        say(&format!(
+            "medians of the thirds: {memory:?} KiB resident, {own:?} of it its own; {descriptors:?} descriptors"
+        ));
         assert!(memory[1].abs_diff(memory[2]) * 10 <= memory[1], "memory: {memory:?} KiB");
         assert!(descriptors[1].abs_diff(descriptors[2]) <= 10, "descriptors: {descriptors:?}");
     }
