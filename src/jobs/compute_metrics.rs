@@ -82,6 +82,9 @@ impl Job for ComputeMetrics {
         let of_shop = |((shop, done), (_, looked)): (&(&String, _), &(&String, Looked))| json!({ "shop": shop, "frozen": done, "alerts": looked });
         let of_shops: Vec<_> = frozen.iter().zip(&looked).map(of_shop).collect();
         let mut report = RunReport::done(text, json!({ "shops": of_shops, "messages": told }));
+        if frozen.len() < shops.len() {
+            report.text.push_str("; stopped when asked to, the other shops wait for the next run");
+        }
         if frozen.len() < shops.len()
             || told.held.is_some()
             || told.n_failed + told.n_unknown + told.n_waiting > 0

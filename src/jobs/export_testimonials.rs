@@ -2,7 +2,8 @@
 //!
 //! Comes in: approved testimonials. Goes out: `testimonials-<date>.csv`, and the same as `latest.csv`, or with the ending of another format;
 //! beside each its manifest and notices. All appear complete or not at all: they are written beside and then given their name. If it dies
-//! half way, a hidden file is left behind that the next run replaces.
+//! half way, a hidden file is left behind that the next run replaces. If it is told to stop while it writes the dated file, nothing has
+//! left.
 //!
 //! Where it is told to (`upload`), they go to storage that speaks S3 as well, the dated ones first. A file that is there counts as
 //! published, whether or not its upload succeeds; the next run uploads again.
@@ -25,7 +26,9 @@ use super::{Job, JobError, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
-use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport};
+use crate::testimonials::export::{
+    self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, Stopped,
+};
 use crate::testimonials::selection::Selection;
 use crate::types::Locale;
 
@@ -136,10 +139,19 @@ impl Job for ExportTestimonials {
         let export = Export {
             selection: selection.as_ref(),
             locale: self.locale.as_ref(),
+            stop: Some(&run.stop),
             ..Export::new(&shops, format, &config.testimonials, &config.surveys)
         };
-        let report =
-            export::export_testimonials(&context.pool, export, Destination::File(dated.clone()), now).await?;
+        let destination = Destination::File(dated.clone());
+        let report = match export::export_testimonials(&context.pool, export, destination, now).await {
+            Err(error) if error.is::<Stopped>() => {
+                let text =
+                    "stopped when asked to; nothing was published, the files are what they were".to_owned();
+                let report = RunReport::done(text, serde_json::Value::Null);
+                return Ok(RunReport { outcome: RunOutcome::Partial, ..report });
+            }
+            ended => ended?,
+        };
         replace(&latest, &dated)?;
         let (beside_dated, beside_latest) = (export::beside(&dated), export::beside(&latest));
         for (latest, dated) in beside_latest.iter().zip(&beside_dated) {

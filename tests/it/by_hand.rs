@@ -1,20 +1,24 @@
 //! A person at the machine: how far a run is, Ctrl-C in the middle of it, and a run that was asked for when the program is to end.
 
-use std::io::{Read as _, Write as _};
+use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use afterword::jobs::ledger;
+use afterword::testimonials::moderation;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::PgPool;
 
 use crate::private::{CONFIG, House, bearer};
 use crate::support::config::smtp;
-use crate::support::program::{Program, shipped_with};
+use crate::support::factories::{self, Order, Response, at};
+use crate::support::program::{Program, shipped, shipped_with};
 use crate::support::say;
 use crate::support::smtp::Relay;
+use crate::testimonials::store;
 
 /// A relay that takes its time, so that there is a middle.
 fn slow() {
@@ -110,6 +114,60 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     assert_eq!(n_sent(&rest.stderr), MAILS - n);
     assert_eq!((rest.stdout.as_str(), rest.stderr.lines().count()), ("", 1), "{rest:?}");
     assert_eq!(relay.n_accepted(), MAILS);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_is_stopped_publishes_nothing_and_leaves_the_file_that_was_there() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["jobs"]).expect(0);
+    let pool = &program.db.pool;
+    let shop = factories::shop(pool, "maison").await;
+    let another = async |n: i32| {
+        let customer = factories::customer(pool, shop, &format!("customer{n}@customer.example")).await;
+        let order = Order::new(shop, customer, &format!("A-{n}")).insert(pool).await;
+        store(pool, Response::new(shop, order)).await;
+        moderation::approve_all_pending(pool, &[shop], at("2026-04-01T06:00:00Z")).await.unwrap();
+    };
+    another(1).await;
+    let run = ["run", "weekly-testimonials"];
+    program.run(&run).expect(0);
+    let folder = program.path("data/exports/testimonials");
+    let files = || {
+        let files = std::fs::read_dir(&folder).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect::<BTreeMap<_, _>>()
+    };
+    let before = files();
+    another(2).await;
+
+    // It comes to the testimonials, and gets them only when it was told to stop.
+    let mut held = pool.begin().await.unwrap();
+    sqlx::raw_sql("lock table testimonial in access exclusive mode").execute(&mut *held).await.unwrap();
+    let mut child = program.spawn(&run);
+    let begun = Instant::now();
+    let waits = "select exists (select from pg_locks join pg_database d on d.oid = database
+                                where not granted and relation = 'testimonial'::regclass and datname = current_database())";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut *held).await.unwrap() {
+        assert_eq!(child.try_wait().unwrap(), None);
+        assert!(begun.elapsed() < Duration::from_secs(30), "it does not come to the testimonials");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGINT).unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("stopping after what is in hand"), "{line}");
+    held.rollback().await.unwrap();
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(3), "{rest}");
+    assert!(rest.contains("partial: stopped when asked to; nothing was published"), "{rest}");
+    assert_eq!(files(), before);
+    let n_published = "select count(*) from testimonial where published_at is not null";
+    assert_eq!(sqlx::query_scalar::<_, i64>(n_published).fetch_one(pool).await.unwrap(), 1);
+    // The next run has them all.
+    program.run(&run).expect(0);
+    let latest = std::fs::read_to_string(folder.join("latest.csv")).unwrap();
+    assert_eq!(latest.lines().count(), 3, "{latest}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

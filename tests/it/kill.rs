@@ -359,7 +359,7 @@ async fn an_unattended_program_outlives_its_database_and_sends_on() {
 }
 
 /// As `pg_ctl stop -m immediate` does: no checkpoint, connections cut. Comes back when the server is gone.
-fn fall_over(root: &Path) {
+pub fn fall_over(root: &Path) {
     let text = std::fs::read_to_string(root.join("data/postmaster.pid")).unwrap();
     let server = Pid::from_raw(text.lines().next().unwrap().parse().unwrap());
     kill(server, Signal::SIGQUIT).unwrap();

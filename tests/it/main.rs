@@ -31,6 +31,7 @@ mod by_hand;
 mod scheduler;
 mod fence;
 mod instances;
+mod soak;
 mod pooler;
 mod metrics;
 mod periods;

@@ -38,6 +38,7 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 
 pub use format::{Change, ExportFormat, Increments, Refused};
 
@@ -95,7 +96,14 @@ pub struct Export<'a> {
     pub selection: Option<&'a Selection>,
     /// The language of a file for people; `None`: that of the first shop.
     pub locale: Option<&'a Locale>,
+    /// Looked at between two testimonials. `None`: nobody can stop it.
+    pub stop: Option<&'a CancellationToken>,
 }
+
+/// It was to stop before it was done.
+#[derive(Debug, thiserror::Error)]
+#[error("the export was stopped before its end")]
+pub struct Stopped;
 
 impl<'a> Export<'a> {
     /// All that may be published.
@@ -105,7 +113,11 @@ impl<'a> Export<'a> {
         rules: &'a config::Testimonials,
         surveys: &'a [Survey],
     ) -> Self {
-        Self { shops, format, rules, surveys, since: None, selection: None, locale: None }
+        Self { shops, format, rules, surveys, since: None, selection: None, locale: None, stop: None }
+    }
+
+    fn go_on(&self) -> Result<(), Stopped> {
+        if self.stop.is_some_and(CancellationToken::is_cancelled) { Err(Stopped) } else { Ok(()) }
     }
 
     /// Whether such a file may and can be written.
@@ -214,8 +226,8 @@ impl ExportReport {
 /// Writes the publishable testimonials of some shops.
 ///
 /// # Errors
-/// When it must not be written so ([`Export::check`]), the database does not answer, or the destination cannot be written. Then nothing
-/// counts as published, and a file that was there before is there still.
+/// When it must not be written so ([`Export::check`]), it is [`Stopped`], the database does not answer, or the destination cannot be
+/// written. Then nothing counts as published, and a file that was there before is there still.
 pub async fn export_testimonials(
     pool: &PgPool,
     export: Export<'_>,
@@ -528,6 +540,7 @@ async fn n_eligible(conn: &mut PgConnection, export: Export<'_>, now: DateTime<U
         let filter = Filter { state: Some(TestimonialState::Approved), ..Filter::default() };
         let mut candidates = candidate::candidates(conn, *id, filter);
         while let Some(candidate) = candidates.try_next().await? {
+            export.go_on()?;
             n += u64::from(gate::admit(&candidate, questionnaires.seen_by(&candidate)?, house).is_ok());
         }
     }
@@ -570,6 +583,7 @@ impl<'a> OfShop<'a> {
         let mut written = OfShopWritten::default();
         let mut candidates = candidate::candidates(conn, self.id, filter);
         while let Some(candidate) = candidates.try_next().await? {
+            self.export.go_on()?;
             written.n_looked += 1;
             self.one(&candidate, questionnaires.seen_by(&candidate)?, writing, report, &mut written)?;
         }
