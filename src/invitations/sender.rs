@@ -39,6 +39,8 @@ use crate::types::{ShopId, SurveyVersionId};
 const RELAY_PAUSE: TimeDelta = TimeDelta::minutes(1);
 /// Between two attempts to connect.
 const CONNECT_PAUSE: Duration = Duration::from_millis(300);
+/// The lowest rate that is taken as measured, in mails per minute.
+const LEAST_MEASURED: f64 = 10.0;
 /// So many rows wait for a sender, so that nobody is idle while the next are claimed: half a batch lasts longer than claiming one. Those that
 /// a relay keeps waiting until their lease runs out are another's, and the ledger says so before their final dot.
 const ROWS_AHEAD: usize = 100;
@@ -613,7 +615,8 @@ impl Round {
             None => {
                 let since = context.clock.now() - TimeDelta::minutes(1);
                 let shops: Vec<i32> = context.shops.iter().map(|(shop, _)| shop.0).collect();
-                outbox::n_sent_since(&context.pool, &shops, since).await?
+                // A minute in which hardly a mail has left tells little; and of a rate that cannot be halved nobody would wait.
+                outbox::n_sent_since(&context.pool, &shops, since).await?.max(LEAST_MEASURED)
             }
         };
         relay::slow_down(&context.pool, &self.relay, full).await?;

@@ -621,6 +621,27 @@ async fn without_a_limit_the_rate_that_was_measured_is_halved() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_says_too_many_before_the_first_mail_is_not_asked_again_at_once() {
+    let house = House::new().await;
+    house.many_orders(50).await;
+    let relay = Scripted::start("", |step, _| match step {
+        Step::Greeting => Behaviour::Say("421 4.7.0 too many connections from you\r\n"),
+        _ => Behaviour::Accept,
+    });
+    let context = house.sending_to(relay.port, at(NOW), |mail, _| mail.max_connections = 2);
+    let (survey, stop) = (context.config.survey("satisfaction").unwrap(), CancellationToken::new());
+    let ended = async {
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        stop.cancel();
+    };
+    let (report, ()) = tokio::join!(invitations::send(&context, survey, Manner::default(), &stop), ended);
+    let delivery = report.unwrap().shops.remove(0).delivery;
+    assert_eq!((delivery.n_sent, delivery.n_waiting), (0, 50), "{delivery:?}");
+    // Once by each sender, and once more with what the new rate gives in a moment.
+    assert!((1..=6).contains(&relay.n_connections()), "{}", relay.n_connections());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_brake_calls_back_what_was_handed_out() {
     let house = House::new().await;
     house.many_orders(400).await;
