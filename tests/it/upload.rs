@@ -107,15 +107,18 @@ async fn an_export_is_put_to_storage_and_a_refusal_fails_the_run() {
     let export = ["run", "weekly-testimonials", "--as-of", "2026-03-20T05:00:00Z"];
     program.run(&export).expect(0);
     let place = "/exports/maison/testimonials";
-    assert_eq!(
-        bucket.names(),
-        ["latest.csv", "testimonials-2026-03-20.csv"].map(|name| format!("{place}/{name}"))
-    );
+    // Each with what lies beside it.
+    let whole = ["latest", "testimonials-2026-03-20"].map(|stem| {
+        ["csv", "manifest.json", "notice.en.md", "notice.fr.md"].map(|end| format!("{place}/{stem}.{end}"))
+    });
+    assert_eq!(bucket.names(), whole.as_flattened());
     let folder = program.path("data/exports/testimonials");
     for (path, kept) in &bucket.0.lock().unwrap().0 {
         let name = path.rsplit('/').next().unwrap();
         assert_eq!(*kept, std::fs::read(folder.join(name)).unwrap(), "{path}");
-        assert_eq!(csv::Reader::from_reader(kept.as_slice()).records().count(), 7);
+        if name.ends_with(".csv") {
+            assert_eq!(csv::Reader::from_reader(kept.as_slice()).records().count(), 7);
+        }
     }
     assert_eq!(bucket.0.lock().unwrap().1, 0);
 
@@ -126,5 +129,5 @@ async fn an_export_is_put_to_storage_and_a_refusal_fails_the_run() {
     assert!(told.contains("uploading testimonials-2026-03-21.csv to exports"), "{told}");
     assert!(!told.contains("another secret") && !told.contains(SECRET), "{told}");
     assert!(folder.join("testimonials-2026-03-21.csv").exists());
-    assert_eq!((bucket.names().len(), bucket.0.lock().unwrap().1 > 0), (2, true));
+    assert_eq!((bucket.names().len(), bucket.0.lock().unwrap().1 > 0), (8, true));
 }
