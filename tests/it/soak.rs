@@ -241,7 +241,10 @@ impl House {
     fn start_second(&mut self) {
         let mut command = command(self.dir.path());
         command.args(["--config", "second.toml", "serve"]);
-        self.second = Some(Serving::of(&mut command, &self.dir.path().join("second")));
+        let mut second = Serving::of(&mut command, &self.dir.path().join("second"));
+        // Before that it has not yet said what it does when it is asked to stop.
+        second.until("ready");
+        self.second = Some(second);
     }
 
     /// Runs a job by hand, when no other run of it is going.
