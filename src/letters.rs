@@ -22,7 +22,7 @@ use crate::installation;
 use crate::invitations::compose::{Composed, clean, in_envelope, verbatim};
 use crate::invitations::outbox::AttemptOutcome;
 use crate::invitations::relay::{OneByOne, pause};
-use crate::invitations::verdict::{self, Standing};
+use crate::invitations::verdict;
 use crate::mail::templates::MailTexts;
 use crate::mail::transport::{Connection, Fault};
 use crate::masked;
@@ -275,19 +275,8 @@ impl Round<'_> {
             Tried::Later | Tried::Not { .. } => DeliveryState::Failed,
         };
         settle(pool, run, hash, state, Some(&text), now).await?;
-        match verdict.relay {
-            Standing::Works => self.relay.works(pool).await?,
-            // The invitations find out how many fewer; a handful of mails waits until then.
-            Standing::TooMany => {
-                self.delivered.held =
-                    Some(format!("the relay says that there are too many mails, at {text}"));
-            }
-            Standing::Faulty | Standing::Refuses => {
-                let refuses = verdict.relay == Standing::Refuses;
-                if let Some(outage) = self.relay.at_fault(pool, &text, refuses, now).await? {
-                    self.delivered.held = Some(outage.to_string());
-                }
-            }
+        if let Some(held) = self.relay.heard(pool, verdict.relay, &text, now).await? {
+            self.delivered.held = Some(held);
         }
         Ok(tried)
     }

@@ -19,6 +19,7 @@ use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Mail, Transport};
+use crate::invitations::verdict::Standing;
 
 /// So many faults in a row open the breaker.
 pub const N_FAULTS: i32 = 5;
@@ -347,6 +348,32 @@ impl OneByOne {
         }
     }
 
+    /// What a fault with a mail (`text`) says of the relay. Comes back with why no mail may leave any more, if so.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn heard(
+        &mut self,
+        pool: &PgPool,
+        standing: Standing,
+        text: &str,
+        now: DateTime<Utc>,
+    ) -> sqlx::Result<Option<String>> {
+        let refuses = match standing {
+            Standing::Works => {
+                self.works(pool).await?;
+                return Ok(None);
+            }
+            // The invitations find out how many fewer; a handful of mails waits until then.
+            Standing::TooMany => {
+                return Ok(Some(format!("the relay says that there are too many mails, at {text}")));
+            }
+            Standing::Faulty => false,
+            Standing::Refuses => true,
+        };
+        Ok(self.at_fault(pool, text, refuses, now).await?.map(|outage| outage.to_string()))
+    }
+
     /// The relay did its part.
     ///
     /// # Errors
@@ -361,10 +388,7 @@ impl OneByOne {
     }
 
     /// The relay did not do its part, or `refuses` us. The outage, if no mail may leave any more.
-    ///
-    /// # Errors
-    /// When the database does not answer.
-    pub async fn at_fault(
+    async fn at_fault(
         &mut self,
         pool: &PgPool,
         text: &str,

@@ -16,7 +16,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::bounces::Dsn;
-use crate::operations::{asked, read};
+use crate::operations::{asked, findings, read};
 use crate::support::factories::at;
 use crate::support::http::{Page, get, post};
 use crate::support::program::{Program, shipped_with};
@@ -249,15 +249,7 @@ async fn in_the_evening_digest_and_figures_say_what_the_tables_say() {
         .map(|(job, state)| format!("{state} {job}"))
         .collect();
     expected.extend(["unknown maison", "rejected maison"].map(str::to_owned));
-    let findings: BTreeSet<String> = digest["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|finding| {
-            let about = [&finding["job"], &finding["shop"]].into_iter().find_map(Value::as_str).unwrap();
-            format!("{} {about}", finding["finding"].as_str().unwrap())
-        })
-        .collect();
+    let findings = findings(&digest);
     assert_eq!(findings, expected, "{digest}");
     assert!(
         expected.contains("failed collect-ratings") && expected.contains("skipped import-orders"),

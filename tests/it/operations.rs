@@ -185,6 +185,15 @@ fn read_by_prometheus(text: &str) {
 
 /// A day: two files of orders with rows that cannot be taken, mails of which one is refused and one's fate is unknown, an answer and a
 /// program's, a report of a mail that came back, a job that fails, one that is skipped, one that is paused and one that is overdue.
+/// What a digest as JSON has found, and about which job or shop.
+pub fn findings(digest: &Value) -> BTreeSet<String> {
+    let of = |finding: &Value| {
+        let about = [&finding["job"], &finding["shop"]].into_iter().find_map(Value::as_str).unwrap();
+        format!("{} {about}", finding["finding"].as_str().unwrap())
+    };
+    digest["findings"].as_array().unwrap().iter().map(of).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_digest_and_the_metrics_say_what_happened() {
     let switch = Switch::start();
@@ -281,15 +290,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     }
     assert_eq!((shop["n_sent"].as_u64(), shop["n_failed"].as_u64()), (Some(2), Some(1)));
     assert_eq!(shop["imports"]["orders"], serde_json::json!({ "n_files": 2, "n_read": 5, "n_rejected": 1 }));
-    let findings: BTreeSet<String> = digest["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|finding| {
-            let about = [&finding["job"], &finding["shop"]].into_iter().find_map(Value::as_str).unwrap();
-            format!("{} {about}", finding["finding"].as_str().unwrap())
-        })
-        .collect();
+    let findings = findings(&digest);
     let expected = [
         "failed collect-ratings",
         "skipped collect-bounces",

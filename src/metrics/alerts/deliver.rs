@@ -213,26 +213,13 @@ impl Round<'_> {
                 self.delivered.n_unknown += 1;
             }
         }
-        match verdict.relay {
-            Standing::Works => Ok(self.relay.works(&self.context.pool).await?),
-            // The invitations find out how many fewer; a handful of mails waits until then.
-            Standing::TooMany => {
-                self.mails = false;
-                self.delivered.held =
-                    Some(format!("the relay says that there are too many mails, at {text}"));
-                Ok(())
-            }
-            Standing::Faulty => self.relay_failed(&text, false).await,
-            Standing::Refuses => self.relay_failed(&text, true).await,
-        }
-    }
-
-    async fn relay_failed(&mut self, text: &str, refuses: bool) -> anyhow::Result<()> {
         let now = self.now();
-        self.delivered.relay_fault = Some(text.to_owned());
-        if let Some(outage) = self.relay.at_fault(&self.context.pool, text, refuses, now).await? {
-            self.delivered.held = Some(outage.to_string());
+        if let Some(held) = self.relay.heard(&self.context.pool, verdict.relay, &text, now).await? {
+            self.delivered.held = Some(held);
             self.mails = false;
+        }
+        if matches!(verdict.relay, Standing::Faulty | Standing::Refuses) {
+            self.delivered.relay_fault = Some(text);
         }
         Ok(())
     }

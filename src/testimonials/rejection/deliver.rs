@@ -193,19 +193,10 @@ impl Round<'_> {
                 self.delivered.n_unknown += 1;
             }
         }
-        match verdict.relay {
-            Standing::Works => self.relay.works(pool).await?,
-            // The invitations find out how many fewer; a handful of mails waits until then.
-            Standing::TooMany => {
-                self.delivered.held =
-                    Some(format!("the relay says that there are too many mails, at {text}"));
-            }
-            Standing::Faulty | Standing::Refuses => {
-                let refuses = verdict.relay == Standing::Refuses;
-                let outage = self.relay.at_fault(pool, &text, refuses, now).await?;
-                self.delivered.held = Some(outage.map_or(text, |outage| outage.to_string()));
-            }
-        }
+        let is_at_fault = matches!(verdict.relay, Standing::Faulty | Standing::Refuses);
+        let held = self.relay.heard(pool, verdict.relay, &text, now).await?;
+        // One fault is enough: the next run tries the others.
+        self.delivered.held = held.or_else(|| is_at_fault.then_some(text));
         Ok(())
     }
 
