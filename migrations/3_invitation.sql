@@ -63,15 +63,18 @@ create table invitation (
     ),
     constraint invitation_sent_has_time check ((state = 'sent') <= (sent_at is not null))
 );
--- The outbox: what waits or is in a sender's hands.
+-- The outbox: what waits, is in a sender's hands or unknown. With what it is counted and throttled by, so that years of unknown mails, which
+-- lie all over the table, are not read again by every run.
 create index invitation_open_idx on invitation (shop_id, survey, next_attempt_at, invitation_id)
+    include (customer_id, order_id, wave, state)
     where state in ('queued', 'deferred', 'claimed', 'in_data', 'unknown');
 -- The reminders that become due.
 create index invitation_remind_idx on invitation (shop_id, survey, remind_at) where remind_at is not null;
--- The throttle asks who was asked lately. In the order of time, so that a new row lies beside the last one: an index by customer would cost
--- more than all the others together.
-create index invitation_asked_idx on invitation (shop_id, coalesce(sent_at, decided_at)) include (customer_id)
-    where wave = 0 and (state in ('sent', 'unknown') or reason = 'already_asked');
+-- The throttle asks who was mailed lately, or may have been. In the order of time, so that a new row lies beside the last one: an index by
+-- customer would cost more than all the others together. Plain columns, so that the table need not be read.
+create index invitation_mailed_idx on invitation (shop_id, sent_at) include (customer_id) where wave = 0 and state = 'sent';
+create index invitation_perhaps_mailed_idx on invitation (shop_id, decided_at) include (customer_id, reason, due_at)
+    where wave = 0 and (state = 'unknown' or reason = 'already_asked');
 
 -- How far a survey has decided, so that a run looks at what is new and not at the whole history: every order that was due by `due_until`
 -- and was written by an import up to `import_run_id` has its decision. Another rule starts from the beginning.

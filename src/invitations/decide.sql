@@ -40,7 +40,7 @@ due as (
     select found.*, start + coalesce(($8::interval[])[array_position($7::text[], country)], $6::interval) as due_at
     from found
 ),
-undecided as (
+undecided as materialized (
     -- One look at what was decided about an order before, by this survey or by another.
     select due.*, earlier.is_asked from due
     cross join lateral (
@@ -53,6 +53,23 @@ undecided as (
         where i.shop_id = $1 and i.order_id = due.order_id and i.wave = 0
     ) earlier
     where due_at <= $4 and (due_at > $13 or import_run_id > $14) and not earlier.is_decided
+),
+busy as (
+    -- Of these customers, who waits to be mailed, whenever that was decided; and who was mailed, or may have been, lately. Joined, because a
+    -- list that does not fit into memory would be gone through for each order.
+    select distinct customer_id
+    from (
+        select i.customer_id from invitation i
+        where i.shop_id = $1 and i.wave = 0 and i.state in ('queued', 'claimed', 'in_data', 'deferred')
+        union all
+        select i.customer_id from invitation i
+        where i.shop_id = $1 and i.sent_at > $4::timestamptz - $10::interval and i.wave = 0 and i.state = 'sent'
+        union all
+        select i.customer_id from invitation i
+        where i.shop_id = $1 and i.decided_at > $4::timestamptz - $10::interval and i.wave = 0
+            and (i.state = 'unknown' or i.reason = 'already_asked') and (i.reason is null or i.due_at <= $20)
+    ) asked
+    where $10::interval > interval '0' and customer_id in (select customer_id from undecided)
 ),
 judged as materialized ( -- or each reason is looked for twice
     -- The first reason that applies is the one that is written: facts about the order, then about the person, then our own rules.
@@ -72,20 +89,11 @@ judged as materialized ( -- or each reason is looked for twice
             when u.due_at <= $20 or u.is_asked then 'already_asked'
             when u.due_at < $4::timestamptz - $9::interval then 'too_late'
             when hash >= $11 then 'not_sampled'
-            when $10::interval > interval '0' and (
-                -- Whoever waits to be mailed, whenever that was decided; and who was mailed, or may have been, lately.
-                u.customer_id in (
-                    select i.customer_id from invitation i
-                    where i.shop_id = $1 and i.wave = 0 and i.state in ('queued', 'claimed', 'in_data', 'deferred')
-                )
-                or u.customer_id in (
-                    select i.customer_id from invitation i
-                    where i.shop_id = $1 and coalesce(i.sent_at, i.decided_at) > $4::timestamptz - $10::interval and i.wave = 0
-                        and (i.state in ('sent', 'unknown') or i.reason = 'already_asked' and i.due_at <= $20)
-                )
-            ) then 'throttled'
+            when busy.customer_id is not null then 'throttled'
         end::decision_reason as reason
-    from undecided u
+    -- In the order of customers, so that a page of them is read once.
+    from (select * from undecided order by customer_id offset 0) u
+    left join busy on busy.customer_id = u.customer_id
     join customer c on c.shop_id = $1 and c.customer_id = u.customer_id
     cross join lateral (select sha256(convert_to(c.email_key, 'UTF8')) as address_hash offset 0) address
     left join suppression s on s.shop_id = $1 and s.address_hash = address.address_hash

@@ -275,7 +275,7 @@ async fn send_for(
     Ok(report)
 }
 
-/// One transaction: the decisions, and what became of those who waited. A dry run reads what it would do from it, and rolls it back.
+/// One transaction: what became of those who waited, and the decisions. A dry run reads what it would do from it, and rolls it back.
 async fn decide_and_settle(
     context: &Context,
     shop_id: ShopId,
@@ -304,13 +304,14 @@ async fn decide_and_settle(
         by_event: &by_event,
         now,
     };
+    // First, so that a mail that is given up stands in no other order's way, and what is decided below is not looked at twice.
+    report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
     let before = plan::last_invitation(&mut transaction, shop_id).await?;
     report.first = decide::decide(&mut transaction, &terms).await?;
     report.reminders = decide::remind(&mut transaction, &terms).await?;
     // Before anything looks at the new rows: thousands of them would be joined as if there were none.
     let n_decided = report.first.n() + report.reminders.n();
     db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
-    report.delivery.settled = outbox::settle(&mut transaction, shop_id, survey, now).await?;
     if manner.dry_run {
         let watched = brakes::Watched {
             shop: shop_id,

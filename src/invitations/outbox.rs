@@ -125,7 +125,8 @@ pub async fn settle(
     Ok(settled)
 }
 
-/// Takes rows back from senders that are gone: what was claimed waits again, what was in data is unknown. How many are unknown.
+/// Takes rows back from senders that are gone: what was claimed waits again, what was in data is unknown, unless it was answered. How many
+/// are unknown.
 async fn reclaim(
     conn: &mut PgConnection,
     shop: ShopId,
@@ -133,13 +134,48 @@ async fn reclaim(
     now: DateTime<Utc>,
 ) -> sqlx::Result<u64> {
     let owners = sqlx::query_scalar!(
-        r#"select distinct claimed_by as "claimed_by!" from invitation
-           where shop_id = $1 and survey = $2 and state in ('claimed', 'in_data') and claimed_by is not null"#,
+        r#"select distinct i.claimed_by as "claimed_by?" from invitation i
+           where i.shop_id = $1 and i.invitation_id in (
+               select held.invitation_id from invitation held
+               where held.shop_id = $1 and held.survey = $2 and held.state in ('claimed', 'in_data')
+           )"#,
         shop.0,
         survey.key,
     )
     .fetch_all(&mut *conn)
     .await?;
+    let n_lost = match owners.is_empty() {
+        true => 0,
+        false => take_back(conn, shop, survey, owners.into_iter().flatten().collect(), now).await?,
+    };
+    // Who has answered meanwhile has the mail.
+    let answered = sqlx::query!(
+        "update invitation i
+         set state = 'sent',
+             sent_at = (select max(a.started_at) from attempt a
+                        where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
+         where i.shop_id = $1 and i.state = 'unknown' and i.invitation_id in (
+             select u.invitation_id from invitation u
+             join response r
+                 on r.shop_id = $1 and r.order_id = u.order_id and r.survey = $2 and r.counted and r.invitation_id = u.invitation_id
+             where u.shop_id = $1 and u.survey = $2 and u.state = 'unknown'
+         )",
+        shop.0,
+        survey.key,
+    )
+    .execute(conn)
+    .await?;
+    Ok(n_lost.saturating_sub(answered.rows_affected()))
+}
+
+/// The same of those owners that are gone, or whose leases have run out. How many are unknown.
+async fn take_back(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    survey: &Survey,
+    owners: Vec<String>,
+    now: DateTime<Utc>,
+) -> sqlx::Result<u64> {
     let gone: Vec<String> = owners.iter().filter(|owner| process::is_gone(owner)).cloned().collect();
     // A round of ours that has failed sends nothing any more. What it had in data is left to its lease, because what the relay said may
     // still be written.
@@ -168,25 +204,9 @@ async fn reclaim(
         Phase::Final.as_str(),
         &gone,
     )
-    .execute(&mut *conn)
-    .await?;
-    // Who has answered meanwhile has the mail.
-    let answered = sqlx::query!(
-        "update invitation i
-         set state = 'sent',
-             sent_at = (select max(a.started_at) from attempt a
-                        where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
-         where i.shop_id = $1 and i.survey = $2 and i.state = 'unknown' and exists (
-             select from response r
-             where r.shop_id = $1 and r.order_id = i.order_id and r.survey = $2 and r.counted
-               and r.invitation_id = i.invitation_id
-         )",
-        shop.0,
-        survey.key,
-    )
     .execute(conn)
     .await?;
-    Ok(lost.rows_affected().saturating_sub(answered.rows_affected()))
+    Ok(lost.rows_affected())
 }
 
 /// Of everything that waits, nobody can know any more whether it was mailed: the database was restored. How many mails that are.
