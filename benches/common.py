@@ -175,7 +175,7 @@ def shop(**settings: str):
             subprocess.run([programs / name, "-D", server / "data", *words], check=True, **how)
 
         call("initdb", "-U", "afterword", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions")
-        settings = {"listen_addresses": "", "timezone": "UTC", "jit": "off", "max_connections": "100"} | settings
+        settings = {"listen_addresses": "", "timezone": "UTC", "jit": "off", "max_connections": "100", "shared_buffers": "1GB"} | settings
         options = " ".join(f"-c {name}={value}" for name, value in settings.items())
         call("pg_ctl", "start", "-w", "-t", "60", "-l", server / "log", "-o", f"-k {server} -p 5432 {options}")
         try:

@@ -5,7 +5,8 @@ statement (src/invitations/decide.sql) in psql, rolled back.
 small: 200,000 orders; full: 5 million, of three years, all of which were decided about until then (metrics/shop.sql). It is Friday night,
 when no mail may leave, so that a run is the decision, its commit, and what surrounds every run. It takes what the ledger of the jobs says, by
 Postgres's clock, and the statement what psql says, so that neither has its program's start in it; what a person waits for who types the
-command is beside them, and so is a run that finds nothing new.
+command is beside them, and so is a run that finds nothing new. At the end the shop is as if it had just brought in its years of orders: the
+first decision of all.
 """
 
 import re
@@ -36,6 +37,12 @@ def main() -> None:
             run, typed, n, peak = decide(shop, 0)
             stage.sample("afterword, nothing due", round, run, n, peak)
             stage.sample("the command, nothing due", round, typed, n, peak)
+        stage.say("forgetting who was asked")
+        for round in stage.rounds:
+            shop.sql("truncate invitation, response cascade; delete from decided_until; analyze invitation")
+            run, typed, n, peak = decide(shop, None)
+            stage.sample("afterword, all years", round, run, n, peak)
+            stage.sample("the command, all years", round, typed, n, peak)
 
 
 def decide(shop: common.Shop, days: int | None) -> tuple[float, float, int, int]:
@@ -47,7 +54,7 @@ def decide(shop: common.Shop, days: int | None) -> tuple[float, float, int, int]
     typed, peak = shop.run("--as-of", NOW.replace(" ", "T").replace("+00", ":00Z"), "run", "send-invitations")
     n = int(shop.sql(f"with d as (delete from invitation where decided_at >= '{NOW}' returning 1) select count(*) from d"))
     if (n == 0) != (days == 0):
-        common.fail(f"{n} orders were due in {days} days")
+        common.fail(f"{n} orders were due in {'any' if days is None else days} days")
     run = float(shop.sql("select extract(epoch from finished_at - started_at) from job_run order by job_run_id desc limit 1"))
     shop.sql("vacuum analyze invitation")
     return run, typed, n, peak

@@ -51,6 +51,7 @@ BUDGETS = (
     Budget("import", "afterword, fresh", "pgloader"),
     Budget("decide", "afterword, a day", "bare SQL, a day", seconds=0.1),
     Budget("decide", "afterword, 30 days", "bare SQL, 30 days", seconds=1),
+    Budget("decide", "the command, all years", None, seconds=60),
     Budget("send", "afterword, 8 connections", "smtp-source", ratio=0.35),
     Budget("send", "afterword, 32 connections", "smtp-source", ratio=0.35),
     Budget("send", "afterword, 32 connections", "lettre, pooled, 32 connections", ratio=10),

@@ -694,13 +694,13 @@ async fn live(pool: &PgPool, world: &World, n: usize) {
             by_event: &[],
             now,
         };
+        outbox::settle(&mut transaction, shop, &survey, now).await.unwrap();
         decide::decide(&mut transaction, &terms).await.unwrap();
         decide::remind(&mut transaction, &terms).await.unwrap();
-        outbox::settle(&mut transaction, shop, &survey, now).await.unwrap();
         transaction.commit().await.unwrap();
+        model.settle(now);
         model.decide(now);
         model.remind(now);
-        model.settle(now);
         if step.relay_is_up {
             // As the sender leaves a mail that the relay took.
             let reminders: Vec<i64> = world.rules.reminders.clone();

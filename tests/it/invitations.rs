@@ -304,6 +304,22 @@ async fn an_order_cancelled_or_a_customer_gone_while_the_mail_waits_is_not_maile
 }
 
 #[tokio::test]
+async fn a_mail_that_is_given_up_stands_in_no_other_orders_way() {
+    let program = Program::new(&shipped_with(NOBODY_LISTENS)).await;
+    let pool = &program.db.pool;
+    let shop = factories::shop(pool, "maison").await;
+    let customer = factories::customer(pool, shop, "a@customer.example").await;
+    Order::new(shop, customer, "1").insert(pool).await;
+    send(&at_moment(&program, at(NOW)).await, false).await;
+    sqlx::query(r#"update "order" set status = 'cancelled'"#).execute(pool).await.unwrap();
+    Order::new(shop, customer, "2").insert(pool).await;
+    send(&at_moment(&program, at(NOW) + TimeDelta::minutes(5)).await, false).await;
+    let found = states(pool).await;
+    let [one, two] = ["1", "2"].map(|order| found[order].0);
+    assert_eq!((one, two), (InvitationState::Cancelled, InvitationState::Queued));
+}
+
+#[tokio::test]
 async fn two_runs_at_once_mail_everybody_once() {
     let relay = Relay::start();
     let program = Program::new(&shipped_with(relay.port)).await;
