@@ -27,11 +27,12 @@ soak: postgres schemathesis ## The kill tests at length: 10,000 mails and 200 ki
 
 # Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
 # the compiler's errors about queries are the ones to read first.
-check: postgres ## What must hold before a commit: format, .sqlx, lints, unused dependencies, documentation
+check: postgres ## What must hold before a commit: format, .sqlx, lints, unused dependencies, documentation, licences and sources of what is built in
 	$(CARGO) fmt --check
 	scripts/sqlx.sh --check
 	$(CARGO) clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+	@scripts/deny.sh
 
 # PROGRAM names another program than what is built here.
 bench: postgres ## How fast each stage is, beside others: STAGE=import|decide|send|relay|collect|metrics|export|start SIZE=small|full ROUNDS=5 (benches/README.md)

@@ -35,7 +35,7 @@ begin
     for name in
         select relname from pg_class
         where relnamespace = current_schema()::regnamespace and relkind in ('r', 'p')
-            and relname not in ('job_run', 'job_schedule', 'job_pause', '_sqlx_migrations')
+            and relname not in ('job_run', 'job_tally', 'job_schedule', 'job_pause', '_sqlx_migrations')
     loop
         execute format(
             'create trigger fence before insert or update or delete or truncate on %I for each statement '

@@ -32,6 +32,37 @@ create table job_run (
 -- A job runs once at a time, as a fact of the database.
 create unique index job_run_running_key on job_run (job) where state = 'running';
 create index job_run_recent_idx on job_run (job, started_at desc);
+create index job_run_started_idx on job_run (started_at desc);
+
+-- What the rows say together, so that nobody has to read them all, and `purge` can let go of old ones: a row for each job, trigger and
+-- state. Every end counts: an occurrence that was interrupted and begun anew is counted again when it ends, so that nothing falls.
+create table job_tally (
+    job        text not null,
+    trigger    job_trigger not null,
+    state      job_run_state not null,
+    n          bigint not null, -- occurrences that ended so
+    seconds    double precision not null, -- how long they took together
+    last_run   bigint not null, -- the row of the last of them, which stays
+    last_at    timestamptz not null, -- when it ended
+    gone_until timestamptz, -- the latest occurrence whose row was let go of: what was due up to then is settled
+    primary key (job, trigger, state)
+);
+
+create function tally_job_run() returns trigger language plpgsql as $$
+begin
+    insert into job_tally as t (job, trigger, state, n, seconds, last_run, last_at)
+    values (new.job, new.trigger, new.state, new.n_occurrences, extract(epoch from new.finished_at - new.started_at),
+        new.job_run_id, new.finished_at)
+    on conflict (job, trigger, state) do update
+    set n = t.n + excluded.n, seconds = t.seconds + excluded.seconds, last_run = excluded.last_run,
+        last_at = greatest(t.last_at, excluded.last_at);
+    return null;
+end $$;
+
+create trigger tally_inserted after insert on job_run
+for each row when (new.state <> 'running') execute function tally_job_run();
+create trigger tally_settled after update of state on job_run
+for each row when (new.state <> 'running' and new.state <> old.state) execute function tally_job_run();
 
 -- When a job's schedule was first seen as it is now. Catching up never goes further back, so that a changed schedule invents no past runs.
 create table job_schedule (

@@ -290,7 +290,10 @@ fn holding(mut folders: Vec<PathBuf>, wanted: &str) -> anyhow::Result<Vec<PathBu
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             // A mailbox, or the file of an export.
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
-                if contains(&folder, &wanted).with_context(|| format!("reading {}", folder.display()))? {
+                // In a pipe nothing lies, and reading it might never end.
+                let holds =
+                    || io::Result::Ok(std::fs::metadata(&folder)?.is_file() && contains(&folder, &wanted)?);
+                if holds().with_context(|| format!("reading {}", folder.display()))? {
                     found.entry(std::fs::canonicalize(&folder)?).or_insert(folder);
                 }
                 continue;

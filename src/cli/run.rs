@@ -27,12 +27,12 @@ Examples:
   afterword run send-invitations --dry-run
   afterword run send-invitations
   afterword run weekly-testimonials --json
-  afterword run daily-metrics --wait
+  afterword run nightly-metrics --wait
 
 The job is one of [jobs.<name>] in jobs.toml, with its parameters; whether it is enabled or has a schedule does not matter.
 It takes the same way as the schedule's runs, and is written into the same ledger; a dry run is not.
-Ctrl-C ends it after the mail in hand, or in the middle of a file, of which nothing is taken then; it says what was done. A second one
-ends it at once.
+Ctrl-C ends it after the mail in hand, or in the middle of a file, of which nothing is taken then, or of an export, of which nothing is
+published; it says what was done. A second one ends it at once.
 Exit code: 0 done, 1 failed, 2 no such job, 3 done in part, 4 it is running already, is paused, or\nmay not send from this database.")]
 pub struct Args {
     /// The job's name in jobs.toml

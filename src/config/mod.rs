@@ -373,7 +373,7 @@ impl fmt::Debug for Heartbeat {
     }
 }
 
-/// `[retention]`: how long is kept what is personal. A job of the kind `purge` lets go of what is older.
+/// `[retention]`: how long is kept what is personal, or what grows with the days. A job of the kind `purge` lets go of what is older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// The words of an answer, and the name given with it, from when it was given.
@@ -385,6 +385,8 @@ pub struct Retention {
     pub traces: TimeDelta,
     /// Files that jobs have read and put away; `None`: somebody else looks after them.
     pub files: Option<TimeDelta>,
+    /// Rows of the ledger, from when the run ended; how many there were is kept.
+    pub runs: TimeDelta,
     pub suppressed_addresses: SuppressedAddresses,
 }
 

@@ -364,6 +364,7 @@ pub struct Retention {
     pub customers: Option<Word>,
     pub traces: Option<Word>,
     pub files: Option<Word>,
+    pub runs: Option<Word>,
     pub suppressed_addresses: Option<Word>,
 }
 

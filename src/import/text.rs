@@ -316,23 +316,32 @@ fn is_a_value(name: &str) -> bool {
     is_address || is_day
 }
 
-/// Copies what can be read only once to a temporary file without a name.
-/// Opens a file of a folder that others may write to. Whatever was listed there may be something else by now, so it is the open file that
-/// is looked at: a link would lead anywhere, a pipe would keep us waiting for ever.
+/// Opens a file of a folder that others may write to, to read it.
+///
+/// # Errors
+/// As [`open_regular`].
+pub fn open_dropped(path: &Path) -> io::Result<File> {
+    open_regular(File::options().read(true), path)
+}
+
+/// Opens a file where others may write, in this way. Whatever was listed there may be something else by now, so it is the open file that is
+/// looked at: a link would lead anywhere, a pipe would keep us waiting for ever.
 ///
 /// # Errors
 /// When it cannot be opened, or is no regular file.
-pub fn open_dropped(path: &Path) -> io::Result<File> {
+pub fn open_regular(how: &mut OpenOptions, path: &Path) -> io::Result<File> {
     let no_file = || io::Error::other("it is no regular file, and is left alone");
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-    let opened = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let opened = how.custom_flags(flags.bits()).open(path);
     let file = opened.map_err(|error| match error.raw_os_error().map(nix::errno::Errno::from_raw) {
-        Some(nix::errno::Errno::ELOOP | nix::errno::Errno::ENXIO) => no_file(),
+        // A link; a socket, or a device that nothing stands behind; a folder that was to be written to.
+        Some(nix::errno::Errno::ELOOP | nix::errno::Errno::ENXIO | nix::errno::Errno::EISDIR) => no_file(),
         _ => error,
     })?;
     if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
 }
 
+/// Copies what can be read only once to a temporary file without a name.
 fn spool(mut from: impl Read) -> io::Result<File> {
     let mut file = unnamed_file()?;
     io::copy(&mut from, &mut file)?;

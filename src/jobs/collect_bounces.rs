@@ -22,7 +22,7 @@ use serde_json::json;
 
 use super::{Job, JobError, Run, RunOutcome, RunReport, counted, inbox, named_or_all};
 use crate::config::Config;
-use crate::import::text::open_dropped;
+use crate::import::text::{open_dropped, open_regular};
 use crate::invitations::bounces::collect::{self, NotOurs, Outcome};
 use crate::invitations::bounces::mailbox::{self, Messages, RawMessage};
 use crate::invitations::bounces::{self, BounceKind};
@@ -100,7 +100,9 @@ async fn from_folder(run: &Run<'_>, folder: &Path, tally: &mut Tally) -> anyhow:
     // Whether a file is still growing is a matter of the machine's own time, whatever moment the command plays.
     let now = Clock::System.now();
     fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-    for place in mailbox::folders(folder) {
+    let places =
+        mailbox::folders(folder).with_context(|| format!("cannot read the folder {}", folder.display()))?;
+    for place in places {
         // What is in `new` or `cur` is whole. Any other folder is filled by whoever copies files there.
         let growing_for = if place == folder { inbox::STILL_GROWING } else { Duration::ZERO };
         let (files, n_growing) = inbox::waiting(&place, SystemTime::from(now), growing_for)
@@ -147,7 +149,7 @@ async fn from_mbox(run: &Run<'_>, mbox: &Path, tally: &mut Tally) -> anyhow::Res
     let taken = mbox.with_file_name(format!("{name}.taken"));
     if run.dry_run {
         for path in [&taken, mbox] {
-            match File::open(path) {
+            match open_dropped(path) {
                 Ok(content) => {
                     if let Ended::Unreadable(error) =
                         each(run, &name, Messages::new(content)?, tally, |_| Ok(())).await?
@@ -255,7 +257,7 @@ enum Taking {
 
 /// Moves what is in the mailbox into a file of ours: copied, on the disk, and only then emptied.
 fn take_mbox(mbox: &Path, taken: &Path) -> io::Result<Taking> {
-    let file = match OpenOptions::new().read(true).write(true).open(mbox) {
+    let file = match open_regular(OpenOptions::new().read(true).write(true), mbox) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Taking::Empty),
         Err(error) => return Err(error),
@@ -318,7 +320,7 @@ impl DotLock {
         match make() {
             Ok(_) => Ok(Some(Self(path))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                let age = fs::metadata(&path)
+                let age = fs::symlink_metadata(&path)
                     .and_then(|lock| lock.modified())
                     .ok()
                     .and_then(|at| now.duration_since(at).ok());

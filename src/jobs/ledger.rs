@@ -1,4 +1,4 @@
-//! The ledger of the jobs: the table `job_run`, with `job_schedule` and `job_pause` beside it.
+//! The ledger of the jobs: the table `job_run`, with `job_tally`, `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
 //! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same
@@ -145,7 +145,7 @@ pub struct JobRun {
 /// What the ledger knows about a job before it is planned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// When its schedule was first seen as it is now.
+    /// When its schedule was first seen as it is now, or up to when its rows were let go of: nothing is caught up from before.
     pub since: DateTime<Utc>,
     /// Its last occurrence up to now that is settled or running.
     pub last: Option<DateTime<Utc>>,
@@ -438,7 +438,8 @@ pub async fn forget_schedule(pool: &PgPool, job: &str) -> sqlx::Result<()> {
 /// When the database does not answer.
 pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<Option<Standing>> {
     let row = sqlx::query!(
-        r#"select since, last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
+        // The last run that came to its end is looked up in the tally: there may be a year of skipped ones since.
+        r#"select greatest(since, (select max(gone_until) from job_tally where job = $1)) as "since!", last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
                running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
                running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
                ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",
@@ -448,9 +449,10 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
                               where job = $1 and trigger = 'schedule' and scheduled_for <= $2
                               order by scheduled_for desc limit 1) last on true
            left join job_run running on running.job = $1 and running.state = 'running'
-           left join lateral (select scheduled_for, started_at, finished_at from job_run
-                              where job = $1 and state in ('done', 'partial', 'failed')
-                              order by started_at desc limit 1) ended on true
+           left join lateral (select r.scheduled_for, r.started_at, r.finished_at
+                              from job_tally t join job_run r on r.job_run_id = t.last_run
+                              where t.job = $1 and r.state in ('done', 'partial', 'failed')
+                              order by r.started_at desc limit 1) ended on true
            where job_schedule.job = $1"#,
         job,
         now,
@@ -590,7 +592,10 @@ pub async fn last_runs(pool: &PgPool) -> sqlx::Result<Vec<JobRun>> {
                job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
                case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
                attempt, reason, owner, started_at, finished_at, progress, report
-           from job_run where state <> 'skipped'
+           from job_run
+           where job_run_id in (select last_run from job_tally
+                                union all select job_run_id from job_run where state = 'running')
+             and state <> 'skipped'
            order by job, started_at desc, job_run_id desc"#
     )
     .fetch_all(pool)

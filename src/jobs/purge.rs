@@ -66,6 +66,7 @@ fn text(purged: &Purged, dry_run: bool) -> String {
         (purged.n_visits, "note about a visit", "notes about visits"),
         (purged.n_rejects, "row that could not be taken", "rows that could not be taken"),
         (purged.n_messages, "message to the shop's people", "messages to the shop's people"),
+        (purged.n_runs, "row of the ledger", "rows of the ledger"),
         (purged.n_suppressed, "hash of the do-not-contact list", "hashes of the do-not-contact list"),
         (purged.n_files, "file", "files"),
     ];

@@ -2,8 +2,8 @@
 //!
 //! Goes: the words of old answers, what was replied to them and the names given with them; address and names of customers of whom nothing was heard for long; what
 //! relays and mail systems said, notes about visits, rows that could not be taken, and messages to the shop's own people; files that were
-//! imported, and mails that were written as files. Stays: orders, decisions, scores and choices, all that is counted, and the hashes of the
-//! do-not-contact list. What is published stays until `[testimonials] retain`.
+//! imported, and mails that were written as files; rows of the ledger. Stays: orders, decisions, scores and choices, all that is counted (runs
+//! in `job_tally`), and the hashes of the do-not-contact list. What is published stays until `[testimonials] retain`.
 //!
 //! A table is walked in the order of its keys, so many rows a transaction, so that nobody waits for long and whoever dies half way has only
 //! to begin again: what has gone is not found a second time. A dry run walks the same way with the same statements, which then only count.
@@ -52,6 +52,8 @@ pub struct Purged {
     pub n_rejects: u64,
     /// Messages to the shop's own people.
     pub n_messages: u64,
+    /// Rows of the ledger of the jobs.
+    pub n_runs: u64,
     /// Hashes of the do-not-contact list.
     pub n_suppressed: u64,
     /// Files that were imported, and mails that were written as files.
@@ -66,6 +68,7 @@ pub struct Limits {
     pub responses: DateTime<Utc>,
     pub customers: DateTime<Utc>,
     pub traces: DateTime<Utc>,
+    pub runs: DateTime<Utc>,
     /// What was published from then on stays.
     pub published: DateTime<Utc>,
 }
@@ -77,6 +80,7 @@ impl Limits {
             responses: now - retention.responses,
             customers: now - retention.customers,
             traces: now - retention.traces,
+            runs: now - retention.runs,
             published: now - config.testimonials.retain.unwrap_or(retention.responses),
         }
     }
@@ -186,6 +190,11 @@ pub async fn purge(
         return Ok((purged, limits));
     }
     purged.n_messages += reports(pool, limits.traces, only_count).await?;
+    purged.n_runs = runs(pool, limits, only_count, stop).await?;
+    if stop.is_cancelled() {
+        purged.left = Some("the run was to stop".to_owned());
+        return Ok((purged, limits));
+    }
     if let SuppressedAddresses::For(time) = retention.suppressed_addresses {
         // Shop 0 is every shop.
         for shop in shops.iter().map(|shop| shop.0).chain([0]) {
@@ -266,7 +275,7 @@ async fn look(
     limits: Limits,
     Round { now, only_count, .. }: Round<'_>,
 ) -> sqlx::Result<Batch> {
-    let Limits { responses, customers, traces, published } = limits;
+    let Limits { responses, customers, traces, published, .. } = limits;
     let n = step.batch();
     macro_rules! batch {
         ($file:literal, $($argument:expr),*) => {
@@ -305,6 +314,29 @@ async fn reports(pool: &PgPool, before: DateTime<Utc>, only_count: bool) -> sqlx
     .fetch_one(pool)
     .await?;
     Ok(u64::try_from(n).unwrap_or_default())
+}
+
+/// Rows of the ledger, which is of no shop. They come last of the tables, because a letter may refer to one.
+async fn runs(
+    pool: &PgPool,
+    limits: Limits,
+    only_count: bool,
+    stop: &CancellationToken,
+) -> anyhow::Result<u64> {
+    let (mut n, mut behind) = (0, 0);
+    while !stop.is_cancelled() {
+        let Limits { runs, traces, .. } = limits;
+        let batch =
+            sqlx::query_file_as!(Batch, "src/retention/runs.sql", behind, BATCH, runs, traces, only_count)
+                .fetch_one(pool)
+                .await?;
+        n += u64::try_from(batch.n)?;
+        match batch.last {
+            Some(last) if batch.n_looked == BATCH => behind = last,
+            _ => break,
+        }
+    }
+    Ok(n)
 }
 
 /// The hashes that were put on a list before then.

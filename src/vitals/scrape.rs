@@ -142,23 +142,21 @@ fn resident() -> Option<f64> {
 /// What the ledger says of every job that ever ran, and how those of jobs.toml stand.
 async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
     let pool = &context.pool;
+    // Never from the rows themselves, which are many, and old ones of which are let go of.
     let runs = sqlx::query!(
-        r#"select job, state as "state!: JobRunState", sum(n_occurrences) as "n!",
-               coalesce(sum(extract(epoch from finished_at - started_at)), 0)::float8 as "seconds!",
-               max(finished_at) as last
-           from (
-               select job, started_at, finished_at, n_occurrences,
-                   case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
-               from job_run
-           ) as run
-           group by job, state order by job, state"#
+        r#"select job, state as "state: JobRunState", sum(n)::bigint as "n!", sum(seconds) as "seconds!", max(last_at) as last
+           from job_tally group by job, state order by job, state"#
     )
     .fetch_all(pool)
     .await?;
+    let running =
+        sqlx::query_scalar!("select job from job_run where state = 'running' and lease_until >= now()")
+            .fetch_all(pool)
+            .await?;
     let mut family = out.family(
         "afterword_job_runs",
         Kind::Counter,
-        "Occurrences of jobs that are settled, by what became of them, from all instances together; each of many that were missed counts",
+        "Occurrences of jobs that are settled, by what became of them, from all instances together; each of many that were missed counts, and so does each end of one that was interrupted and begun anew",
     );
     // Every state of every job, so that the first failure is an increase.
     let names: BTreeSet<&str> = runs
@@ -192,17 +190,26 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
         }
     }
 
+    let help = "Which jobs there are in jobs.toml, and of which kind";
+    let mut family = out.family("afterword_job", Kind::Info, help);
+    for job in &context.config.jobs {
+        family.sample(&[("job_name", &job.name), ("kind", job.kind)], 1.0);
+    }
+
     let mut standings = Vec::with_capacity(context.config.jobs.len());
     for job in &context.config.jobs {
         let last = sqlx::query_scalar!(
             r#"select extract(epoch from started_at - scheduled_for)::float8 as "late!" from job_run
-               where job = $1 and trigger = 'schedule' and state <> 'skipped' order by started_at desc limit 1"#,
+               where job_run_id in (select last_run from job_tally where job = $1
+                                    union all select job_run_id from job_run where job = $1 and state = 'running')
+                 and trigger = 'schedule' and state <> 'skipped'
+               order by started_at desc limit 1"#,
             job.name,
         )
         .fetch_optional(pool)
         .await?;
         let paused = ledger::paused(pool, &job.name).await?.is_some();
-        let is_running = runs.iter().any(|run| run.job == job.name && run.state == JobRunState::Running);
+        let is_running = running.contains(&job.name);
         let overdue = overview::overdue(pool, job, now).await?;
         let overdue = overdue.map_or(0.0, |due_at| float((now - due_at).num_seconds()));
         standings.push((job.name.as_str(), last, paused, is_running, overdue));

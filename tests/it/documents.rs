@@ -106,7 +106,7 @@ fn rules_and_dashboard_ask_for_metrics_that_there_are() {
             if !word.starts_with("afterword_") || word == "afterword_token" {
                 continue;
             }
-            let suffixes = ["_total", "_count", "_sum", ""];
+            let suffixes = ["_total", "_count", "_sum", "_info", ""];
             let family = suffixes.iter().find_map(|suffix| {
                 word.strip_suffix(suffix).filter(|family| scrape.contains(&format!("\"{family}\"")))
             });

@@ -28,7 +28,7 @@ use crate::support::program::{Program, Serving, command, ran, shipped_with};
 use crate::support::say;
 use crate::support::scripted::{Behaviour, Scripted, Step};
 
-const TOKEN: &str = "a-token-of-thirty-two-characters-and-more";
+pub const TOKEN: &str = "a-token-of-thirty-two-characters-and-more";
 
 /// A dead man's switch that counts who calls, and answers as it is told to.
 struct Switch {
@@ -69,10 +69,13 @@ fn jobs_toml(relay: u16, switch: u16) -> String {
         )
         .replace("# to = [\"team@maison.example\"]  ", "to = [\"canary.team@maison.example\"]  ");
     assert!(jobs.contains("canary.team") && jobs.contains("canary-key"));
-    jobs + &format!(
-        "\n[[access]]\nname = \"watch\"\ntoken = \"{TOKEN}\"\nallow = [\"metrics\"]\n\
-                     [[access]]\nname = \"care\"\ntoken = \"another-{TOKEN}\"\nallow = [\"report\"]\n"
-    )
+    watched(&jobs)
+        + &format!("\n[[access]]\nname = \"care\"\ntoken = \"another-{TOKEN}\"\nallow = [\"report\"]\n")
+}
+
+/// With somebody who may read the figures.
+pub fn watched(jobs: &str) -> String {
+    jobs.to_owned() + &format!("\n[[access]]\nname = \"watch\"\ntoken = \"{TOKEN}\"\nallow = [\"metrics\"]\n")
 }
 
 /// One occurrence of a job as the schedule would run it.
@@ -102,7 +105,7 @@ async fn pages(context: &Context, moment: DateTime<Utc>) -> (String, tokio_util:
     (format!("http://{address}"), stop.drop_guard())
 }
 
-async fn private(context: &Context, moment: DateTime<Utc>) -> (String, tokio_util::sync::DropGuard) {
+pub async fn private(context: &Context, moment: DateTime<Utc>) -> (String, tokio_util::sync::DropGuard) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let context = Context { clock: afterword::types::Clock::Fixed(moment), ..context.clone() };
@@ -343,6 +346,7 @@ async fn the_digest_and_the_metrics_say_what_happened() {
         ("afterword_testimonials_overdue{shop=\"maison\"}", 1.0),
         ("afterword_alerts_open{shop=\"maison\"}", 0.0),
         ("afterword_build_info{version=\"0.1.0\"}", 1.0),
+        ("afterword_job_info{job_name=\"daily-digest\",kind=\"send_digest\"}", 1.0),
     ] {
         assert_eq!(samples.get(sample), Some(&value), "{sample} in\n{text}");
     }

@@ -1,10 +1,15 @@
 //! What is older than `[retention]` says goes, and no figure changes, as of whatever date.
 
-use afterword::jobs::ledger;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use afterword::jobs::ledger::{self, Hold, JobRunState, Occurrence};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::erasure::holding;
+use crate::operations;
+use crate::support::factories::at;
 use crate::support::program::{Program, shipped};
 
 /// Of long ago, but for the last order of Hugo's.
@@ -176,7 +181,7 @@ async fn what_is_too_old_goes_and_no_figure_changes() {
         // To Claire's words the shop had replied, and replied anew lately; the reply goes with the words, Léa's stays with hers.
         "n_customers": 2, "n_texts": 2 + 2, "n_names": 1,
         "n_replies": done["n_replies"], "n_reports": 1, "n_visits": done["n_visits"], "n_rejects": 1 + 1,
-        "n_messages": 1, "n_suppressed": 0, "n_files": 0, "left": null,
+        "n_messages": 1, "n_runs": 0, "n_suppressed": 0, "n_files": 0, "left": null,
     });
     assert_eq!(done, expected);
     let n_old: i64 = sqlx::query_scalar(
@@ -331,4 +336,108 @@ async fn how_long_things_are_kept_is_said_and_not_too_short() {
     let (before, rest) = shipped.split_once("[retention]").unwrap();
     let rest = &rest[rest.find("# The jobs.").unwrap()..];
     check(&format!("{before}{rest}"), "is to be said in [retention]");
+}
+
+/// A ledger of long ago, and what is to become of each row; the mails that a run refers to, and what has run since.
+const RUNS: &str = "
+create temporary table run (job text, trigger job_trigger, state job_run_state, n int, at timestamptz, stays boolean);
+insert into run
+select 'send-invitations', 'schedule', 'done', 1, at, false from generate_series('2024-03-01 00:00Z', '2024-03-16 00:00Z', interval '10 min') at
+union all values
+    ('send-invitations', 'schedule'::job_trigger, 'failed'::job_run_state, 1, '2024-03-01T00:05Z'::timestamptz, false),
+    ('send-invitations', 'schedule', 'failed', 1, '2024-03-02T00:05Z', true), -- the last that failed
+    ('send-invitations', 'schedule', 'skipped', 40, '2024-03-01T00:07Z', false),
+    ('send-invitations', 'schedule', 'skipped', 2, '2024-03-02T00:07Z', true),
+    ('send-invitations', 'schedule', 'done', 1, '2025-12-01T10:00Z', true),
+    ('weekly-testimonials', 'schedule', 'done', 1, '2023-12-18 00:00Z', false),
+    ('weekly-testimonials', 'schedule', 'done', 1, '2023-12-25 00:00Z', true),
+    ('weekly-testimonials', 'schedule', 'interrupted', 1, '2024-01-01 00:00Z', true), -- the last occurrence
+    ('collect-bounces', 'hand', 'done', 1, '2024-02-01 00:00Z', false),
+    ('collect-bounces', 'hand', 'done', 1, '2024-02-02 00:00Z', true),
+    ('monday-report', 'schedule', 'done', 1, '2024-02-05 00:00Z', true), -- a letter of it was tried again lately
+    ('monday-report', 'schedule', 'done', 1, '2024-02-12 00:00Z', false),
+    ('monday-report', 'schedule', 'done', 1, '2024-02-19 00:00Z', true);
+insert into job_run (job, trigger, state, n_occurrences, scheduled_for, started_at, finished_at, owner)
+select job, trigger, state, n, at, at + interval '1 s', at + interval '3 s', 'gone' from run order by at;
+insert into report_delivery (job_run_id, recipient_hash, job, shops, as_of, state, message_id, begun_at, settled_at)
+select job_run_id, '', job, '{}', scheduled_for, 'sent', '', begun_at, begun_at
+from job_run join (values ('2024-02-05 00:00Z'::timestamptz, '2025-12-01 00:00Z'::timestamptz), ('2024-02-12 00:00Z', '2024-02-12 00:00Z')) d (at, begun_at)
+    on job = 'monday-report' and scheduled_for = at;
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_runs_go_and_what_they_say_together_stays() {
+    let program = Program::new(&operations::watched(&shipped())).await;
+    let mut conn = program.db.pool.acquire().await.unwrap();
+    let pool = &program.db.pool;
+    sqlx::raw_sql(RUNS).execute(&mut *conn).await.unwrap();
+    let context = program.context(at(NOW)).await;
+    let figures = async || -> BTreeMap<String, f64> {
+        let (watch, _watch) = operations::private(&context, at(NOW)).await;
+        let url = format!("{watch}/metrics");
+        let (_, _, text) = tokio::task::block_in_place(|| operations::asked(&url, Some(operations::TOKEN)));
+        let of_runs = ["job_runs", "job_duration", "job_last", "job_lateness"];
+        let is_of_runs = |name: &str| of_runs.iter().any(|part| name.contains(part));
+        operations::read(&text).into_iter().filter(|(name, _)| is_of_runs(name)).collect()
+    };
+    let last = || {
+        let standings = program.run(&["jobs", "--json"]).expect(0).json();
+        standings.as_array().unwrap().iter().map(|standing| standing["last"].clone()).collect::<Vec<_>>()
+    };
+    let (before, last_before) = (figures().await, last());
+    for (name, n) in [
+        ("afterword_job_runs_total{job_name=\"send-invitations\",state=\"done\"}", 15.0 * 144.0 + 2.0),
+        ("afterword_job_runs_total{job_name=\"send-invitations\",state=\"skipped\"}", 42.0),
+        ("afterword_job_duration_seconds_sum{job_name=\"monday-report\"}", 3.0 * 2.0),
+        ("afterword_job_lateness_seconds{job_name=\"send-invitations\"}", 1.0),
+    ] {
+        assert_eq!(before.get(name), Some(&n), "{name} in {before:?}");
+    }
+
+    let expected: i64 =
+        sqlx::query_scalar("select count(*) from run where not stays").fetch_one(&mut *conn).await.unwrap();
+    assert!(expected > 2_000, "more than one batch");
+    let n_rows = "select count(*) from job_run";
+    let n_before: i64 = sqlx::query_scalar(n_rows).fetch_one(pool).await.unwrap();
+    assert_eq!(purge(&program, &["--dry-run"])["n_runs"], expected);
+    assert_eq!(sqlx::query_scalar::<_, i64>(n_rows).fetch_one(pool).await.unwrap(), n_before);
+    let done = purge(&program, &[]);
+    assert_eq!((&done["n_runs"], &done["n_messages"]), (&Value::from(expected), &Value::from(1)));
+    let wrong: Vec<String> = sqlx::query_scalar(
+        "select concat_ws(' ', job, state, at, stays) from run left join job_run r using (job, state)
+         where r.scheduled_for = at and not stays
+         union all
+         select concat_ws(' ', job, state, at, stays) from run
+         where stays and not exists (select from job_run r where r.job = run.job and r.scheduled_for = run.at)",
+    )
+    .fetch_all(&mut *conn)
+    .await
+    .unwrap();
+    assert_eq!(wrong, [""; 0]);
+
+    // Its own run is the only one that was added.
+    let of_others = |mut figures: BTreeMap<String, f64>| {
+        figures.retain(|name, _| !name.contains("\"purge\""));
+        figures
+    };
+    assert_eq!(of_others(figures().await), of_others(before));
+    let of_others =
+        |last: Vec<Value>| last.into_iter().filter(|run| run["job"] != "purge").collect::<Vec<_>>();
+    assert_eq!(of_others(last()), of_others(last_before));
+    assert_eq!(purge(&program, &[])["n_runs"], 0);
+
+    // What was interrupted is begun anew in its row, and no figure falls.
+    let counted = async |state: &str| {
+        figures().await
+            [&format!("afterword_job_runs_total{{job_name=\"weekly-testimonials\",state=\"{state}\"}}")]
+    };
+    let occurrence = Occurrence::Scheduled(at("2024-01-01T00:00:00Z"));
+    let hold: Hold = ledger::claim(pool, "weekly-testimonials", occurrence, Duration::from_secs(60))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(hold.attempt, 2);
+    assert_eq!((counted("interrupted").await, counted("done").await), (1.0, 2.0));
+    assert!(ledger::settle(pool, hold, JobRunState::Done, None, None).await.unwrap());
+    assert_eq!((counted("interrupted").await, counted("done").await), (1.0, 3.0));
 }

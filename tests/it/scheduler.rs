@@ -12,6 +12,7 @@ use afterword::context::Context;
 use afterword::jobs::RunOutcome;
 use afterword::jobs::ledger::{self, JobRunState};
 use afterword::jobs::runner::Pace;
+use afterword::retention::{self, Round};
 use afterword::scheduler::tick::Agenda;
 use afterword::scheduler::{self, Schedule};
 use afterword::types::Clock;
@@ -445,4 +446,39 @@ async fn serve_follows_the_schedule_and_ends_cleanly() {
     assert!(log.lock().unwrap().contains(&format!("http://{free}")));
     // Stopping the clock makes no sense here.
     program.run(&["serve", "--as-of", "2026-03-01"]).expect(2);
+}
+
+/// `purge` has let go of the rows, and a clock that goes back by hours meets a time of which the ledger knows nothing any more.
+#[tokio::test]
+async fn what_was_let_go_of_is_not_run_again() {
+    let db = TestDb::new().await;
+    let (job, count) = counting();
+    let context = context(&db.pool, vec![on(job, "0 * * * *", CatchUp::All)]).await;
+    let mut agenda_of_now = agenda(&context, at("2026-03-01T06:30:00Z")).await;
+    for hour in 7..12 {
+        settle(&mut agenda_of_now, at(&format!("2026-03-01T{hour:02}:00:00Z"))).await;
+    }
+    agenda_of_now.drain().await;
+    assert_eq!(rows(&db.pool).await.len(), 5);
+    let round = Round {
+        pool: &db.pool,
+        config: &context.config,
+        retention: context.config.retention.as_ref().unwrap(),
+        put_away: &[],
+        now: at("2096-01-01T04:00:00Z"),
+        only_count: false,
+    };
+    let (purged, _) = retention::purge(round, &[], &CancellationToken::new()).await.unwrap();
+    assert_eq!(purged.n_runs, 4);
+    assert_eq!(rows(&db.pool).await, expected(&[("11:00", JobRunState::Done)]));
+    for now in ["2026-03-01T08:30:00Z", "2026-03-01T10:00:00Z", "2026-03-01T11:30:00Z"] {
+        let mut agenda = agenda(&context, at(now)).await;
+        settle(&mut agenda, at(now)).await;
+        agenda.drain().await;
+    }
+    assert_eq!((count.load(Ordering::SeqCst), rows(&db.pool).await.len()), (5, 1));
+    let mut agenda = agenda(&context, at("2026-03-01T12:00:00Z")).await;
+    settle(&mut agenda, at("2026-03-01T12:00:00Z")).await;
+    agenda.drain().await;
+    assert_eq!(count.load(Ordering::SeqCst), 6, "what comes is run as ever");
 }

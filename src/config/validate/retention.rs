@@ -11,6 +11,8 @@ use crate::config::{Retention, SuppressedAddresses};
 const LEAST: TimeDelta = TimeDelta::days(90);
 /// What relays and mail systems said is of use while somebody looks for what went wrong.
 const TRACES: TimeDelta = TimeDelta::days(365);
+/// A year, and as much as it takes to compare with the same month of the year before.
+const RUNS: TimeDelta = TimeDelta::days(400);
 
 /// `None` where it is absent, or where something is wrong with it, which has then been noted.
 pub(super) fn retention(typed: Option<&raw::Retention>, problems: &mut Problems<'_>) -> Option<Retention> {
@@ -19,6 +21,7 @@ pub(super) fn retention(typed: Option<&raw::Retention>, problems: &mut Problems<
     let mut other = |word: Option<&Word>, usual| word.map_or(Some(usual), |word| time(word, problems));
     let customers = other(typed.customers.as_ref(), responses);
     let traces = other(typed.traces.as_ref(), TRACES.min(responses));
+    let runs = other(typed.runs.as_ref(), RUNS);
     let files = match &typed.files {
         Some(word) => Some(time(word, problems)?),
         None => None,
@@ -27,7 +30,14 @@ pub(super) fn retention(typed: Option<&raw::Retention>, problems: &mut Problems<
         Some(word) if text(word) != "keep_hash" => SuppressedAddresses::For(time(word, problems)?),
         _ => SuppressedAddresses::KeepHash,
     };
-    Some(Retention { responses, customers: customers?, traces: traces?, files, suppressed_addresses })
+    Some(Retention {
+        responses,
+        customers: customers?,
+        traces: traces?,
+        files,
+        runs: runs?,
+        suppressed_addresses,
+    })
 }
 
 /// How long something is kept.

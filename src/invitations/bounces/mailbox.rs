@@ -150,10 +150,22 @@ fn is_quoted_from_line(line: &[u8]) -> bool {
 }
 
 /// Where the messages of a folder lie: `new` and `cur` of a Maildir, or the folder itself.
-pub fn folders(folder: &Path) -> Vec<PathBuf> {
-    let of_maildir: Vec<PathBuf> =
-        ["new", "cur"].iter().map(|name| folder.join(name)).filter(|path| path.is_dir()).collect();
-    if of_maildir.is_empty() { vec![folder.to_owned()] } else { of_maildir }
+///
+/// # Errors
+/// When one of the two is a link: whoever may write to the Maildir could have put it there, and lead us to files of others.
+pub fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut of_maildir = Vec::new();
+    for path in ["new", "cur"].map(|name| folder.join(name)) {
+        match path.symlink_metadata() {
+            Ok(there) if there.is_symlink() => {
+                let why = format!("{} is a link, and links are not followed", path.display());
+                return Err(io::Error::other(why));
+            }
+            Ok(there) if there.is_dir() => of_maildir.push(path),
+            _ => {}
+        }
+    }
+    Ok(if of_maildir.is_empty() { vec![folder.to_owned()] } else { of_maildir })
 }
 
 /// The files that a path stands for: itself, or those of the folder, in the order of their names; hidden ones are left out.
@@ -165,7 +177,7 @@ pub fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
         return Ok(vec![path.to_owned()]);
     }
     let mut files = Vec::new();
-    for folder in folders(path) {
+    for folder in folders(path)? {
         let mut here = Vec::new();
         for entry in fs::read_dir(folder)? {
             let path = entry?.path();
