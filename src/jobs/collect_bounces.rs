@@ -178,7 +178,7 @@ async fn from_mbox(run: &Run<'_>, mbox: &Path, tally: &mut Tally) -> anyhow::Res
                     return Err(error).with_context(|| format!("cannot take the mailbox {}", mbox.display()));
                 }
             }
-        } else if !taken.exists() {
+        } else if !taken.is_symlink() && !taken.exists() {
             continue;
         }
         let content = open_dropped(&taken).with_context(|| format!("cannot read {}", taken.display()))?;

@@ -2,16 +2,21 @@
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
 
 use afterword::token::Purpose;
 use afterword::types::{InvitationId, ShopId};
 use afterword::web;
+use nix::errno::Errno;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::program::{Program, Ran, command, ran, shipped, shipped_with};
 use crate::support::smtp::Relay;
+use crate::support::{say, test_name};
 
 /// Orders of which the first can be asked about on 10 March 2026 and the second has no address.
 const ORDERS: &str = "order_id,email,ordered_at,fulfilled_at,status\n\
@@ -189,6 +194,143 @@ async fn from_an_inbox_only_regular_files_are_taken_and_nothing_leaves_by_a_link
     assert!(next.exists());
     assert_eq!(std::fs::read_dir(program.path("elsewhere")).unwrap().count(), 1);
     assert_eq!(std::fs::read(&elsewhere).unwrap(), before);
+}
+
+type PutThere = fn(place: &Path, elsewhere: &Path) -> nix::Result<()>;
+
+/// Everything that is no regular file; `elsewhere` is one that would be taken, were it followed.
+const STRANGE: [(&str, PutThere); 8] = [
+    ("a link to a file", |place, elsewhere| nix::unistd::symlinkat(elsewhere, AT_FDCWD, place)),
+    ("a link to a folder", |place, elsewhere| {
+        nix::unistd::symlinkat(elsewhere.parent().unwrap(), AT_FDCWD, place)
+    }),
+    ("a link to a device", |place, _| nix::unistd::symlinkat("/dev/zero", AT_FDCWD, place)),
+    ("a link to nothing", |place, _| nix::unistd::symlinkat("/nowhere/at/all", AT_FDCWD, place)),
+    ("a folder", |place, _| nix::unistd::mkdir(place, Mode::S_IRWXU)),
+    ("a pipe", |place, _| nix::unistd::mkfifo(place, Mode::S_IRWXU)),
+    ("a socket", |place, _| mknod(place, SFlag::S_IFSOCK, Mode::S_IRWXU, 0)),
+    ("a device", |place, _| mknod(place, SFlag::S_IFCHR, Mode::S_IRWXU, makedev(1, 5))),
+];
+
+/// Puts one of these there; `false` where that is not allowed, as it may be of devices.
+fn put((what, put): (&str, PutThere), place: &Path, elsewhere: &Path) -> bool {
+    match put(place, elsewhere) {
+        Err(Errno::EPERM) if what == "a device" => {
+            say(&format!("SKIPPED {} for {what}: it cannot be made here", test_name()));
+            false
+        }
+        made => made.map(|()| true).unwrap_or_else(|error| panic!("{what}: {error}")),
+    }
+}
+
+/// Runs a job, which a pipe must not keep for ever.
+fn run_in_time(program: &Program, args: &[&str]) -> Ran {
+    let mut run = command(program.dir.path());
+    let mut child = run.args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if begun.elapsed() > Duration::from_secs(120) {
+            child.kill().unwrap();
+            panic!("{args:?} does not end");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ran(child.wait_with_output().unwrap())
+}
+
+const BOUNCE: &str = "From: postmaster@relay.example\nSubject: Undelivered\n\nNo such user\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_inbox_takes_anything_but_regular_files() {
+    let program = Program::new(&shipped()).await;
+    for (job, inbox, content) in [
+        (
+            "import-orders",
+            "data/inbox/orders",
+            "order_id,email,ordered_at\nB-1,claire@customer.example,2026-03-01T10:00:00Z\n",
+        ),
+        (
+            "import-events",
+            "data/inbox/events",
+            "order_id,event,happened_at\nB-1,case_closed,2026-03-02T10:00:00Z\n",
+        ),
+        (
+            "collect-responses",
+            "data/inbox/responses",
+            "order_id,answered_at,recommend,overall,comment\nB-1,2026-03-12T10:00:00Z,yes,5,Fine\n",
+        ),
+        (
+            "collect-ratings",
+            "data/inbox/ratings",
+            "source,rated_on,score,scale,ratings\nPortal,2026-03-01,4.5,5,10\n",
+        ),
+        ("collect-bounces", "data/inbox/bounces", BOUNCE),
+        ("collect-bounces", "data/inbox/bounces/new", BOUNCE),
+    ] {
+        let elsewhere = program.write("elsewhere/file.csv", content);
+        age(&elsewhere);
+        let good = program.write(&format!("{inbox}/good.csv"), content);
+        age(&good);
+        let inbox = program.path(inbox);
+        let places: Vec<PathBuf> = STRANGE
+            .iter()
+            .enumerate()
+            .map(|(n, strange)| (strange, inbox.join(format!("{n}.csv"))))
+            .filter(|(strange, place)| put(**strange, place, &elsewhere))
+            .map(|(_, place)| place)
+            .collect();
+        let kind = |place: &PathBuf| (place.clone(), place.symlink_metadata().unwrap().file_type());
+        let before: Vec<_> = places.iter().map(kind).collect();
+        let ran = run_in_time(&program, &["run", job, "--json"]);
+        assert!([0, 3].contains(&ran.code), "{}: {}", inbox.display(), ran.stderr);
+        assert_eq!(ran.json()["details"]["n_read"], 1, "{}: {}", inbox.display(), ran.stdout);
+        assert!(!good.exists());
+        assert_eq!(places.iter().map(kind).collect::<Vec<_>>(), before);
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), content);
+        assert_eq!(std::fs::read_dir(elsewhere.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    // A Maildir of which a part is a link.
+    let elsewhere = program.write("elsewhere/file.csv", BOUNCE);
+    age(&elsewhere);
+    std::fs::remove_dir_all(program.path("data/inbox/bounces/new")).unwrap();
+    symlink(program.path("elsewhere"), program.path("data/inbox/bounces/new")).unwrap();
+    let refused = run_in_time(&program, &["run", "collect-bounces"]).expect(1);
+    assert!(refused.stderr.contains("bounces/new is a link"), "{}", refused.stderr);
+    assert!(elsewhere.exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_is_a_regular_file() {
+    let jobs = shipped().replace("maildir = \"./data/inbox/bounces\"", "mbox = \"./mail/returned\"");
+    let program = Program::new(&jobs).await;
+    let content = format!("From MAILER-DAEMON Mon Mar  2 10:00:00 2026\n{BOUNCE}");
+    let elsewhere = program.write("elsewhere/mailbox", &content);
+    let mbox = program.path("mail/returned");
+    std::fs::create_dir(program.path("mail")).unwrap();
+    // The mailbox itself, and where what a run that died had taken lies.
+    for place in [mbox.clone(), program.path("mail/returned.taken")] {
+        for strange in STRANGE {
+            if !put(strange, &place, &elsewhere) {
+                continue;
+            }
+            let kind = place.symlink_metadata().unwrap().file_type();
+            for (more, code) in [("--dry-run", 3), ("--json", 1)] {
+                let refused = run_in_time(&program, &["run", "collect-bounces", more]).expect(code);
+                let said = refused.stdout + &refused.stderr;
+                assert!(said.contains("no regular file"), "{} {}: {said}", strange.0, place.display());
+            }
+            assert_eq!(place.symlink_metadata().unwrap().file_type(), kind, "{}", strange.0);
+            assert_eq!(std::fs::read_dir(program.path("mail")).unwrap().count(), 1, "nothing beside it");
+            assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), content);
+            // Whoever is erased is looked for there, too, and nothing keeps that for ever.
+            run_in_time(&program, &["erase", "nobody@customer.example", "--yes"]);
+            if kind.is_dir() { std::fs::remove_dir(&place) } else { std::fs::remove_file(&place) }.unwrap();
+        }
+    }
+    std::fs::write(&mbox, &content).unwrap();
+    let taken = run_in_time(&program, &["run", "collect-bounces", "--json"]).expect(0);
+    assert_eq!(taken.json()["details"]["n_read"], 1, "{}", taken.stdout);
 }
 
 /// What people type is a parameter of a statement and never a part of one: `sqlx` takes nothing but texts that are written in the source
