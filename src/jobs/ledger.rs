@@ -439,7 +439,8 @@ pub async fn forget_schedule(pool: &PgPool, job: &str) -> sqlx::Result<()> {
 pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<Option<Standing>> {
     let row = sqlx::query!(
         // The last run that came to its end is looked up in the tally: there may be a year of skipped ones since.
-        r#"select greatest(since, (select max(gone_until) from job_tally where job = $1)) as "since!", last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
+        r#"select greatest(since, (select max(gone_until) from job_tally where job = $1)) as "since!",
+               last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
                running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
                running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
                ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",

@@ -27,7 +27,7 @@ noted as (
 gone as (
     delete from job_run r
     using due
-    where not $5::boolean and r.job_run_id = due.job_run_id
+    where not $5::boolean and r.job_run_id = due.job_run_id and r.state <> 'running'
 )
 select (select count(*) from looked) as "n_looked!", (select max(job_run_id) from looked) as last, null::bigint as last_minor,
     count(*) as "n!", 0::bigint as "n_names!"
