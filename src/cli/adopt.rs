@@ -43,8 +43,9 @@ pub async fn run(args: Args, global: &Global) -> anyhow::Result<Exit> {
     });
     if args.restored {
         output::say(
-            "Opt-outs, bounces and answers since the backup are lost with it: move the reports in `done/` of [jobs.collect-bounces] back, \
-             and give the do-not-contact list the opt-outs that your web server's log shows (`afterword suppress`).",
+            "Opt-outs, bounces and answers since the backup are lost with it: move the reports in `done/` of [jobs.collect-bounces] back. \
+             Who has opted out on the pages is in no log, because links are kept out of logs: tell the do-not-contact list whom you know of \
+             (`afterword suppress add`).",
         );
     }
     if n_alerts > 0 {
