@@ -116,6 +116,18 @@ fn commands_in_packaging_are_commands_and_their_jobs_are_shipped() {
             assert!(config.jobs.iter().any(|known| known.name == job), "{file}: there is no job {job}");
         }
     }
+    // cron runs all that the schedule would, at the same times.
+    let crontab = read("packaging/cron.d/afterword");
+    for job in config.jobs.iter().filter(|job| job.enabled || job.kind == "send_digest") {
+        let Some(schedule) = &job.schedule else { continue };
+        let line = crontab.lines().find(|line| line.ends_with(&format!(" run {}", job.name)));
+        let line = line.unwrap_or_else(|| panic!("cron does not run {}", job.name));
+        assert!(
+            line.starts_with(&format!("{} ", schedule.expression())),
+            "{line}: {}",
+            schedule.expression()
+        );
+    }
     // What Docker's one-off command says to `init`.
     let compose = read("packaging/docker/compose.yaml");
     let options =
