@@ -143,11 +143,12 @@ fn resident() -> Option<f64> {
 async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> anyhow::Result<()> {
     let pool = &context.pool;
     let runs = sqlx::query!(
-        r#"select job, state as "state!: JobRunState", sum(n_occurrences) as "n!",
+        r#"select job, state as "state!: JobRunState", sum(n_occurrences) as "n!", sum(n_interrupted) as "n_interrupted!",
                coalesce(sum(extract(epoch from finished_at - started_at)), 0)::float8 as "seconds!",
                max(finished_at) as last
            from (
                select job, started_at, finished_at, n_occurrences,
+                   attempt - 1 + case when state = 'interrupted' then 1 else 0 end as n_interrupted,
                    case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
                from job_run
            ) as run
@@ -158,7 +159,7 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
     let mut family = out.family(
         "afterword_job_runs",
         Kind::Counter,
-        "Occurrences of jobs that are settled, by what became of them, from all instances together; each of many that were missed counts",
+        "Occurrences of jobs, by what became of them, from all instances together; each of many that were missed counts, and each time that a run was interrupted",
     );
     // Every state of every job, so that the first failure is an increase.
     let names: BTreeSet<&str> = runs
@@ -168,7 +169,12 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
         .collect();
     for job in names {
         for state in SETTLED {
-            let n = runs.iter().find(|run| run.job == job && run.state == state).map_or(0, |run| run.n);
+            let of_job = runs.iter().filter(|run| run.job == job);
+            // A run that was interrupted and taken over stays counted, and one whose lease has run out may yet go on: a total never falls.
+            let n: i64 = match state {
+                JobRunState::Interrupted => of_job.map(|run| run.n_interrupted).sum(),
+                _ => of_job.filter(|run| run.state == state).map(|run| run.n).sum(),
+            };
             family.sample(&[("job_name", job), ("state", state.as_str())], float(n));
         }
     }
