@@ -21,12 +21,17 @@ if [ "${1:-}" = --install ] && command -v apt-get >/dev/null && command -v dpkg 
     echo "No prometheus here: unpacking Debian's package into $unpacked" >&2
     rm -rf "$unpacked"
     mkdir -p "$unpacked"
-    fetch() { (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download prometheus); }
+    # promtool has a package of its own in newer ones.
+    # shellcheck disable=SC2046
+    fetch() { (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download prometheus $(apt-cache pkgnames promtool | grep -x promtool)); }
     # A package list that is old names a package that is gone; bringing it up to date needs to be allowed.
-    if { fetch || { apt-get -qq update && fetch; }; } >&2 && dpkg -x "$unpacked"/prometheus_*.deb "$unpacked" && work "$unpacked/usr/bin"; then
+    if { fetch || { apt-get -qq update && fetch; }; } >&2; then
+        for package in "$unpacked"/*.deb; do dpkg -x "$package" "$unpacked"; done
         rm -f "$unpacked"/*.deb
-        realpath "$unpacked/usr/bin"
-        exit
+        if work "$unpacked/usr/bin"; then
+            realpath "$unpacked/usr/bin"
+            exit
+        fi
     fi
 fi
 echo "There is no prometheus here; tests that need it are skipped. Debian and Ubuntu have it in the package prometheus" >&2

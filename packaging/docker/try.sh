@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs an image as compose.yaml does (another user, nothing to write to but two volumes, no rights) against a Postgres that listens here, and
 # looks whether it asks, checks, serves, and ends in order: DATABASE_URL=postgres://… packaging/docker/try.sh IMAGE. The database should be
-# new. DOCKER names what runs it, with options: DOCKER="podman --runtime runc".
+# new. DOCKER names what runs it, with options (DOCKER="podman --runtime runc"), MORE more options of each run.
 set -euo pipefail
 
 image=${1:?names the image}
