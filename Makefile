@@ -9,7 +9,7 @@ ROUNDS ?= 5
 GROWTH ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check bench sqlx deb try postgres postfix pgbouncer schemathesis chromium libreoffice
+.PHONY: help demo test soak check bench sqlx deb try postgres postfix pgbouncer prometheus schemathesis chromium libreoffice
 
 help: ## Show this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)$$/make \1\t\2/p' Makefile | expand -t 16
@@ -19,7 +19,7 @@ demo: postgres ## The whole way with a made-up shop, then the pages to look at (
 	@$(CARGO) build
 	@$(CARGO) run --quiet -- demo $(ARGS)
 
-test: postgres postfix pgbouncer schemathesis chromium libreoffice ## All tests, and a list of what was skipped (ARGS goes to cargo test)
+test: postgres postfix pgbouncer prometheus schemathesis chromium libreoffice ## All tests, and a list of what was skipped (ARGS goes to cargo test)
 	@scripts/test.sh $(ARGS)
 
 soak: postgres schemathesis ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; ten minutes of killed instances; crowds for a minute; 5,000 cases for the private API; an hour with everything going wrong
@@ -59,6 +59,9 @@ postfix:
 
 pgbouncer:
 	@scripts/pgbouncer.sh >/dev/null || true
+
+prometheus:
+	@scripts/prometheus.sh --install >/dev/null || true
 
 schemathesis:
 	@scripts/schemathesis.sh --install >/dev/null || true

@@ -91,7 +91,7 @@ pub enum EmbeddedError {
     #[error(
         "no Postgres server programs (initdb, postgres) of version {OLDEST_VERSION} or newer were found; one of these helps:\n  \
          install them: `sudo apt-get install postgresql` on Debian and Ubuntu, or set PG_BIN_DIR to the directory that holds them\n  \
-         or use a server that runs already: set DATABASE_URL, or `url` under `[database]` in jobs.toml"
+         or, but for a demo, use a server that runs already: set DATABASE_URL, or `url` under `[database]` in jobs.toml"
     )]
     NoPrograms,
     /// `PG_BIN_DIR` is set and wrong.

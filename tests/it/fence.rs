@@ -1,8 +1,10 @@
 //! A run that is over writes nothing more, whatever still goes on of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use afterword::config::Config;
+use afterword::context::Context;
 use afterword::db;
 use afterword::jobs::ledger::{self, Occurrence, Refusal};
 use afterword::jobs::runner::{self, Outcome, Pace};
@@ -13,6 +15,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::jobs::{at, context, done, probe};
+use crate::operations::read;
 use crate::support::TestDb;
 
 #[tokio::test]
@@ -183,4 +186,28 @@ async fn a_job_that_did_not_stop_when_its_time_was_over_writes_nothing_more() {
     let error = written.recv().await.unwrap().unwrap_err();
     assert_eq!(code(&error), "AW001", "{error}");
     assert_ne!(name(&db.pool).await, "of the deaf");
+}
+
+#[tokio::test]
+async fn how_often_a_job_was_interrupted_never_falls_in_what_machines_read() {
+    let db = TestDb::new().await;
+    let context = context(&db.pool, vec![]).await;
+    let total = async || {
+        // One that has read nothing yet: what was read is kept for ten seconds.
+        let context = Context { vitals: Arc::default(), ..context.clone() };
+        let text = afterword::vitals::figures(&context).await.unwrap();
+        read(&text)["afterword_job_runs_total{job_name=\"probe\",state=\"interrupted\"}"]
+    };
+    let (first, second) = (at("2026-03-01T09:00:00Z"), at("2026-03-01T10:00:00Z"));
+    claim(&db.pool, first).await.unwrap();
+    lease_runs_out(&db.pool).await;
+    assert_eq!(total().await, 0.0, "it may yet go on");
+    let taken = claim(&db.pool, first).await.unwrap();
+    assert_eq!(total().await, 1.0);
+    ledger::settle(&db.pool, taken, ledger::JobRunState::Done, None, None).await.unwrap();
+    assert_eq!(total().await, 1.0, "done in the end, and interrupted before");
+    claim(&db.pool, second).await.unwrap();
+    lease_runs_out(&db.pool).await;
+    claim(&db.pool, at("2026-03-01T11:00:00Z")).await.unwrap();
+    assert_eq!(total().await, 2.0, "left behind for good");
 }

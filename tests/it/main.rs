@@ -39,6 +39,7 @@ mod alerts;
 mod certainty;
 mod report;
 mod operations;
+mod monitoring;
 mod day;
 mod naughty;
 mod fuzz;

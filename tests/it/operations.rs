@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener as Listener;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use afterword::config::environment;
 use afterword::context::Context;
 use afterword::jobs::ledger::{self, Occurrence};
 use afterword::jobs::runner::run_occurrence;
@@ -25,7 +23,6 @@ use tokio_util::sync::CancellationToken;
 use crate::support::factories::at;
 use crate::support::http::{get, post};
 use crate::support::program::{Program, Serving, command, ran, shipped_with};
-use crate::support::say;
 use crate::support::scripted::{Behaviour, Scripted, Step};
 
 pub const TOKEN: &str = "a-token-of-thirty-two-characters-and-more";
@@ -155,35 +152,6 @@ pub fn read(text: &str) -> BTreeMap<String, f64> {
         }
     }
     samples
-}
-
-/// The same by Prometheus's own parser in Python, where it is at hand.
-fn read_by_prometheus(text: &str) {
-    let python = environment("PROMETHEUS_PYTHON").unwrap_or_else(|| "python3".to_owned());
-    let parser = "import sys\n\
-                  from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse\n\
-                  print(sum(len(family.samples) for family in parse(sys.stdin.read())))";
-    if !Command::new(&python)
-        .args(["-c", "import prometheus_client.openmetrics"])
-        .output()
-        .is_ok_and(|ran| ran.status.success())
-    {
-        say(
-            "skipped: no prometheus_client for Python (pip install prometheus_client; PROMETHEUS_PYTHON names the Python that has it)",
-        );
-        return;
-    }
-    let mut child = Command::new(&python)
-        .args(["-c", parser])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-    let parsed = ran(child.wait_with_output().unwrap()).expect(0);
-    let n = text.lines().filter(|line| !line.starts_with('#')).count();
-    assert_eq!(parsed.stdout.trim(), n.to_string());
 }
 
 /// A day: two files of orders with rows that cannot be taken, mails of which one is refused and one's fate is unknown, an answer and a
@@ -320,7 +288,6 @@ async fn the_digest_and_the_metrics_say_what_happened() {
     let (status, kind, text) = asked(&format!("{watch}/metrics"), Some(TOKEN));
     assert_eq!((status, kind.as_str()), (200, "application/openmetrics-text; version=1.0.0; charset=utf-8"));
     let samples = read(&text);
-    read_by_prometheus(&text);
     for (sample, value) in [
         ("afterword_job_runs_total{job_name=\"collect-ratings\",state=\"failed\"}", 1.0),
         ("afterword_job_runs_total{job_name=\"collect-bounces\",state=\"skipped\"}", 150.0),

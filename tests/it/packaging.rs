@@ -14,6 +14,7 @@ use afterword::config::Config;
 use clap::{CommandFactory as _, Parser as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sqlx::postgres::PgConnectOptions;
 
 use crate::support::program::{Program, command, ran, shipped};
 use crate::support::{data_dir, say, test_name};
@@ -133,6 +134,61 @@ fn commands_in_packaging_are_commands_and_their_jobs_are_shipped() {
     let options =
         compose.lines().filter_map(|line| line.trim().strip_prefix("- ")).filter(|arg| arg.starts_with("--"));
     Cli::try_parse_from(["afterword", "init"].into_iter().chain(options)).unwrap();
+}
+
+/// compose.yaml is what Compose takes, and speaks of the image, the program and the services that there are.
+#[test]
+fn what_compose_starts_is_there() {
+    let (compose, dockerfile) = (read("packaging/docker/compose.yaml"), read("packaging/docker/Dockerfile"));
+    let after = |text: &str, word: &str| {
+        let rest = text.split_once(word).unwrap_or_else(|| panic!("there is no {word:?}")).1;
+        rest.split(['\n', ' ', '"', '@', '?', ':', '/']).next().unwrap().to_owned()
+    };
+    // The image's own folders and port.
+    for folder in
+        dockerfile.lines().find(|line| line.starts_with("VOLUME")).unwrap().split('"').skip(1).step_by(2)
+    {
+        assert!(compose.contains(&format!(":{folder}\n")), "nothing is kept of {folder}");
+    }
+    let port = after(&dockerfile, "EXPOSE ");
+    assert!(
+        compose.contains(&format!(":{port}:{port}\""))
+            && compose.contains(&format!("--listen=0.0.0.0:{port}\n"))
+    );
+    // Whom the program looks for, and as whom.
+    let services = compose.split_once("\nservices:").unwrap().1.split("\nvolumes:").next().unwrap();
+    for service in
+        [after(&compose, "--relay="), after(&compose, "}@"), after(&compose, "depends_on:\n      ")]
+    {
+        assert!(services.contains(&format!("\n  {service}:\n")), "there is no service {service}");
+    }
+    // Docker waits for longer than the program does.
+    let grace: u64 = after(&compose, "stop_grace_period: ").trim_end_matches('s').parse().unwrap();
+    let config = Config::parse(Path::new("jobs.toml"), SHIPPED).unwrap();
+    assert!(Duration::from_secs(grace) > config.app.shutdown_grace + Duration::from_secs(10));
+
+    if !Command::new("docker").args(["compose", "version"]).output().is_ok_and(|said| said.status.success()) {
+        return say(&format!("SKIPPED {}: there is no docker compose", test_name()));
+    }
+    let config = |password: Option<&str>| {
+        let mut docker = Command::new("docker");
+        docker.args(["compose", "--file", "packaging/docker/compose.yaml", "--env-file", "/dev/null"]);
+        docker.args(["--profile", "setup", "config", "--format", "json"]).current_dir(root());
+        docker.env_remove("POSTGRES_PASSWORD").envs(password.map(|password| ("POSTGRES_PASSWORD", password)));
+        ran(docker.output().unwrap())
+    };
+    let refused = config(None);
+    assert!(refused.code != 0 && refused.stderr.contains("packaging/docker/.env"), "{}", refused.stderr);
+    let taken = config(Some("hush")).expect(0).json();
+    let url = taken["services"]["afterword"]["environment"]["DATABASE_URL"].as_str().unwrap();
+    let url: PgConnectOptions = url.parse().unwrap();
+    let postgres = &taken["services"]["postgres"]["environment"];
+    assert_eq!(postgres["POSTGRES_USER"], url.get_username());
+    assert_eq!(postgres["POSTGRES_DB"], url.get_database().unwrap());
+    assert_eq!(postgres["POSTGRES_PASSWORD"], "hush");
+    let command =
+        taken["services"]["init"]["command"].as_array().unwrap().iter().map(|word| word.as_str().unwrap());
+    Cli::try_parse_from(["afterword"].into_iter().chain(command)).unwrap();
 }
 
 #[test]
