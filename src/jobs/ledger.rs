@@ -1,7 +1,8 @@
 //! The ledger of the jobs: the table `job_run`, with `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
-//! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same
+//! database's clock, and whoever comes next closes the row as interrupted. Of its own runs a process knows better: where the database
+//! was asleep or its clock was set, they are alive, and the next sign of life renews the lease. A scheduled occurrence is then due once more, in the same
 //! row, with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and
 //! the database refuses whatever else it writes (`migrations/20_fence.sql`).
 
@@ -151,7 +152,7 @@ pub struct Standing {
     pub last: Option<DateTime<Utc>>,
     /// Whether `last` was interrupted and may be begun once more.
     pub is_left_behind: bool,
-    /// The run that has a living lease.
+    /// The run that has a living lease, or is one of ours.
     pub running: Option<Running>,
     /// The last run that came to its end.
     pub ended: Option<Ended>,
@@ -166,6 +167,8 @@ pub struct Running {
     pub since: DateTime<Utc>,
     /// Grows with every sign of life.
     pub lease_until: DateTime<Utc>,
+    /// Whether it is a run of this process, which needs no sign of its life.
+    pub is_ours: bool,
 }
 
 /// A run that came to its end.
@@ -180,7 +183,7 @@ pub struct Ended {
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one: for an occurrence
-/// that was interrupted the same row again.
+/// that was interrupted the same row again. `owner` is under whose name: this process's, or one of its [`process::Hold`]s.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -188,6 +191,7 @@ pub async fn claim(
     pool: &PgPool,
     job: &str,
     occurrence: Occurrence<'_>,
+    owner: &str,
     lease: Duration,
 ) -> sqlx::Result<Result<Hold, Refusal>> {
     // Whatever has happened since, a request that is sent again gets the answer to the first.
@@ -200,7 +204,7 @@ pub async fn claim(
     close_abandoned(pool, job).await?;
     let begun = Instant::now();
     loop {
-        if let Some(claimed) = try_to_claim(pool, job, occurrence, lease).await? {
+        if let Some(claimed) = try_to_claim(pool, job, occurrence, owner, lease).await? {
             return Ok(claimed);
         }
         if begun.elapsed() > CLAIM_PATIENCE {
@@ -244,6 +248,7 @@ async fn try_to_claim(
     pool: &PgPool,
     job: &str,
     occurrence: Occurrence<'_>,
+    owner: &str,
     lease: Duration,
 ) -> sqlx::Result<Option<Result<Hold, Refusal>>> {
     let (trigger, scheduled_for, request) = match occurrence {
@@ -295,7 +300,7 @@ async fn try_to_claim(
         job,
         scheduled_for,
         trigger as JobTrigger,
-        process::name(),
+        owner,
         lease.as_secs_f64(),
         MOST_ATTEMPTS,
         request.map(|request| request.by),
@@ -307,11 +312,19 @@ async fn try_to_claim(
     Ok(Some(claimed.map(|row| Hold { id: row.id, attempt: row.attempt }).ok_or(Refusal::Taken)))
 }
 
+/// Whether the owner of a row is surely no longer there.
+fn is_gone(owner: &str) -> bool {
+    process::is_gone(owner) || process::Hold::is_dropped(owner)
+}
+
 /// Closes a run whose owner no longer renews its lease, or is known to be gone.
 async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
     let owner = sqlx::query_scalar!("select owner from job_run where job = $1 and state = 'running'", job)
         .fetch_optional(pool)
         .await?;
+    if owner.as_deref().is_some_and(process::Hold::is_held) {
+        return Ok(());
+    }
     let closed = sqlx::query_scalar!(
         r#"update job_run
            set state = 'interrupted', finished_at = clock_timestamp(), lease_until = null, progress = null,
@@ -319,7 +332,7 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
            where job = $1 and state = 'running' and (lease_until < now() or owner = $2)
            returning job_run_id as "id: JobRunId""#,
         job,
-        owner.filter(|owner| process::is_gone(owner)),
+        owner.filter(|owner| is_gone(owner)),
     )
     .fetch_all(pool)
     .await?;
@@ -423,6 +436,18 @@ pub async fn note_schedule(
     Ok(())
 }
 
+/// Notes that a schedule was seen at `now` already: the clock was ahead when it was noted, and nothing would be due until it is as late
+/// as it said then.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn note_schedule_earlier(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("update job_schedule set since = $2 where job = $1 and since > $2", job, now)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Forgets a schedule that is not followed for now; once it is again, it counts as new.
 ///
 /// # Errors
@@ -458,8 +483,9 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| {
-        let is_gone = |owner: String| process::is_gone(&owner);
-        let is_alive = row.is_alive == Some(true) && !row.owner.is_some_and(is_gone);
+        let is_ours = row.owner.as_deref().is_some_and(process::Hold::is_held);
+        let is_alive =
+            is_ours || row.is_alive == Some(true) && !row.owner.is_some_and(|owner| is_gone(&owner));
         let is_interrupted = match row.last_state {
             Some(JobRunState::Interrupted) => true,
             Some(JobRunState::Running) => row.running_for == row.last && !is_alive,
@@ -471,7 +497,7 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
             is_left_behind: is_interrupted && row.last_attempt.is_some_and(|attempt| attempt < MOST_ATTEMPTS),
             running: match (row.running_for, row.running_since, row.lease_until) {
                 (Some(scheduled_for), Some(since), Some(lease_until)) if is_alive => {
-                    Some(Running { scheduled_for, since, lease_until })
+                    Some(Running { scheduled_for, since, lease_until, is_ours })
                 }
                 _ => None,
             },
