@@ -174,7 +174,6 @@ pub struct Running {
 /// A run that came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    pub scheduled_for: DateTime<Utc>,
     pub since: DateTime<Utc>,
     pub until: DateTime<Utc>,
 }
@@ -466,14 +465,14 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
         r#"select since, last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
                running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
                running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
-               ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",
+               ended.started_at as "began?", ended.finished_at as "ended?",
                (select reason from job_pause where job = $1 and resumed_at is null) as paused
            from job_schedule
            left join lateral (select scheduled_for, state, attempt from job_run
                               where job = $1 and trigger = 'schedule' and scheduled_for <= $2
                               order by scheduled_for desc limit 1) last on true
            left join job_run running on running.job = $1 and running.state = 'running'
-           left join lateral (select scheduled_for, started_at, finished_at from job_run
+           left join lateral (select started_at, finished_at from job_run
                               where job = $1 and state in ('done', 'partial', 'failed')
                               order by started_at desc limit 1) ended on true
            where job_schedule.job = $1"#,
@@ -501,15 +500,36 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
                 }
                 _ => None,
             },
-            ended: match (row.ended_for, row.began, row.ended) {
-                (Some(scheduled_for), Some(since), Some(until)) => {
-                    Some(Ended { scheduled_for, since, until })
-                }
+            ended: match (row.began, row.ended) {
+                (Some(since), Some(until)) => Some(Ended { since, until }),
                 _ => None,
             },
             paused: row.paused,
         }
     }))
+}
+
+/// So many runs are looked at for one that was in the way.
+const LOOKED_AT: i64 = 200;
+
+/// The runs of a job that came to their end later than a moment, of the last few that there were.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ended_since(pool: &PgPool, job: &str, moment: DateTime<Utc>) -> sqlx::Result<Vec<Ended>> {
+    sqlx::query_as!(
+        Ended,
+        r#"select started_at as since, finished_at as "until!" from (
+               select started_at, finished_at from job_run where job = $1 and state in ('done', 'partial', 'failed')
+               order by started_at desc limit $3
+           ) as run
+           where finished_at > $2"#,
+        job,
+        moment,
+        LOOKED_AT,
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// That a job was paused, and perhaps resumed.

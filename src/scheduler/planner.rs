@@ -98,14 +98,14 @@ const MISSED_AND_MADE_UP_FOR: &str =
 const TOO_OLD: &str = "missed: nothing was running then, and it is older than the catch-up window";
 const TOO_MANY: &str = "too many to catch up one by one; the latest makes up for them";
 
-/// Plans a job. `after` is the last occurrence that is settled, or when the schedule was first seen; `busy` is the run that goes on, or
-/// the last one that came to its end.
+/// Plans a job. `after` is the last occurrence that is settled, or when the schedule was first seen; `busy` are the runs that may have
+/// been in the way: the one that goes on, or those that came to their end.
 pub fn plan(
     schedule: &Schedule,
     after: DateTime<Utc>,
     now: DateTime<Utc>,
     policy: Policy<'_>,
-    busy: Option<Busy>,
+    busy: &[Busy],
 ) -> Plan {
     let horizon = now.checked_sub_signed(FURTHEST_BACK).filter(|horizon| after < *horizon);
     let (after, at_least) = horizon.map_or((after, ""), |horizon| (horizon, "at least "));
@@ -125,7 +125,7 @@ pub fn plan(
     let horizon = TimeDelta::from_std(policy.window).ok().and_then(|window| now.checked_sub_signed(window));
     let is_within = |at: DateTime<Utc>| horizon.is_none_or(|horizon| at >= horizon);
     // What is on time and finds nobody in its way runs whatever the policy says.
-    let runs = |at: DateTime<Utc>| match busy.filter(|busy| busy.was_in_the_way_of(at)) {
+    let runs = |at: DateTime<Utc>| match busy.iter().find(|busy| busy.was_in_the_way_of(at)) {
         Some(busy) => match policy.overlap {
             Overlap::QueueAll => Ok(()),
             Overlap::QueueOne if at == latest => Ok(()),
@@ -201,7 +201,7 @@ mod tests {
         run: Option<&str>,
     ) -> Plan {
         let schedule = Schedule::parse("0 * * * *", chrono_tz::UTC).unwrap();
-        let plan = plan(&schedule, utc(after), utc(now), Policy { catch_up, window, ..POLICY }, None);
+        let plan = plan(&schedule, utc(after), utc(now), Policy { catch_up, window, ..POLICY }, &[]);
         let skipped: Vec<_> = plan.skip.iter().map(|skip| skip.scheduled_for).collect();
         assert_eq!(skipped, skip.iter().map(|at| utc(at)).collect::<Vec<_>>(), "{catch_up:?} {now}");
         assert_eq!(plan.run, run.map(utc), "{catch_up:?} {now}");

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::planner::{self, Busy, Plan, Policy, Skip};
 use crate::config::{Overlap, ScheduledJob};
 use crate::context::Context;
-use crate::jobs::ledger::{self, Occurrence, Refusal, Running, Standing};
+use crate::jobs::ledger::{self, Ended, Occurrence, Refusal, Running, Standing};
 use crate::jobs::runner::{self, Outcome, Pace};
 use crate::masked;
 
@@ -27,6 +27,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// After a database error a job is looked at again in this time.
 const AFTER_AN_ERROR: TimeDelta = TimeDelta::seconds(5);
+
+/// Two runs that follow each other in a queue are no further apart.
+const BETWEEN_TWO: TimeDelta = TimeDelta::seconds(60);
 
 /// A wall clock that moves this much more or less than time itself was set.
 const CLOCK_WAS_SET: TimeDelta = TimeDelta::seconds(5);
@@ -226,7 +229,12 @@ async fn look_at(
         standing.since = now;
     }
     let (policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
-    let Plan { mut skip, mut run, next } = planner::plan(schedule, settled(&standing), now, policy, busy);
+    let after = settled(&standing);
+    let busy = match policy.overlap {
+        Overlap::QueueAll => queue(busy, ledger::ended_since(&context.pool, &job.name, after).await?),
+        Overlap::Skip | Overlap::QueueOne => busy.into_iter().collect(),
+    };
+    let Plan { mut skip, mut run, next } = planner::plan(schedule, after, now, policy, &busy);
     if let (Some(reason), Some(_)) = (&standing.paused, run) {
         let reason = format!("it is paused: {reason}");
         skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason, n_occurrences: 1 }));
@@ -258,25 +266,26 @@ fn in_the_way<'a>(
     standing: &Standing,
     mut policy: Policy<'a>,
 ) -> (Policy<'a>, Option<Busy>) {
-    // What came due behind an occurrence that had to wait itself is in the same queue.
-    let since = |scheduled_for: DateTime<Utc>, since: DateTime<Utc>| match policy.overlap {
-        Overlap::QueueAll => since.min(scheduled_for),
-        Overlap::Skip | Overlap::QueueOne => since,
-    };
     let Some(running) = standing.running else {
         *seen = None;
-        let busy = standing
-            .ended
-            .map(|ended| Busy { since: since(ended.scheduled_for, ended.since), until: Some(ended.until) });
+        let busy = standing.ended.map(|ended| Busy { since: ended.since, until: Some(ended.until) });
         return (policy, busy);
     };
-    let busy = Busy { since: since(running.scheduled_for, running.since), until: None };
+    let busy = Busy { since: running.since, until: None };
     let first = seen.filter(|seen| seen.since == running.since).unwrap_or(running);
     *seen = Some(first);
     if policy.overlap == Overlap::Skip && !running.is_ours && running.lease_until == first.lease_until {
         policy.overlap = Overlap::QueueOne;
     }
     (policy, Some(busy))
+}
+
+/// The runs that a queue of all occurrences waits for. One begins a moment after the other has ended, and what came due in that moment has
+/// waited as well; what came due while nobody was there has not.
+fn queue(last: Option<Busy>, ended: Vec<Ended>) -> Vec<Busy> {
+    let ended = ended.into_iter().map(|ended| Busy { since: ended.since, until: Some(ended.until) });
+    let runs = ended.chain(last);
+    runs.map(|busy| Busy { since: busy.since - BETWEEN_TWO, ..busy }).collect()
 }
 
 fn start(

@@ -29,6 +29,8 @@ mod collect;
 mod jobs;
 mod by_hand;
 mod scheduler;
+mod clocks;
+mod hostile;
 mod fence;
 mod instances;
 mod soak;
