@@ -4,6 +4,7 @@
 //! nudges a channel. Should it fail to come, as it does for as long as the wall clock was set back, the loop wakes up by itself. What
 //! is due is read from the ledger each time, so that two instances, a restart or a clock that jumps change nothing.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,10 +229,15 @@ async fn look_at(
         ledger::note_schedule_earlier(&context.pool, &job.name, now).await?;
         standing.since = now;
     }
-    let (policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
+    let (mut policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
     let after = settled(&standing);
     let busy = match policy.overlap {
-        Overlap::QueueAll => queue(busy, ledger::ended_since(&context.pool, &job.name, after).await?),
+        Overlap::QueueAll => {
+            let queue = queue(busy, ledger::ended_since(&context.pool, &job.name, after).await?);
+            // What was to be caught up when that began does not grow too old while it waits for its turn.
+            policy.window = policy.window.saturating_add(worked_off_for(&queue, now));
+            queue
+        }
         Overlap::Skip | Overlap::QueueOne => busy.into_iter().collect(),
     };
     let Plan { mut skip, mut run, next } = planner::plan(schedule, after, now, policy, &busy);
@@ -286,6 +292,21 @@ fn queue(last: Option<Busy>, ended: Vec<Ended>) -> Vec<Busy> {
     let ended = ended.into_iter().map(|ended| Busy { since: ended.since, until: Some(ended.until) });
     let runs = ended.chain(last);
     runs.map(|busy| Busy { since: busy.since - BETWEEN_TWO, ..busy }).collect()
+}
+
+/// For how long such a queue has been worked off without a pause.
+fn worked_off_for(queue: &[Busy], now: DateTime<Utc>) -> Duration {
+    let mut runs = queue.to_vec();
+    runs.sort_by_key(|busy| Reverse(busy.since));
+    let latest = now - BETWEEN_TWO;
+    let mut reaches = latest;
+    for busy in runs {
+        if busy.until.is_some_and(|until| until < reaches) {
+            break;
+        }
+        reaches = reaches.min(busy.since);
+    }
+    (latest - reaches).to_std().unwrap_or_default()
 }
 
 fn start(
@@ -397,6 +418,31 @@ mod tests {
         assert_eq!(off(1_000, second + 10 * year), Some(10 * year));
         assert_eq!(off(1_000, second - 56 * year), Some(-56 * year));
         assert_eq!(off(10_000_000, second), Some(second - 10_000_000), "the wall clock stood still");
+    }
+
+    #[test]
+    fn a_queue_is_worked_off_until_nobody_is_there() {
+        let ended = |since: &str, until: &str| Ended {
+            since: utc(&format!("2026-03-01T{since}:00Z")),
+            until: utc(&format!("2026-03-01T{until}:00Z")),
+        };
+        let minutes = |ended: Vec<Ended>, now: &str| {
+            let queue = queue(None, ended);
+            worked_off_for(&queue, utc(&format!("2026-03-01T{now}:00Z"))).as_secs() / 60
+        };
+        let runs = || vec![ended("07:00", "07:30"), ended("09:00", "09:45"), ended("09:46", "10:30")];
+        assert_eq!(minutes(runs(), "10:31"), 91, "since nine o'clock");
+        assert_eq!(minutes(runs(), "10:32"), 0, "nobody has looked for longer than a moment");
+        assert_eq!(minutes(runs(), "09:50"), 50, "the clock was set back");
+        assert_eq!(minutes(Vec::new(), "10:31"), 0);
+        let going = Busy { since: utc("2026-03-01T10:30:00Z"), until: None };
+        let queue = queue(Some(going), runs());
+        assert_eq!(worked_off_for(&queue, utc("2026-03-01T12:00:00Z")).as_secs() / 60, 180);
+        // What came due in the moment between two of them has waited, too; what came due in the pause before has not.
+        let was_in_the_way = |at: &str| {
+            queue.iter().any(|busy| busy.since <= utc(at) && busy.until.is_none_or(|until| utc(at) < until))
+        };
+        assert!(was_in_the_way("2026-03-01T09:45:30Z") && !was_in_the_way("2026-03-01T08:00:00Z"));
     }
 
     #[test]

@@ -64,7 +64,7 @@ impl Event {
     fn draw(dice: &mut Dice) -> Self {
         let day = 24 * 3600;
         match dice.below(20) {
-            0..=7 => Self::Pass { time: dice.seconds(60, 4 * 3600), every: dice.seconds(15, 100) },
+            0..=7 => Self::Pass { time: dice.seconds(60, 3 * 3600), every: dice.seconds(30, 400) },
             8..=10 => Self::Down(dice.seconds(0, 6 * 3600)),
             11 => Self::Down(dice.seconds(0, 3 * day)),
             12 => Self::Down(dice.seconds(day, 40 * day)),
@@ -129,6 +129,8 @@ struct Acts {
     ends: BTreeMap<usize, TimeDelta>,
     /// By job: how many runs have begun.
     n_begun: BTreeMap<usize, usize>,
+    /// From now on runs take no time.
+    hurry: bool,
 }
 
 impl Stage {
@@ -143,9 +145,10 @@ impl Stage {
         takes: TimeDelta,
         stop: CancellationToken,
     ) -> anyhow::Result<RunReport> {
-        let ends = *self.passed.borrow() + takes;
+        let mut ends = *self.passed.borrow();
         {
             let mut acts = self.acts.lock().unwrap();
+            ends += if acts.hurry { TimeDelta::zero() } else { takes };
             *acts.n_begun.entry(job).or_default() += 1;
             assert_eq!(acts.ends.insert(job, ends), None, "job-{job} runs twice at a time");
         }
@@ -228,35 +231,61 @@ impl Expected {
         self.ended.push(Known { ended: Some(database + TICK * 2), ..known });
     }
 
-    /// Whether a run was in the way of an occurrence.
-    fn is_in_the_way(&self, overlap: Overlap, at: DateTime<Utc>) -> bool {
+    /// When runs were going that ended later than a moment, the last to begin first.
+    fn in_the_way(
+        &self,
+        overlap: Overlap,
+        settled: DateTime<Utc>,
+    ) -> Vec<(DateTime<Utc>, Option<DateTime<Utc>>)> {
         let running = self.running.map(|(known, _)| known);
-        let was_going =
-            |known: &Known, from: DateTime<Utc>| from <= at && known.ended.is_none_or(|ended| at < ended);
+        let span = |known: Known, slack: TimeDelta| (known.began.0 - slack, known.ended);
         if overlap == Overlap::QueueAll {
             // Any run; and what came due less than a minute before one began has waited for it, too.
-            let mut runs = self.ended.iter().chain(&running);
-            return runs.any(|known| was_going(known, known.began.0 - TimeDelta::minutes(1)));
+            let mut runs: Vec<_> = self.ended.iter().copied().chain(running).collect();
+            runs.retain(|known| known.ended.is_none_or(|ended| settled < ended));
+            runs.sort_by_key(|known| std::cmp::Reverse(known.began));
+            return runs.into_iter().map(|known| span(known, TimeDelta::minutes(1))).collect();
         }
         // The one that goes on, or else the last by the database's clock, because the ledger knows no other.
         let last = running.or_else(|| self.ended.iter().max_by_key(|known| known.began).copied());
-        last.is_some_and(|known| was_going(&known, known.began.0))
+        last.map(|known| span(known, TimeDelta::zero())).into_iter().collect()
     }
 
     /// Somebody looks until nothing more happens at this moment. How many runs have begun.
-    fn look(&mut self, kind: &Kind, now: DateTime<Utc>, database: DateTime<Utc>, passed: TimeDelta) -> usize {
+    fn look(
+        &mut self,
+        kind: &Kind,
+        now: DateTime<Utc>,
+        database: DateTime<Utc>,
+        passed: TimeDelta,
+        hurry: bool,
+    ) -> usize {
         let (job, policy) = (&kind.job, Policy::of(&kind.job));
         let window = TimeDelta::from_std(job.catch_up_window).unwrap();
         let before = self.n_begun;
         self.since = self.since.min(now);
-        loop {
+        let settled = self.rows.range(..=now).next_back().map_or(self.since, |(at, _)| *at);
+        let begins = |at: DateTime<Utc>| if job.jitter.is_zero() { at } else { at + policy.delay(at) };
+        let after = kind.after(settled.max(self.since));
+        let mut due: Vec<_> = after.take_while(|at| begins(*at) <= now).collect();
+        while let Some(latest) = due.last().copied() {
+            let is_on_time = now - begins(latest) < TimeDelta::minutes(1);
             let settled = self.rows.range(..=now).next_back().map_or(self.since, |(at, _)| *at);
-            let due: Vec<_> =
-                kind.after(settled.max(self.since)).take_while(|at| *at + policy.delay(*at) <= now).collect();
-            let Some(latest) = due.last().copied() else { break };
+            let in_the_way = self.in_the_way(job.overlap, settled.max(self.since));
+            // What was within the window when one run after the other began stays so until they have ended.
+            let mut counts_from = now;
+            if job.overlap == Overlap::QueueAll {
+                let moment = TimeDelta::minutes(1);
+                for (from, to) in &in_the_way {
+                    if to.is_some_and(|to| to < counts_from - moment) {
+                        break;
+                    }
+                    counts_from = counts_from.min(*from + moment);
+                }
+            }
             let skipped = |at: DateTime<Utc>| {
                 let is_latest = at == latest;
-                if self.is_in_the_way(job.overlap, at) {
+                if in_the_way.iter().any(|(from, to)| *from <= at && to.is_none_or(|to| at < to)) {
                     let waits = match job.overlap {
                         Overlap::Skip => false,
                         Overlap::QueueOne => is_latest,
@@ -264,12 +293,12 @@ impl Expected {
                     };
                     return (!waits).then_some(Why::InTheWay);
                 }
-                if is_latest && now - at - policy.delay(at) < TimeDelta::minutes(1) {
+                if is_latest && is_on_time {
                     return None;
                 }
                 match job.catch_up {
                     CatchUp::Skip => Some(Why::LateAndSkipped),
-                    _ if at < now - window => Some(Why::TooOld),
+                    _ if at < counts_from - window => Some(Why::TooOld),
                     CatchUp::Once => (!is_latest).then_some(Why::MadeUpFor),
                     CatchUp::All => None,
                 }
@@ -292,12 +321,14 @@ impl Expected {
             if self.running.is_some() {
                 break;
             }
+            due.drain(..=skips.len());
             self.n_begun += 1;
             let began = (database + TICK, self.n_begun);
             let known = Known { scheduled_for, began, ended: None };
+            let takes = if hurry { TimeDelta::zero() } else { kind.takes };
             self.rows.insert(scheduled_for, (Fate::Running, 1));
-            self.running = Some((known, passed + kind.takes));
-            if kind.takes == TimeDelta::zero() {
+            self.running = Some((known, passed + takes));
+            if takes == TimeDelta::zero() {
                 self.end(Fate::Done, database);
             }
         }
@@ -411,8 +442,9 @@ impl World {
 
     async fn look(&mut self) {
         let (wall, database, passed) = (self.wall, self.database, self.passed());
+        let hurry = self.stage.acts.lock().unwrap().hurry;
         let looks = self.kinds.iter().zip(&mut self.expected);
-        let n = looks.map(|(kind, expected)| expected.look(kind, wall, database, passed)).max();
+        let n = looks.map(|(kind, expected)| expected.look(kind, wall, database, passed, hurry)).max();
         self.latest = self.latest.max(wall);
         let instant = self.began + passed.to_std().unwrap();
         for _ in 0..=n.unwrap_or_default() {
@@ -546,8 +578,8 @@ async fn however_the_clocks_are_set_and_whoever_is_away_the_ledger_reads_as_the_
             world.happen(Event::draw(&mut dice)).await;
             n_steps += 1;
         }
-        // Whatever waits for a run or for its delay is settled after the longest of both, in a time that was there before as well as in
-        // one that was not.
+        // Whatever waits for a run or for its delay is settled, in a time that was there before as well as in one that was not.
+        world.stage.acts.lock().unwrap().hurry = true;
         for ahead in [TimeDelta::zero(), world.latest - world.wall] {
             world.happen(Event::Set(ahead)).await;
             world.happen(Event::Down(TimeDelta::zero())).await;

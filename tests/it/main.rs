@@ -31,6 +31,7 @@ mod by_hand;
 mod scheduler;
 mod clocks;
 mod hostile;
+mod stopping;
 mod fence;
 mod instances;
 mod soak;
