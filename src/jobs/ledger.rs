@@ -148,7 +148,7 @@ pub struct JobRun {
 pub struct Standing {
     /// When its schedule was first seen as it is now.
     pub since: DateTime<Utc>,
-    /// Its last occurrence up to now that is settled or running.
+    /// Its last occurrence up to now that is settled or running; a later one, if a row for many stands for now as well.
     pub last: Option<DateTime<Utc>>,
     /// Whether `last` was interrupted and may be begun once more.
     pub is_left_behind: bool,
@@ -394,16 +394,17 @@ pub async fn settle(
 /// # Errors
 /// When the database does not answer.
 pub async fn skip(pool: &PgPool, job: &str, skip: &Skip) -> sqlx::Result<bool> {
-    let Skip { scheduled_for, reason, n_occurrences } = skip;
+    let Skip { scheduled_for, reason, n_occurrences, first } = skip;
     let skipped = sqlx::query!(
-        "insert into job_run (job, scheduled_for, trigger, state, reason, n_occurrences, owner, started_at, finished_at)
-         values ($1, $2, 'schedule', 'skipped', $3, $4, $5, now(), now())
+        "insert into job_run (job, scheduled_for, trigger, state, reason, n_occurrences, owner, started_at, finished_at, first_for)
+         values ($1, $2, 'schedule', 'skipped', $3, $4, $5, now(), now(), $6)
          on conflict do nothing",
         job,
         scheduled_for,
         reason,
         i32::try_from(*n_occurrences).unwrap_or(i32::MAX),
         process::name(),
+        *first,
     )
     .execute(pool)
     .await?;
@@ -469,7 +470,7 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
                (select reason from job_pause where job = $1 and resumed_at is null) as paused
            from job_schedule
            left join lateral (select scheduled_for, state, attempt from job_run
-                              where job = $1 and trigger = 'schedule' and scheduled_for <= $2
+                              where job = $1 and trigger = 'schedule' and coalesce(first_for, scheduled_for) <= $2
                               order by scheduled_for desc limit 1) last on true
            left join job_run running on running.job = $1 and running.state = 'running'
            left join lateral (select started_at, finished_at from job_run

@@ -90,6 +90,8 @@ pub struct Skip {
     pub reason: String,
     /// How many it stands for: itself, and those before it that get no row of their own.
     pub n_occurrences: u32,
+    /// The first of these, where there are several: a clock that is set back among them finds them settled.
+    pub first: Option<DateTime<Utc>>,
 }
 
 const MISSED_AND_SKIPPED: &str = "missed: nothing was running then, and catch_up = \"skip\"";
@@ -155,13 +157,16 @@ pub fn plan(
             scheduled_for: *at,
             reason: verdict.err().unwrap_or_default(),
             n_occurrences: 1,
+            first: None,
         })
         .collect();
     if skip.len() > MOST_ROWS {
-        let (n, first) = (skip.len(), due[0].with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z"));
+        let n = skip.len();
+        let first = due[0].with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z");
         skip.drain(..n - 1);
         if let [last] = skip.as_mut_slice() {
             last.n_occurrences = u32::try_from(n).unwrap_or(u32::MAX);
+            last.first = Some(due[0]);
             last.reason.push_str(&format!(" (one row for {at_least}{n} occurrences, the first of {first})"));
         }
     }
@@ -263,6 +268,7 @@ mod tests {
             let plan = check(catch_up, year, after, now, &["2026-02-28T23:00"], Some("2026-03-01T00:00"));
             assert!(plan.skip[0].reason.contains("671 occurrences"), "{}", plan.skip[0].reason);
             assert_eq!(plan.skip[0].n_occurrences, 671);
+            assert_eq!(plan.skip[0].first, Some(utc("2026-02-01T01:00")));
         }
         let plan =
             check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);

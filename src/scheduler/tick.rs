@@ -243,7 +243,12 @@ async fn look_at(
     let Plan { mut skip, mut run, next } = planner::plan(schedule, after, now, policy, &busy);
     if let (Some(reason), Some(_)) = (&standing.paused, run) {
         let reason = format!("it is paused: {reason}");
-        skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason, n_occurrences: 1 }));
+        skip.extend(run.take().map(|scheduled_for| Skip {
+            scheduled_for,
+            reason,
+            n_occurrences: 1,
+            first: None,
+        }));
     }
     for skip in &skip {
         if ledger::skip(&context.pool, &job.name, skip).await? {

@@ -231,6 +231,14 @@ impl Expected {
         self.ended.push(Known { ended: Some(database + TICK * 2), ..known });
     }
 
+    /// The last occurrence that is in a row that begins before now, alone or with those before it.
+    fn settled(&self, kind: &Kind, now: DateTime<Utc>) -> DateTime<Utc> {
+        let has_begun =
+            |(at, (_, n)): &(&DateTime<Utc>, &Row)| **at - kind.every * i32::try_from(*n - 1).unwrap() <= now;
+        let last = self.rows.iter().rev().find(has_begun).map(|(at, _)| *at);
+        last.map_or(self.since, |last| last.max(self.since))
+    }
+
     /// When runs were going that ended later than a moment, the last to begin first.
     fn in_the_way(
         &self,
@@ -264,14 +272,13 @@ impl Expected {
         let window = TimeDelta::from_std(job.catch_up_window).unwrap();
         let before = self.n_begun;
         self.since = self.since.min(now);
-        let settled = self.rows.range(..=now).next_back().map_or(self.since, |(at, _)| *at);
+        let settled = self.settled(kind, now);
         let begins = |at: DateTime<Utc>| if job.jitter.is_zero() { at } else { at + policy.delay(at) };
-        let after = kind.after(settled.max(self.since));
+        let after = kind.after(settled);
         let mut due: Vec<_> = after.take_while(|at| begins(*at) <= now).collect();
         while let Some(latest) = due.last().copied() {
             let is_on_time = now - begins(latest) < TimeDelta::minutes(1);
-            let settled = self.rows.range(..=now).next_back().map_or(self.since, |(at, _)| *at);
-            let in_the_way = self.in_the_way(job.overlap, settled.max(self.since));
+            let in_the_way = self.in_the_way(job.overlap, self.settled(kind, now));
             // What was within the window when one run after the other began stays so until they have ended.
             let mut counts_from = now;
             if job.overlap == Overlap::QueueAll {

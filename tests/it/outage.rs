@@ -433,7 +433,8 @@ async fn a_database_without_a_connection_left_says_so_and_is_waited_for() {
     ))
     .await;
     let options = db.options().username(&role);
-    let pool = afterword::db::pool(options.clone(), 2);
+    // One connection, so that whoever needs it waits for it instead of asking for a second one.
+    let pool = afterword::db::pool(options.clone(), 1);
     let context = crate::jobs::context(&pool, vec![]).await;
     let limit = async |n: i32| as_root(format!("alter role {role} connection limit {n}")).await;
     limit(1).await;
