@@ -64,7 +64,7 @@ impl Event {
     fn draw(dice: &mut Dice) -> Self {
         let day = 24 * 3600;
         match dice.below(20) {
-            0..=7 => Self::Pass { time: dice.seconds(60, 3 * 3600), every: dice.seconds(30, 400) },
+            0..=7 => Self::Pass { time: dice.seconds(60, 2 * 3600), every: dice.seconds(40, 600) },
             8..=10 => Self::Down(dice.seconds(0, 6 * 3600)),
             11 => Self::Down(dice.seconds(0, 3 * day)),
             12 => Self::Down(dice.seconds(day, 40 * day)),
@@ -93,7 +93,7 @@ impl Kind {
             ("5 */6 * * *", 6 * 60, 5),
             ("30 2 * * *", 24 * 60, 150),
         ]);
-        let takes = dice.one_of(&[0, 0, 0, 90, 45 * 60, 5 * 3600]);
+        let takes = dice.one_of(&[0, 0, 90, 45 * 60, 2 * 3600, 5 * 3600]);
         let takes = TimeDelta::seconds(takes);
         let stage = stage.clone();
         let mut job = probe(move |stop| stage.clone().perform(n, takes, stop));
