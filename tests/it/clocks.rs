@@ -360,6 +360,9 @@ async fn told_the_time(db: &TestDb) -> PgPool {
     db::pool(db.options(), 20)
 }
 
+/// A row as the database tells it: job, occurrence, state, how many occurrences it stands for, reason, attempt.
+type Told = (String, DateTime<Utc>, String, i32, Option<String>, i32);
+
 struct World {
     seed: usize,
     pool: PgPool,
@@ -393,7 +396,7 @@ impl World {
         let new =
             |_| Expected { since: wall, rows: BTreeMap::new(), running: None, ended: Vec::new(), n_begun: 0 };
         let expected = kinds.iter().map(new).collect();
-        let is_elsewhere = seed % 3 == 2;
+        let is_elsewhere = seed % 2 == 1;
         let (began, database, latest, log) = (Instant::now(), wall, wall, String::new());
         let world = Self {
             seed,
@@ -517,7 +520,7 @@ impl World {
 
     /// The ledger says what is expected, of every job and occurrence.
     async fn compare(&self) {
-        let rows: Vec<(String, DateTime<Utc>, String, i32, Option<String>, i32)> = sqlx::query_as(
+        let rows: Vec<Told> = sqlx::query_as(
             "select job, scheduled_for, state::text, n_occurrences, reason, attempt from job_run order by 1, 2",
         )
         .fetch_all(&self.pool)
@@ -572,8 +575,8 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn however_the_clocks_are_set_and_whoever_is_away_the_ledger_reads_as_the_policies_say() {
-    let chosen = std::env::var("AFTERWORD_SEED").ok().map(|seed| seed.parse().unwrap());
-    let n_seeds = if std::env::var_os("AFTERWORD_SOAK").is_some() { 100 } else { 4 };
+    let chosen = std::env::var_os("AFTERWORD_SEED").map(|seed| seed.into_string().unwrap().parse().unwrap());
+    let n_seeds = if std::env::var_os("AFTERWORD_SOAK").is_some() { 100 } else { 2 };
     let seeds = chosen.map_or(0..n_seeds, |seed| seed..seed + 1);
     let (mut n_steps, mut fates) = (0, BTreeMap::<String, usize>::new());
     for seed in seeds {
