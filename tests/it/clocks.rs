@@ -28,6 +28,9 @@ use crate::support::{TestDb, random, say};
 
 const N_STEPS: usize = 50;
 
+/// When the schedules are first seen.
+const BEGINS: &str = "2026-06-01T00:00:20Z";
+
 /// Numbers that follow from a seed.
 struct Dice(usize);
 
@@ -388,7 +391,7 @@ impl World {
         let stage = Stage::new();
         let kinds: Vec<_> = (0..9).map(|n| Kind::draw(n, &mut dice, &stage)).collect();
         let pool = told_the_time(db).await;
-        let wall = at("2026-06-01T00:00:20Z");
+        let wall = at(BEGINS);
         let jobs = kinds.iter().map(|kind| kind.job.clone()).collect();
         let context = Context { clock: Clock::Fixed(wall), ..context(&pool, jobs).await };
         let stop = CancellationToken::new();
@@ -566,8 +569,9 @@ impl World {
             }
             let jitter = TimeDelta::from_std(kind.job.jitter).unwrap();
             let is_surely_due = |at: &DateTime<Utc>| *at + jitter <= self.latest;
-            let due: Vec<_> = kind.after(expected.since).take_while(is_surely_due).collect();
-            covered.retain(is_surely_due);
+            // A clock that was set back behind the beginning may jump over what would have come due before it.
+            let due: Vec<_> = kind.after(at(BEGINS)).take_while(is_surely_due).collect();
+            covered.retain(|covered| *covered > at(BEGINS) && is_surely_due(covered));
             assert_eq!(covered, due, "{name}: seen, and due{}", self.story());
         }
     }
