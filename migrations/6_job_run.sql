@@ -14,6 +14,7 @@ create table job_run (
     attempt       integer not null default 1, -- grows when an interrupted run is taken over: the fence
     reason        text, -- why it was skipped, how it failed
     n_occurrences integer not null default 1, -- how many it stands for: of those that were skipped in a row, a long absence leaves one row
+    first_for     timestamptz, -- the first of these; null: it stands for itself
     owner         text not null, -- host and process that runs it
     lease_until   timestamptz, -- the database's clock; past it, the owner counts as dead
     started_at    timestamptz not null,
@@ -27,6 +28,7 @@ create table job_run (
     constraint job_run_asked_by_if_requested check ((trigger = 'request') = (asked_by is not null)),
     constraint job_run_finished_unless_running check ((state = 'running') = (finished_at is null)),
     constraint job_run_only_skips_are_many check (n_occurrences = 1 or n_occurrences > 1 and state = 'skipped'),
+    constraint job_run_many_have_a_first check ((n_occurrences > 1) = (first_for is not null)),
     constraint job_run_running_has_lease check ((state = 'running') = (lease_until is not null))
 );
 -- A job runs once at a time, as a fact of the database.

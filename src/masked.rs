@@ -12,8 +12,9 @@ pub fn reason(error: &anyhow::Error) -> String {
         if let Some(sqlx::Error::Database(database)) = from_database(cause) {
             let code = database.code().unwrap_or_default();
             let place = database.constraint().or(database.table());
+            let in_words = if code == "53300" { ": it has no connection left for us" } else { "" };
             parts.push(format!(
-                "the database refused it with {code}{}",
+                "the database refused it with {code}{}{in_words}",
                 place.map(|place| format!(" ({place})")).unwrap_or_default()
             ));
             break;

@@ -50,8 +50,18 @@ impl Hold {
 
     /// Whether this is the name of one of ours that was dropped.
     pub fn is_dropped(held_by: &str) -> bool {
-        let number = held_by.strip_prefix(name()).and_then(|rest| rest.strip_prefix('#')?.parse().ok());
-        number.is_some_and(|number| !HOLDS.lock().unwrap_or_else(PoisonError::into_inner).contains(&number))
+        Self::is_ours(held_by) == Some(false)
+    }
+
+    /// Whether this is the name of one of ours that is there: whatever a lease says, nobody has to be asked whether it lives.
+    pub fn is_held(held_by: &str) -> bool {
+        Self::is_ours(held_by) == Some(true)
+    }
+
+    /// Of one of ours, whether it is there.
+    fn is_ours(held_by: &str) -> Option<bool> {
+        let number = held_by.strip_prefix(name())?.strip_prefix('#')?.parse().ok()?;
+        Some(HOLDS.lock().unwrap_or_else(PoisonError::into_inner).contains(&number))
     }
 }
 
@@ -139,13 +149,14 @@ mod tests {
     fn what_a_dropped_hold_had_is_nobodys() {
         let (one, other) = (Hold::new(), Hold::new());
         assert_ne!(one.name(), other.name());
-        assert!(!is_gone(one.name()) && !Hold::is_dropped(one.name()));
+        assert!(!is_gone(one.name()) && !Hold::is_dropped(one.name()) && Hold::is_held(one.name()));
         let dropped = one.name().to_owned();
         drop(one);
-        assert!(Hold::is_dropped(&dropped), "{dropped}");
+        assert!(Hold::is_dropped(&dropped) && !Hold::is_held(&dropped), "{dropped}");
         assert!(!is_gone(&dropped), "the process is there");
         assert!(!Hold::is_dropped(other.name()) && !Hold::is_dropped(name()));
-        assert!(!Hold::is_dropped("elsewhere/1234/4026531836/77/123#0"));
+        let elsewhere = "elsewhere/1234/4026531836/77/123#0";
+        assert!(!Hold::is_dropped(elsewhere) && !Hold::is_held(elsewhere) && !Hold::is_held(name()));
     }
 
     #[test]

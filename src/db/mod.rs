@@ -339,18 +339,40 @@ pub enum Turn {
     Exports,
 }
 
+impl Turn {
+    /// How its lock is called.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Imports => "imports",
+            Self::Decisions => "decisions",
+            Self::Exports => "exports",
+        }
+    }
+}
+
 /// Waits for a turn and keeps it to the end of the transaction.
 ///
 /// # Errors
 /// When the database does not answer, or others take too long.
 pub async fn take_turn(connection: &mut PgConnection, turn: Turn, shop: ShopId) -> sqlx::Result<()> {
-    let name = match turn {
-        Turn::Imports => "imports",
-        Turn::Decisions => "decisions",
-        Turn::Exports => "exports",
-    };
-    sqlx::query!("select pg_advisory_xact_lock(hashtext($1), $2)", name, shop.0).execute(connection).await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtext($1), $2)", turn.name(), shop.0)
+        .execute(connection)
+        .await?;
     Ok(())
+}
+
+/// Takes a turn and keeps it to the end of the transaction; `false`: somebody else has it.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn try_turn(connection: &mut PgConnection, turn: Turn, shop: ShopId) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select pg_try_advisory_xact_lock(hashtext($1), $2) as "is_ours!""#,
+        turn.name(),
+        shop.0
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// The tables that grow in leaps.

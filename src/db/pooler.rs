@@ -31,12 +31,16 @@ pub(super) async fn is_direct(connection: &mut PgConnection) -> anyhow::Result<(
     Ok(())
 }
 
-/// In words, where the error of a connection that could not be made is a pooler's.
+/// In words, where the error of a connection that could not be made is a pooler's, or says that there is no room for it.
 pub(super) fn explained(error: sqlx::Error) -> anyhow::Error {
     let is_poolers = is_code(&error, "08P01")
         && error.as_database_error().is_some_and(|error| error.message().contains("startup parameter"));
     if is_poolers {
         anyhow::anyhow!("it is a pooler and refuses the settings of our connections: {DIRECT}")
+    } else if is_code(&error, "53300") {
+        anyhow::Error::from(error).context(
+            "it has no connection left for us: as many are open as its max_connections, or the limit of our role or database, allows",
+        )
     } else {
         error.into()
     }

@@ -2,7 +2,8 @@
 //!
 //! Comes in: what was written since the last run. Goes out: versions of the days' counts, so that a report of this night can be read
 //! again later ([`crate::metrics::rollup`]); then alerts, and the messages about them ([`crate::metrics::alerts`]). A transaction per shop
-//! for each of the two: if it dies half way, that shop is counted or looked at by the next run, and messages that are queued leave with it.
+//! for each of the two: if it dies or is stopped half way, that shop is counted or looked at by the next run, and messages that are queued
+//! leave with it.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -11,7 +12,7 @@ use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_o
 use crate::config::Config;
 use crate::metrics::alerts::deliver::Delivered;
 use crate::metrics::alerts::{self, Looked};
-use crate::metrics::rollup::{self, House, NotNow};
+use crate::metrics::rollup::{self, House, NotNow, Stopped};
 use crate::nearest::unknown;
 use crate::progress::Unit;
 
@@ -55,13 +56,15 @@ impl Job for ComputeMetrics {
                 break;
             }
             let house = House { shop: *shop, config, surveys: &context.config.surveys };
-            match rollup::freeze(&context.pool, house, now).await {
+            match rollup::freeze(&context.pool, house, now, &run.stop).await {
                 Ok(done) => {
                     frozen.push((&config.key, done));
                     let Config { alerts, notify, .. } = &*context.config;
                     let found = alerts::look(&context.pool, house, alerts, notify, done.frozen_at).await?;
                     looked.push((&config.key, found));
                 }
+                // Nothing of this shop's night was kept.
+                Err(error) if error.is::<Stopped>() => break,
                 Err(error) => match error.downcast::<NotNow>() {
                     Ok(not_now) => return Err(Refused(not_now.to_string()).into()),
                     Err(error) => return Err(error),

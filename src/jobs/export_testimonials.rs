@@ -6,7 +6,7 @@
 //! left.
 //!
 //! Where it is told to (`upload`), they go to storage that speaks S3 as well, the dated ones first. A file that is there counts as
-//! published, whether or not its upload succeeds; the next run uploads again.
+//! published, whether or not its upload succeeds or is stopped; the next run uploads again.
 //!
 //! What is older than the `keep` newest days is removed, with all that lies beside it; what another program has put there stays.
 
@@ -157,13 +157,14 @@ impl Job for ExportTestimonials {
         for (latest, dated) in beside_latest.iter().zip(&beside_dated) {
             replace(latest, dated)?;
         }
+        let mut is_uploaded = true;
         if let Some(upload) = &self.upload {
             let files = |file, beside: &'_ [PathBuf]| -> Vec<PathBuf> {
                 std::iter::once(file).chain(beside.iter().cloned()).collect()
             };
             let all = [files(dated, &beside_dated), files(latest, &beside_latest)].concat();
             let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
-            upload.send(&context.config, &all).await?;
+            is_uploaded = upload.send(&context.config, &all, &run.stop).await?;
         }
         let n_removed = prune(&folder, self.keep).context("removing old files")?;
         let removed = if n_removed > 0 {
@@ -171,8 +172,12 @@ impl Job for ExportTestimonials {
         } else {
             String::new()
         };
-        let outcome = if report.refused.is_empty() { RunOutcome::Done } else { RunOutcome::Partial };
-        let text = text(&report) + &removed;
+        let is_done = report.refused.is_empty() && is_uploaded;
+        let outcome = if is_done { RunOutcome::Done } else { RunOutcome::Partial };
+        let mut text = text(&report) + &removed;
+        if !is_uploaded {
+            text.push_str("; the upload was stopped when asked to, the next run puts everything there");
+        }
         Ok(RunReport { outcome, ..RunReport::done(text, serde_json::to_value(&report)?) })
     }
 }

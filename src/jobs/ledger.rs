@@ -1,7 +1,8 @@
 //! The ledger of the jobs: the table `job_run`, with `job_tally`, `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
-//! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same
+//! database's clock, and whoever comes next closes the row as interrupted. Of its own runs a process knows better: where the database
+//! was asleep or its clock was set, they are alive, and the next sign of life renews the lease. A scheduled occurrence is then due once more, in the same
 //! row, with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and
 //! the database refuses whatever else it writes (`migrations/20_fence.sql`).
 
@@ -147,11 +148,11 @@ pub struct JobRun {
 pub struct Standing {
     /// When its schedule was first seen as it is now, or up to when its rows were let go of: nothing is caught up from before.
     pub since: DateTime<Utc>,
-    /// Its last occurrence up to now that is settled or running.
+    /// Its last occurrence up to now that is settled or running; a later one, if a row for many stands for now as well.
     pub last: Option<DateTime<Utc>>,
     /// Whether `last` was interrupted and may be begun once more.
     pub is_left_behind: bool,
-    /// The run that has a living lease.
+    /// The run that has a living lease, or is one of ours.
     pub running: Option<Running>,
     /// The last run that came to its end.
     pub ended: Option<Ended>,
@@ -166,12 +167,13 @@ pub struct Running {
     pub since: DateTime<Utc>,
     /// Grows with every sign of life.
     pub lease_until: DateTime<Utc>,
+    /// Whether it is a run of this process, which needs no sign of its life.
+    pub is_ours: bool,
 }
 
 /// A run that came to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ended {
-    pub scheduled_for: DateTime<Utc>,
     pub since: DateTime<Utc>,
     pub until: DateTime<Utc>,
 }
@@ -180,7 +182,7 @@ pub struct Ended {
 const CLAIM_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Closes the job's run if its lease has run out or its owner is known to be gone, and takes a row for a new one: for an occurrence
-/// that was interrupted the same row again.
+/// that was interrupted the same row again. `owner` is under whose name: this process's, or one of its [`process::Hold`]s.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -188,6 +190,7 @@ pub async fn claim(
     pool: &PgPool,
     job: &str,
     occurrence: Occurrence<'_>,
+    owner: &str,
     lease: Duration,
 ) -> sqlx::Result<Result<Hold, Refusal>> {
     // Whatever has happened since, a request that is sent again gets the answer to the first.
@@ -200,7 +203,7 @@ pub async fn claim(
     close_abandoned(pool, job).await?;
     let begun = Instant::now();
     loop {
-        if let Some(claimed) = try_to_claim(pool, job, occurrence, lease).await? {
+        if let Some(claimed) = try_to_claim(pool, job, occurrence, owner, lease).await? {
             return Ok(claimed);
         }
         if begun.elapsed() > CLAIM_PATIENCE {
@@ -244,6 +247,7 @@ async fn try_to_claim(
     pool: &PgPool,
     job: &str,
     occurrence: Occurrence<'_>,
+    owner: &str,
     lease: Duration,
 ) -> sqlx::Result<Option<Result<Hold, Refusal>>> {
     let (trigger, scheduled_for, request) = match occurrence {
@@ -295,7 +299,7 @@ async fn try_to_claim(
         job,
         scheduled_for,
         trigger as JobTrigger,
-        process::name(),
+        owner,
         lease.as_secs_f64(),
         MOST_ATTEMPTS,
         request.map(|request| request.by),
@@ -307,11 +311,19 @@ async fn try_to_claim(
     Ok(Some(claimed.map(|row| Hold { id: row.id, attempt: row.attempt }).ok_or(Refusal::Taken)))
 }
 
+/// Whether the owner of a row is surely no longer there.
+fn is_gone(owner: &str) -> bool {
+    process::is_gone(owner) || process::Hold::is_dropped(owner)
+}
+
 /// Closes a run whose owner no longer renews its lease, or is known to be gone.
 async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
     let owner = sqlx::query_scalar!("select owner from job_run where job = $1 and state = 'running'", job)
         .fetch_optional(pool)
         .await?;
+    if owner.as_deref().is_some_and(process::Hold::is_held) {
+        return Ok(());
+    }
     let closed = sqlx::query_scalar!(
         r#"update job_run
            set state = 'interrupted', finished_at = clock_timestamp(), lease_until = null, progress = null,
@@ -319,7 +331,7 @@ async fn close_abandoned(pool: &PgPool, job: &str) -> sqlx::Result<()> {
            where job = $1 and state = 'running' and (lease_until < now() or owner = $2)
            returning job_run_id as "id: JobRunId""#,
         job,
-        owner.filter(|owner| process::is_gone(owner)),
+        owner.filter(|owner| is_gone(owner)),
     )
     .fetch_all(pool)
     .await?;
@@ -382,16 +394,17 @@ pub async fn settle(
 /// # Errors
 /// When the database does not answer.
 pub async fn skip(pool: &PgPool, job: &str, skip: &Skip) -> sqlx::Result<bool> {
-    let Skip { scheduled_for, reason, n_occurrences } = skip;
+    let Skip { scheduled_for, reason, n_occurrences, first } = skip;
     let skipped = sqlx::query!(
-        "insert into job_run (job, scheduled_for, trigger, state, reason, n_occurrences, owner, started_at, finished_at)
-         values ($1, $2, 'schedule', 'skipped', $3, $4, $5, now(), now())
+        "insert into job_run (job, scheduled_for, trigger, state, reason, n_occurrences, owner, started_at, finished_at, first_for)
+         values ($1, $2, 'schedule', 'skipped', $3, $4, $5, now(), now(), $6)
          on conflict do nothing",
         job,
         scheduled_for,
         reason,
         i32::try_from(*n_occurrences).unwrap_or(i32::MAX),
         process::name(),
+        *first,
     )
     .execute(pool)
     .await?;
@@ -423,6 +436,18 @@ pub async fn note_schedule(
     Ok(())
 }
 
+/// Notes that a schedule was seen at `now` already: the clock was ahead when it was noted, and nothing would be due until it is as late
+/// as it said then.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn note_schedule_earlier(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Result<()> {
+    sqlx::query!("update job_schedule set since = $2 where job = $1 and since > $2", job, now)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
 /// Forgets a schedule that is not followed for now; once it is again, it counts as new.
 ///
 /// # Errors
@@ -443,14 +468,14 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
                last.scheduled_for as "last?", last.state as "last_state?: JobRunState", last.attempt as "last_attempt?",
                running.started_at as "running_since?", running.lease_until as "lease_until?", running.owner as "owner?",
                running.scheduled_for as "running_for?", running.lease_until >= now() as is_alive,
-               ended.scheduled_for as "ended_for?", ended.started_at as "began?", ended.finished_at as "ended?",
+               ended.started_at as "began?", ended.finished_at as "ended?",
                (select reason from job_pause where job = $1 and resumed_at is null) as paused
            from job_schedule
            left join lateral (select scheduled_for, state, attempt from job_run
-                              where job = $1 and trigger = 'schedule' and scheduled_for <= $2
+                              where job = $1 and trigger = 'schedule' and coalesce(first_for, scheduled_for) <= $2
                               order by scheduled_for desc limit 1) last on true
            left join job_run running on running.job = $1 and running.state = 'running'
-           left join lateral (select r.scheduled_for, r.started_at, r.finished_at
+           left join lateral (select r.started_at, r.finished_at
                               from job_tally t join job_run r on r.job_run_id = t.last_run
                               where t.job = $1 and r.state in ('done', 'partial', 'failed')
                               order by r.started_at desc limit 1) ended on true
@@ -461,8 +486,9 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
     .fetch_optional(pool)
     .await?;
     Ok(row.map(|row| {
-        let is_gone = |owner: String| process::is_gone(&owner);
-        let is_alive = row.is_alive == Some(true) && !row.owner.is_some_and(is_gone);
+        let is_ours = row.owner.as_deref().is_some_and(process::Hold::is_held);
+        let is_alive =
+            is_ours || row.is_alive == Some(true) && !row.owner.is_some_and(|owner| is_gone(&owner));
         let is_interrupted = match row.last_state {
             Some(JobRunState::Interrupted) => true,
             Some(JobRunState::Running) => row.running_for == row.last && !is_alive,
@@ -474,19 +500,40 @@ pub async fn standing(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Res
             is_left_behind: is_interrupted && row.last_attempt.is_some_and(|attempt| attempt < MOST_ATTEMPTS),
             running: match (row.running_for, row.running_since, row.lease_until) {
                 (Some(scheduled_for), Some(since), Some(lease_until)) if is_alive => {
-                    Some(Running { scheduled_for, since, lease_until })
+                    Some(Running { scheduled_for, since, lease_until, is_ours })
                 }
                 _ => None,
             },
-            ended: match (row.ended_for, row.began, row.ended) {
-                (Some(scheduled_for), Some(since), Some(until)) => {
-                    Some(Ended { scheduled_for, since, until })
-                }
+            ended: match (row.began, row.ended) {
+                (Some(since), Some(until)) => Some(Ended { since, until }),
                 _ => None,
             },
             paused: row.paused,
         }
     }))
+}
+
+/// So many runs are looked at for one that was in the way.
+const LOOKED_AT: i64 = 200;
+
+/// The runs of a job that came to their end later than a moment, of the last few that there were.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn ended_since(pool: &PgPool, job: &str, moment: DateTime<Utc>) -> sqlx::Result<Vec<Ended>> {
+    sqlx::query_as!(
+        Ended,
+        r#"select started_at as since, finished_at as "until!" from (
+               select started_at, finished_at from job_run where job = $1 and state in ('done', 'partial', 'failed')
+               order by started_at desc limit $3
+           ) as run
+           where finished_at > $2"#,
+        job,
+        moment,
+        LOOKED_AT,
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// That a job was paused, and perhaps resumed.

@@ -84,7 +84,7 @@ fn standing<'a>(
     }
 }
 
-/// The occurrence of a job that should have begun long ago and of which the ledger knows nothing.
+/// When an occurrence of a job should have begun, its `jitter` included, that is long ago and of which the ledger knows nothing.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -103,15 +103,16 @@ pub async fn overdue(
     Ok(overdue_since(schedule, Policy::of(job), after, now))
 }
 
-/// The first occurrence behind the last one that is settled, if it should have begun long ago: at its time and as much later as its
-/// `jitter` says.
+/// When the first occurrence behind the last one that is settled should have begun, if that is long ago: at its time and as much later
+/// as its `jitter` says.
 fn overdue_since(
     schedule: &Schedule,
     policy: Policy<'_>,
     after: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    schedule.next_after(after).filter(|due| now - (*due + policy.delay(*due)) > OVERDUE_AFTER)
+    let due = schedule.next_after(after)?;
+    Some(due + policy.delay(due)).filter(|begins| now - *begins > OVERDUE_AFTER)
 }
 
 #[cfg(test)]
@@ -135,7 +136,7 @@ mod tests {
                 let begins = due + policy.delay(due);
                 let at = |late| overdue_since(&schedule, policy, after, begins + late);
                 assert_eq!(at(OVERDUE_AFTER), None);
-                assert_eq!(at(OVERDUE_AFTER + TimeDelta::seconds(1)), Some(due));
+                assert_eq!(at(OVERDUE_AFTER + TimeDelta::seconds(1)), Some(begins));
                 if is_delayed {
                     delays.push(begins - due);
                 } else {

@@ -28,6 +28,7 @@ use crate::db::again;
 use crate::db::outage::Outage;
 use crate::db::pools::Whose;
 use crate::masked;
+use crate::process;
 use crate::progress::{Progress, Step};
 use crate::types::{Clock, JobRunId};
 
@@ -119,7 +120,7 @@ async fn resumed_at(context: &Context, job: &ScheduledJob) -> sqlx::Result<Optio
     Ok(ledger::pause(&context.pool, &job.name).await?.and_then(|pause| pause.resumed_at))
 }
 
-/// A run that has its row in the ledger, and is still to be carried out. Dropped, it is left behind: its lease runs out.
+/// A run that has its row in the ledger, and is still to be carried out. Dropped, it is left behind: its row is nobody's.
 #[must_use = "the row is taken, and the run is to be carried out"]
 pub struct Begun {
     /// The row.
@@ -128,6 +129,8 @@ pub struct Begun {
     context: Context,
     fenced: Context,
     hold: Hold,
+    /// Under whose name the row is: it is ours for as long as this is there, and nobody's afterwards.
+    owner: process::Hold,
     heart: Heart,
     how: How,
     pace: Pace,
@@ -148,7 +151,8 @@ pub async fn begin(
     let mut how = How::of(occurrence, progress.clone());
     how.resumed_at = resumed_at(context, job).await?;
     let name = job.name.as_str();
-    let hold = match ledger::claim(&context.pool, name, occurrence, pace.lease).await? {
+    let owner = process::Hold::new();
+    let hold = match ledger::claim(&context.pool, name, occurrence, owner.name(), pace.lease).await? {
         Ok(hold) => hold,
         Err(refusal) => return Ok(Err(refusal)),
     };
@@ -172,6 +176,7 @@ pub async fn begin(
         context: context.clone(),
         fenced,
         hold,
+        owner,
         heart,
         how,
         pace,
@@ -182,10 +187,11 @@ pub async fn begin(
 impl Begun {
     /// Carries it out, and records how it ended.
     pub async fn carry_out(self, stop: &CancellationToken) -> Outcome {
-        let Self { id, job, context, fenced, hold, heart, how, pace, is_watched } = self;
+        let Self { id, job, context, fenced, hold, owner, heart, how, pace, is_watched } = self;
         let name = job.name.as_str();
         let outcome = supervise(&fenced, &job, how, stop, pace, heart.lease()).await;
         let outcome = settle(&context, name, hold, outcome).await;
+        drop(owner);
         heart.stop().await;
         // Nobody waits for it, because a job that did not end keeps what it has; it gets nothing more.
         tokio::spawn(async move { fenced.pool.close().await });

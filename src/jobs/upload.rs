@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 #[cfg(feature = "s3")]
 use reqwest as _;
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 
@@ -54,12 +55,17 @@ impl Upload {
         problems
     }
 
-    /// Puts the files there, one after the other.
+    /// Puts the files there, one after the other, until `stop`; `false`: it was stopped, and some of them are not there.
     ///
     /// # Errors
     /// When the secret cannot be read, or the service does not take a file. Those before it are there.
     #[cfg(feature = "s3")]
-    pub(super) async fn send(&self, config: &Config, files: &[&Path]) -> anyhow::Result<()> {
+    pub(super) async fn send(
+        &self,
+        config: &Config,
+        files: &[&Path],
+        stop: &CancellationToken,
+    ) -> anyhow::Result<bool> {
         use std::sync::Arc;
         use std::time::Duration;
 
@@ -98,16 +104,23 @@ impl Upload {
             let uploading = || format!("uploading {name} to {}", self.bucket);
             let mut from = tokio::fs::File::open(file).await.with_context(uploading)?;
             let mut to = BufWriter::with_capacity(store.clone(), place, PART).with_max_concurrency(2);
-            match tokio::io::copy(&mut from, &mut to).await {
-                Ok(_) => to.shutdown().await.with_context(uploading)?,
-                Err(error) => {
+            match stop.run_until_cancelled(tokio::io::copy(&mut from, &mut to)).await {
+                Some(Ok(_)) => match stop.run_until_cancelled(to.shutdown()).await {
+                    Some(ended) => ended.with_context(uploading)?,
+                    None => return Ok(false),
+                },
+                Some(Err(error)) => {
                     // What was put there in parts is of no use; the first error is the one to tell.
                     let _ = to.abort().await;
                     return Err(error).with_context(uploading);
                 }
+                None => {
+                    let _ = to.abort().await;
+                    return Ok(false);
+                }
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// As with the feature.
@@ -115,7 +128,7 @@ impl Upload {
     /// # Errors
     /// Always; [`Upload::check`] has said so before.
     #[cfg(not(feature = "s3"))]
-    pub(super) async fn send(&self, _: &Config, _: &[&Path]) -> anyhow::Result<()> {
+    pub(super) async fn send(&self, _: &Config, _: &[&Path], _: &CancellationToken) -> anyhow::Result<bool> {
         anyhow::bail!("this afterword was built without the cargo feature `s3`")
     }
 }

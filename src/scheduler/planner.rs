@@ -90,6 +90,8 @@ pub struct Skip {
     pub reason: String,
     /// How many it stands for: itself, and those before it that get no row of their own.
     pub n_occurrences: u32,
+    /// The first of these, where there are several: a clock that is set back among them finds them settled.
+    pub first: Option<DateTime<Utc>>,
 }
 
 const MISSED_AND_SKIPPED: &str = "missed: nothing was running then, and catch_up = \"skip\"";
@@ -98,14 +100,14 @@ const MISSED_AND_MADE_UP_FOR: &str =
 const TOO_OLD: &str = "missed: nothing was running then, and it is older than the catch-up window";
 const TOO_MANY: &str = "too many to catch up one by one; the latest makes up for them";
 
-/// Plans a job. `after` is the last occurrence that is settled, or when the schedule was first seen; `busy` is the run that goes on, or
-/// the last one that came to its end.
+/// Plans a job. `after` is the last occurrence that is settled, or when the schedule was first seen; `busy` are the runs that may have
+/// been in the way: the one that goes on, or those that came to their end.
 pub fn plan(
     schedule: &Schedule,
     after: DateTime<Utc>,
     now: DateTime<Utc>,
     policy: Policy<'_>,
-    busy: Option<Busy>,
+    busy: &[Busy],
 ) -> Plan {
     let horizon = now.checked_sub_signed(FURTHEST_BACK).filter(|horizon| after < *horizon);
     let (after, at_least) = horizon.map_or((after, ""), |horizon| (horizon, "at least "));
@@ -125,7 +127,7 @@ pub fn plan(
     let horizon = TimeDelta::from_std(policy.window).ok().and_then(|window| now.checked_sub_signed(window));
     let is_within = |at: DateTime<Utc>| horizon.is_none_or(|horizon| at >= horizon);
     // What is on time and finds nobody in its way runs whatever the policy says.
-    let runs = |at: DateTime<Utc>| match busy.filter(|busy| busy.was_in_the_way_of(at)) {
+    let runs = |at: DateTime<Utc>| match busy.iter().find(|busy| busy.was_in_the_way_of(at)) {
         Some(busy) => match policy.overlap {
             Overlap::QueueAll => Ok(()),
             Overlap::QueueOne if at == latest => Ok(()),
@@ -155,13 +157,16 @@ pub fn plan(
             scheduled_for: *at,
             reason: verdict.err().unwrap_or_default(),
             n_occurrences: 1,
+            first: None,
         })
         .collect();
     if skip.len() > MOST_ROWS {
-        let (n, first) = (skip.len(), due[0].with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z"));
+        let n = skip.len();
+        let first = due[0].with_timezone(&schedule.timezone()).format("%Y-%m-%d %H:%M %Z");
         skip.drain(..n - 1);
         if let [last] = skip.as_mut_slice() {
             last.n_occurrences = u32::try_from(n).unwrap_or(u32::MAX);
+            last.first = Some(due[0]);
             last.reason.push_str(&format!(" (one row for {at_least}{n} occurrences, the first of {first})"));
         }
     }
@@ -201,7 +206,7 @@ mod tests {
         run: Option<&str>,
     ) -> Plan {
         let schedule = Schedule::parse("0 * * * *", chrono_tz::UTC).unwrap();
-        let plan = plan(&schedule, utc(after), utc(now), Policy { catch_up, window, ..POLICY }, None);
+        let plan = plan(&schedule, utc(after), utc(now), Policy { catch_up, window, ..POLICY }, &[]);
         let skipped: Vec<_> = plan.skip.iter().map(|skip| skip.scheduled_for).collect();
         assert_eq!(skipped, skip.iter().map(|at| utc(at)).collect::<Vec<_>>(), "{catch_up:?} {now}");
         assert_eq!(plan.run, run.map(utc), "{catch_up:?} {now}");
@@ -263,6 +268,7 @@ mod tests {
             let plan = check(catch_up, year, after, now, &["2026-02-28T23:00"], Some("2026-03-01T00:00"));
             assert!(plan.skip[0].reason.contains("671 occurrences"), "{}", plan.skip[0].reason);
             assert_eq!(plan.skip[0].n_occurrences, 671);
+            assert_eq!(plan.skip[0].first, Some(utc("2026-02-01T01:00")));
         }
         let plan =
             check(CatchUp::Skip, DAY, "2026-02-01T00:00", "2026-03-01T00:30", &["2026-03-01T00:00"], None);

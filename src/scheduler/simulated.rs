@@ -64,7 +64,7 @@ impl World {
         let last = self.rows.range(..=now).next_back().map(|(at, _)| *at);
         let after = last.map_or(self.since, |last| last.max(self.since));
         let busy = self.running.or(self.ended);
-        let planned = plan(&self.schedule, after, now, policy, busy);
+        let planned = plan(&self.schedule, after, now, policy, busy.as_slice());
         self.judge(&planned, after, now, policy, busy)?;
         if planned.skip.len() == 1
             && let Some(skip) = planned.skip.iter().find(|skip| skip.reason.contains("one row for"))

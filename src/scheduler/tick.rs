@@ -4,6 +4,7 @@
 //! nudges a channel. Should it fail to come, as it does for as long as the wall clock was set back, the loop wakes up by itself. What
 //! is due is read from the ledger each time, so that two instances, a restart or a clock that jumps change nothing.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use super::planner::{self, Busy, Plan, Policy, Skip};
 use crate::config::{Overlap, ScheduledJob};
 use crate::context::Context;
-use crate::jobs::ledger::{self, Occurrence, Refusal, Running, Standing};
+use crate::jobs::ledger::{self, Ended, Occurrence, Refusal, Running, Standing};
 use crate::jobs::runner::{self, Outcome, Pace};
 use crate::masked;
 
@@ -27,6 +28,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(15);
 
 /// After a database error a job is looked at again in this time.
 const AFTER_AN_ERROR: TimeDelta = TimeDelta::seconds(5);
+
+/// Two runs that follow each other in a queue are no further apart.
+const BETWEEN_TWO: TimeDelta = TimeDelta::seconds(60);
 
 /// A wall clock that moves this much more or less than time itself was set.
 const CLOCK_WAS_SET: TimeDelta = TimeDelta::seconds(5);
@@ -50,18 +54,16 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
         tracing::warn!("the system's clock stands at {}; no job begins until it is set", clock.now());
     }
     while clock.now() < PLAUSIBLE {
-        if stop.run_until_cancelled(tokio::time::sleep(LONGEST_SLEEP)).await.is_none() {
+        if stop.run_until_cancelled(nudge(&mut ticks)).await.is_none() {
             return Ok(());
         }
     }
     let mut agenda = Agenda::new(context, stop.clone()).await.context("cannot write down the schedules")?;
     vitals.scheduler_looked();
     loop {
-        // Nothing that holds a connection is inside this `select!`.
-        tokio::select! {
-            () = stop.cancelled() => break,
-            _ = ticks.recv() => {}
-            () = tokio::time::sleep(LONGEST_SLEEP) => {}
+        // Nothing that holds a connection is inside what is cut off here.
+        if stop.run_until_cancelled(nudge(&mut ticks)).await.is_none() {
+            break;
         }
         agenda.look(clock.now()).await;
         vitals.scheduler_looked();
@@ -71,6 +73,11 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
     }
     agenda.drain().await;
     Ok(())
+}
+
+/// Waits for a nudge, or for so long that one should have come.
+async fn nudge(ticks: &mut mpsc::Receiver<()>) {
+    let _ = tokio::time::timeout(LONGEST_SLEEP, ticks.recv()).await;
 }
 
 /// One nudge a second. A nudge that meets one that nobody took yet is dropped.
@@ -96,7 +103,7 @@ pub struct Agenda {
     pace: Pace,
     items: Vec<Item>,
     running: TaskTracker,
-    last_look: Option<(Instant, DateTime<Utc>)>,
+    clocks: Clocks,
 }
 
 struct Item {
@@ -133,12 +140,24 @@ impl Agenda {
                 _ => ledger::forget_schedule(&context.pool, &job.name).await?,
             }
         }
-        Ok(Self { context, stop, pace, items, running: TaskTracker::new(), last_look: None })
+        Ok(Self { context, stop, pace, items, running: TaskTracker::new(), clocks: Clocks::default() })
     }
 
     /// Starts what is due at `now`, and records what is not to run.
     pub async fn look(&mut self, now: DateTime<Utc>) {
-        if self.clock_was_set(now) {
+        self.look_when(Instant::now(), now).await;
+    }
+
+    /// The same, at an instant of the clock that nobody sets.
+    pub async fn look_when(&mut self, instant: Instant, now: DateTime<Utc>) {
+        if now < PLAUSIBLE {
+            return;
+        }
+        if let Some(off) = self.clocks.were_set(instant, now) {
+            tracing::info!(
+                seconds = off.num_seconds(),
+                "the wall clock was set, or the machine slept; planning anew"
+            );
             self.items.iter_mut().for_each(|item| item.look_at = now);
         }
         // What comes due meanwhile is missed, and treated as such when the database works again.
@@ -167,24 +186,29 @@ impl Agenda {
         }
     }
 
+    /// How many runs it has started that have not ended.
+    pub fn n_running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Waits until everything that was started has ended.
     pub async fn drain(&self) {
         self.running.close();
         self.running.wait().await;
     }
+}
 
-    /// Whether the wall clock has moved by something else than the time that passed.
-    fn clock_was_set(&mut self, now: DateTime<Utc>) -> bool {
-        let Some((instant, moment)) = self.last_look.replace((Instant::now(), now)) else { return false };
-        let passed = TimeDelta::from_std(instant.elapsed()).unwrap_or(TimeDelta::MAX);
-        let off = (now - moment) - passed;
-        if off.abs() > CLOCK_WAS_SET {
-            tracing::info!(
-                seconds = off.num_seconds(),
-                "the wall clock was set, or the machine slept; planning anew"
-            );
-        }
-        off.abs() > CLOCK_WAS_SET
+/// What the clocks showed at the last look.
+#[derive(Debug, Default)]
+struct Clocks(Option<(Instant, DateTime<Utc>)>);
+
+impl Clocks {
+    /// By how much the wall clock has moved besides the time that passed, if it was set, or the machine slept, since the last look.
+    fn were_set(&mut self, instant: Instant, now: DateTime<Utc>) -> Option<TimeDelta> {
+        let (last_instant, last_now) = self.0.replace((instant, now))?;
+        let passed = TimeDelta::from_std(instant.saturating_duration_since(last_instant));
+        let off = (now - last_now) - passed.unwrap_or(TimeDelta::MAX);
+        (off.abs() > CLOCK_WAS_SET).then_some(off)
     }
 }
 
@@ -196,16 +220,35 @@ async fn look_at(
 ) -> sqlx::Result<Option<DateTime<Utc>>> {
     let job = &item.job;
     let Some(schedule) = &job.schedule else { return Ok(None) };
-    let Some(standing) = ledger::standing(&context.pool, &job.name, now).await? else {
+    let Some(mut standing) = ledger::standing(&context.pool, &job.name, now).await? else {
         // Another instance does not follow this schedule and has forgotten it.
         ledger::note_schedule(&context.pool, &job.name, schedule, now).await?;
         return Ok(None);
     };
-    let (policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
-    let Plan { mut skip, mut run, next } = planner::plan(schedule, settled(&standing), now, policy, busy);
+    if standing.since > now {
+        ledger::note_schedule_earlier(&context.pool, &job.name, now).await?;
+        standing.since = now;
+    }
+    let (mut policy, busy) = in_the_way(&mut item.seen, &standing, Policy::of(job));
+    let after = settled(&standing);
+    let busy = match policy.overlap {
+        Overlap::QueueAll => {
+            let queue = queue(busy, ledger::ended_since(&context.pool, &job.name, after).await?);
+            // What was to be caught up when that began does not grow too old while it waits for its turn.
+            policy.window = policy.window.saturating_add(worked_off_for(&queue, now));
+            queue
+        }
+        Overlap::Skip | Overlap::QueueOne => busy.into_iter().collect(),
+    };
+    let Plan { mut skip, mut run, next } = planner::plan(schedule, after, now, policy, &busy);
     if let (Some(reason), Some(_)) = (&standing.paused, run) {
         let reason = format!("it is paused: {reason}");
-        skip.extend(run.take().map(|scheduled_for| Skip { scheduled_for, reason, n_occurrences: 1 }));
+        skip.extend(run.take().map(|scheduled_for| Skip {
+            scheduled_for,
+            reason,
+            n_occurrences: 1,
+            first: None,
+        }));
     }
     for skip in &skip {
         if ledger::skip(&context.pool, &job.name, skip).await? {
@@ -234,25 +277,41 @@ fn in_the_way<'a>(
     standing: &Standing,
     mut policy: Policy<'a>,
 ) -> (Policy<'a>, Option<Busy>) {
-    // What came due behind an occurrence that had to wait itself is in the same queue.
-    let since = |scheduled_for: DateTime<Utc>, since: DateTime<Utc>| match policy.overlap {
-        Overlap::QueueAll => since.min(scheduled_for),
-        Overlap::Skip | Overlap::QueueOne => since,
-    };
     let Some(running) = standing.running else {
         *seen = None;
-        let busy = standing
-            .ended
-            .map(|ended| Busy { since: since(ended.scheduled_for, ended.since), until: Some(ended.until) });
+        let busy = standing.ended.map(|ended| Busy { since: ended.since, until: Some(ended.until) });
         return (policy, busy);
     };
-    let busy = Busy { since: since(running.scheduled_for, running.since), until: None };
+    let busy = Busy { since: running.since, until: None };
     let first = seen.filter(|seen| seen.since == running.since).unwrap_or(running);
     *seen = Some(first);
-    if policy.overlap == Overlap::Skip && running.lease_until == first.lease_until {
+    if policy.overlap == Overlap::Skip && !running.is_ours && running.lease_until == first.lease_until {
         policy.overlap = Overlap::QueueOne;
     }
     (policy, Some(busy))
+}
+
+/// The runs that a queue of all occurrences waits for. One begins a moment after the other has ended, and what came due in that moment has
+/// waited as well; what came due while nobody was there has not.
+fn queue(last: Option<Busy>, ended: Vec<Ended>) -> Vec<Busy> {
+    let ended = ended.into_iter().map(|ended| Busy { since: ended.since, until: Some(ended.until) });
+    let runs = ended.chain(last);
+    runs.map(|busy| Busy { since: busy.since - BETWEEN_TWO, ..busy }).collect()
+}
+
+/// For how long such a queue has been worked off without a pause.
+fn worked_off_for(queue: &[Busy], now: DateTime<Utc>) -> Duration {
+    let mut runs = queue.to_vec();
+    runs.sort_by_key(|busy| Reverse(busy.since));
+    let latest = now - BETWEEN_TWO;
+    let mut reaches = latest;
+    for busy in runs {
+        if busy.until.is_some_and(|until| until < reaches) {
+            break;
+        }
+        reaches = reaches.min(busy.since);
+    }
+    (latest - reaches).to_std().unwrap_or_default()
 }
 
 fn start(
@@ -316,21 +375,79 @@ mod tests {
             since: utc("2026-01-01T00:00:00Z"),
             last: Some(since),
             is_left_behind: false,
-            running: Some(Running { scheduled_for: since, since, lease_until: heard }),
+            running: None,
             ended: None,
             paused: None,
         };
+        let running = |since, lease_until, is_ours| {
+            Some(Running { scheduled_for: utc("2026-03-01T08:00:00Z"), since, lease_until, is_ours })
+        };
+        standing.running = running(since, heard, false);
         let mut seen = None;
         let mut overlap = |standing: &Standing| in_the_way(&mut seen, standing, policy).0.overlap;
         // Twice the same is no sign.
         assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::QueueOne; 2]);
-        standing.running =
-            Some(Running { scheduled_for: since, since, lease_until: heard + TimeDelta::seconds(10) });
+        standing.running = running(since, heard + TimeDelta::seconds(10), false);
         assert_eq!([overlap(&standing), overlap(&standing)], [Overlap::Skip; 2]);
         // Another run has to show it anew.
-        standing.running =
-            Some(Running { scheduled_for: since, since: heard, lease_until: heard + TimeDelta::seconds(60) });
+        standing.running = running(heard, heard + TimeDelta::seconds(60), false);
         assert_eq!(overlap(&standing), Overlap::QueueOne);
+        // Of a run of its own a process knows that it lives.
+        standing.running = running(heard, heard + TimeDelta::seconds(60), true);
+        assert_eq!(overlap(&standing), Overlap::Skip);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_and_a_machine_that_slept_are_noticed() {
+        let (instant, now) = (Instant::now(), utc("2026-03-01T09:00:00Z"));
+        // Time passes, by this much; the wall clock moves, by that much.
+        let off = |passed: u64, moved: i64| {
+            let mut clocks = Clocks::default();
+            assert_eq!(clocks.were_set(instant, now), None, "nothing is known yet");
+            let (instant, now) =
+                (instant + Duration::from_millis(passed), now + TimeDelta::milliseconds(moved));
+            let off = clocks.were_set(instant, now).map(|off| off.num_milliseconds());
+            assert_eq!(clocks.were_set(instant, now), None, "it is told once");
+            off
+        };
+        let (second, hour, year) = (1000, 3_600_000, 365 * 86_400_000);
+        for still in
+            [(1_000, second), (15_000, 15 * second), (0, 5 * second), (0, -5 * second), (9_000, 4 * second)]
+        {
+            assert_eq!(off(still.0, still.1), None, "{still:?}");
+        }
+        assert_eq!(off(1_000, 6 * second + 1), Some(5 * second + 1));
+        assert_eq!(off(1_000, -4 * second - 1), Some(-5 * second - 1));
+        assert_eq!(off(1_000, 3 * hour), Some(3 * hour - second), "asleep for three hours");
+        assert_eq!(off(1_000, second - 25 * hour), Some(-25 * hour));
+        assert_eq!(off(1_000, second + 10 * year), Some(10 * year));
+        assert_eq!(off(1_000, second - 56 * year), Some(-56 * year));
+        assert_eq!(off(10_000_000, second), Some(second - 10_000_000), "the wall clock stood still");
+    }
+
+    #[test]
+    fn a_queue_is_worked_off_until_nobody_is_there() {
+        let ended = |since: &str, until: &str| Ended {
+            since: utc(&format!("2026-03-01T{since}:00Z")),
+            until: utc(&format!("2026-03-01T{until}:00Z")),
+        };
+        let minutes = |ended: Vec<Ended>, now: &str| {
+            let queue = queue(None, ended);
+            worked_off_for(&queue, utc(&format!("2026-03-01T{now}:00Z"))).as_secs() / 60
+        };
+        let runs = || vec![ended("07:00", "07:30"), ended("09:00", "09:45"), ended("09:46", "10:30")];
+        assert_eq!(minutes(runs(), "10:31"), 91, "since nine o'clock");
+        assert_eq!(minutes(runs(), "10:32"), 0, "nobody has looked for longer than a moment");
+        assert_eq!(minutes(runs(), "09:50"), 50, "the clock was set back");
+        assert_eq!(minutes(Vec::new(), "10:31"), 0);
+        let going = Busy { since: utc("2026-03-01T10:30:00Z"), until: None };
+        let queue = queue(Some(going), runs());
+        assert_eq!(worked_off_for(&queue, utc("2026-03-01T12:00:00Z")).as_secs() / 60, 180);
+        // What came due in the moment between two of them has waited, too; what came due in the pause before has not.
+        let was_in_the_way = |at: &str| {
+            queue.iter().any(|busy| busy.since <= utc(at) && busy.until.is_none_or(|until| utc(at) < until))
+        };
+        assert!(was_in_the_way("2026-03-01T09:45:30Z") && !was_in_the_way("2026-03-01T08:00:00Z"));
     }
 
     #[test]

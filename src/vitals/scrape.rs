@@ -211,7 +211,7 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
         let paused = ledger::paused(pool, &job.name).await?.is_some();
         let is_running = running.contains(&job.name);
         let overdue = overview::overdue(pool, job, now).await?;
-        let overdue = overdue.map_or(0.0, |due_at| float((now - due_at).num_seconds()));
+        let overdue = overdue.map_or(0.0, |begins| float((now - begins).num_seconds()));
         standings.push((job.name.as_str(), last, paused, is_running, overdue));
     }
     let help = "How long after its time the last occurrence began that ran";
@@ -221,7 +221,7 @@ async fn jobs(out: &mut Exposition, context: &Context, now: DateTime<Utc>) -> an
             family.sample(&[("job_name", job)], *late);
         }
     }
-    let help = "For how long an occurrence has been due of which the ledger knows nothing; 0 for a quarter of an hour";
+    let help = "How long ago an occurrence should have begun, its jitter included, of which the ledger knows nothing; 0 for a quarter of an hour";
     let mut family = out.family("afterword_job_overdue_seconds", Kind::Gauge, help);
     for (job, .., overdue) in &standings {
         family.sample(&[("job_name", job)], *overdue);

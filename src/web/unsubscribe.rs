@@ -13,6 +13,7 @@ use sqlx::PgConnection;
 
 use super::form::FormOf;
 use super::{Refusal, Web, detached};
+use crate::db::again::again;
 use crate::invitations::suppression::{self, SuppressionReason};
 use crate::mail::templates::views::{UnsubscribePage, UnsubscribedPage};
 use crate::responses::classify::{Past, Traces, classify};
@@ -119,7 +120,13 @@ async fn respond(web: Web, token: String, headers: HeaderMap, wish: Wish) -> Res
         let view = UnsubscribePage { action, form: form.view(&context.tokens, occasion, now) };
         return Ok(web.pages.response(StatusCode::OK, shop, locale, words, &view)?);
     }
-    suppression::add(&mut conn, shop_id, invited.customer, SuppressionReason::Unsubscribed, now).await?;
+    drop(conn);
+    again(|| async {
+        let mut conn = context.pool.acquire().await?;
+        let reason = SuppressionReason::Unsubscribed;
+        Ok(suppression::add(&mut conn, shop_id, invited.customer, reason, now).await?)
+    })
+    .await?;
     Ok(web.pages.response(StatusCode::OK, shop, locale, words, &UnsubscribedPage {})?)
 }
 

@@ -16,6 +16,7 @@ use super::survey::{Visit, page_title, see_other};
 use super::unsubscribe::is_suspect;
 use super::{Refusal, Web, detached};
 use crate::config::Shop;
+use crate::db::again::again;
 use crate::mail::templates::views::{ClosedPage, ErrorView, FormView, WithdrawPage, WithdrawnPage};
 use crate::mail::templates::words::Words;
 use crate::responses::store::{self, Invited};
@@ -71,7 +72,12 @@ pub(super) async fn confirm(
             let form = form.view(tokens, Occasion::OnceMore, bearer.now);
             return bearer.ask(&web, StatusCode::OK, form, false);
         }
-        withdrawal::withdraw(&mut conn, &bearer.invited, bearer.now).await?;
+        drop(conn);
+        again(|| async {
+            let mut conn = web.context.pool.acquire().await?;
+            Ok(withdrawal::withdraw(&mut conn, &bearer.invited, bearer.now).await?)
+        })
+        .await?;
         // Elsewhere, so that a reload does not send it again.
         Ok(see_other(&bearer.path(&web, "/withdraw")))
     })

@@ -421,7 +421,8 @@ async fn who_dies_before_delivering_delivers_the_next_time() {
     let context = shop.context("2026-03-02", |_| {}).await;
     let (id, of) = context.shops.iter().next().unwrap();
     let house = House { shop: id, config: of, surveys: &context.config.surveys };
-    let frozen = rollup::freeze(&context.pool, house, context.clock.now()).await.unwrap();
+    let frozen =
+        rollup::freeze(&context.pool, house, context.clock.now(), &CancellationToken::new()).await.unwrap();
     let Config { alerts: rules, notify, .. } = &*context.config;
     // By two at once: one alert, one message to each.
     let (one, other) = tokio::join!(

@@ -16,6 +16,7 @@ use afterword::types::ShopId;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use super::periods::Dice;
 use crate::support::TestDb;
@@ -719,7 +720,7 @@ async fn a_night_knows_the_period_before_and_not_who_was_silent() {
         ("2026-06-01T01:00:00Z", "2026-06-01T12:00:00Z"),
     ] {
         let computed = setting.report(id, Asked { frozen: false, ..march.clone() }, at(night)).await;
-        rollup::freeze(&setting.db.pool, house, at(night)).await.unwrap();
+        rollup::freeze(&setting.db.pool, house, at(night), &CancellationToken::new()).await.unwrap();
         let frozen = setting.report(id, march.clone(), at(noon)).await;
         assert_eq!((computed.basis, frozen.basis), (Basis::Computed, Basis::Frozen));
         for (metric, figure) in frozen.metrics.iter() {

@@ -50,7 +50,9 @@ fn code(error: &sqlx::Error) -> String {
 
 async fn claim(pool: &PgPool, moment: DateTime<Utc>) -> Result<ledger::Hold, Refusal> {
     let occurrence = Occurrence::Scheduled(moment);
-    ledger::claim(pool, "probe", occurrence, Duration::from_secs(60)).await.unwrap()
+    ledger::claim(pool, "probe", occurrence, afterword::process::name(), Duration::from_secs(60))
+        .await
+        .unwrap()
 }
 
 async fn lease_runs_out(pool: &PgPool) {

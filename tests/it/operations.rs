@@ -84,7 +84,8 @@ async fn run(context: &Context, job: &str, moment: DateTime<Utc>) {
 }
 
 fn skip(scheduled_for: DateTime<Utc>, n_occurrences: u32) -> Skip {
-    Skip { scheduled_for, reason: "missed: nothing was running then".to_owned(), n_occurrences }
+    let first = (n_occurrences > 1).then(|| scheduled_for - chrono::TimeDelta::minutes(n_occurrences.into()));
+    Skip { scheduled_for, reason: "missed: nothing was running then".to_owned(), n_occurrences, first }
 }
 
 async fn count(pool: &PgPool, sql: &'static str) -> u64 {

@@ -13,7 +13,10 @@ use afterword::config::Config;
 use afterword::context::Context;
 use afterword::db::again::{again, n_retries};
 use afterword::db::embedded::{self, Durability, Server};
+use afterword::db::outage::Outage;
 use afterword::db::pools::{Filling, Whose};
+use afterword::jobs::ledger::Occurrence;
+use afterword::jobs::runner::{Outcome, run_occurrence};
 use afterword::token::Purpose;
 use afterword::types::Clock;
 use afterword::{vitals, web};
@@ -415,6 +418,79 @@ async fn a_transaction_that_was_taken_back_is_done_again() {
         sqlx::query_scalar("select coins from purse order by id").fetch_all(&db.pool).await.unwrap();
     assert_eq!(coins, [4, 2], "each was done once");
     assert!(n_retries() >= before + 2, "one of each pair was taken back");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_a_connection_left_says_so_and_is_waited_for() {
+    let db = TestDb::new().await;
+    // A role that is limited stands for a server that is: both refuse with the same code.
+    let role = format!("crowded_{}", std::process::id());
+    let as_root = async |sql: String| {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&db.pool).await.unwrap();
+    };
+    as_root(format!(
+        "drop role if exists {role}; create role {role} login; grant all on all tables in schema public to {role}"
+    ))
+    .await;
+    let options = db.options().username(&role);
+    // One connection, so that whoever needs it waits for it instead of asking for a second one.
+    let pool = afterword::db::pool(options.clone(), 1);
+    let context = crate::jobs::context(&pool, vec![]).await;
+    let limit = async |n: i32| as_root(format!("alter role {role} connection limit {n}")).await;
+    limit(1).await;
+
+    // At the start a person is told.
+    let url = sqlx::ConnectOptions::to_url_lossy(&options);
+    let jobs_toml = shipped().replacen("[database]", &format!("[database]\nurl = \"{url}\""), 1);
+    let config = Config::parse(Path::new("jobs.toml"), &jobs_toml).unwrap();
+    let refused = afterword::db::open(&config).await.unwrap_err();
+    let words = format!("{refused:#}");
+    assert!(
+        words.contains("it has no connection left for us") && words.contains("max_connections"),
+        "{words}"
+    );
+    assert_eq!(Outage::behind(&refused), Some(Outage::Away));
+
+    // A run that finds none waits, and is begun anew when there is one.
+    let job = crate::jobs::probe({
+        let options = options.clone();
+        move |_| {
+            let options = options.clone();
+            async move {
+                sqlx::ConnectOptions::connect(&options).await?.close().await?;
+                Ok(crate::jobs::done("connected"))
+            }
+        }
+    });
+    let run = tokio::spawn({
+        let context = context.clone();
+        async move { run_occurrence(&context, &job, Occurrence::ByHand, false, &CancellationToken::new()).await }
+    });
+    let outage = &context.beside.outage;
+    let begun = Instant::now();
+    while outage.now().is_none() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "nobody has noticed");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(outage.now().unwrap().0, Outage::Away);
+    // Somebody asks in the meantime, and is refused as well.
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    assert!(!run.is_finished() && outage.now().is_some());
+    limit(-1).await;
+    let Outcome::Ended(report) = run.await.unwrap().unwrap() else { panic!("it was not begun anew") };
+    assert!(
+        report.text.starts_with("connected; begun anew 1 time, because of the database"),
+        "{}",
+        report.text
+    );
+    assert_eq!(outage.now(), None);
+    let error = anyhow::Error::from(refused.downcast::<sqlx::Error>().unwrap());
+    let masked = afterword::masked::reason(&error);
+    assert_eq!(masked, "the database refused it with 53300: it has no connection left for us");
+
+    pool.close().await;
+    context.beside.pages.close().await;
+    as_root(format!("drop owned by {role}; drop role {role}")).await;
 }
 
 /// Whether a value has this key with this number, at any depth.

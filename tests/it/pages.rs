@@ -898,6 +898,43 @@ async fn opting_out_by_button_and_by_mail_program() {
     assert_eq!(site.get(&crossed).await.status, 404);
 }
 
+/// The database takes back the next four transactions that write so, as it does for the sake of others: an import, a moderator.
+async fn taken_back_four_times(pool: &sqlx::PgPool, writes: &str) {
+    let sql = format!(
+        "create sequence if not exists taken_back;
+        alter sequence taken_back restart;
+        create or replace function take_back() returns trigger language plpgsql as $f$ declare n bigint := nextval('taken_back'); begin
+            if n <= 4 then
+                raise exception using errcode = case when n % 2 = 0 then '40001' else '40P01' end;
+            end if;
+            return null;
+        end $f$;
+        create trigger take_back before {writes} for each statement execute function take_back()"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.unwrap();
+}
+
+#[tokio::test]
+async fn opting_out_and_taking_words_back_survive_being_taken_back_by_the_database() {
+    let site = Site::new().await;
+    site.send(&[("recommend", "yes"), ("comment", "Très bien"), ("consent", "yes")]).await;
+    let pool = site.database.pool.clone();
+    let n_tries = async || -> i64 {
+        sqlx::query_scalar("select last_value from taken_back").fetch_one(&pool).await.unwrap()
+    };
+    taken_back_four_times(&pool, "update on testimonial").await;
+    site.get(&site.withdrawal()).await;
+    let reply = site.withdraw(&[("sure", "yes")]).await;
+    assert_eq!((reply.status, n_tries().await), (303, 5), "{}", reply.body);
+    assert!(is_taken_back(&site.testimonials().await[0]));
+
+    taken_back_four_times(&pool, "insert on suppression").await;
+    let one_click = [("List-Unsubscribe", "One-Click")];
+    let reply = site.post(&site.unsubscribe(), &one_click).await;
+    assert_eq!((reply.status, n_tries().await), (200, 5), "{}", reply.body);
+    assert_eq!(site.count("suppression").await, 1);
+}
+
 impl Site {
     fn withdrawal(&self) -> String {
         format!("{}/withdraw", self.survey())

@@ -17,6 +17,7 @@ use chrono::{DateTime, Datelike as _, NaiveDate, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::config;
 use crate::support::factories::{self, at};
@@ -892,7 +893,7 @@ async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was
             for n in 0..dice.below(3) {
                 something_happens(pool, id, &mut dice, 10 * night as usize + n).await;
             }
-            let frozen = rollup::freeze(pool, house, now).await.unwrap();
+            let frozen = rollup::freeze(pool, house, now, &CancellationToken::new()).await.unwrap();
             assert_eq!(frozen.everything, night == 0);
             n_changed += frozen.n_changed;
             n_days += if night == 0 { 0 } else { frozen.n_days };
@@ -1136,7 +1137,7 @@ async fn what_is_committed_while_a_night_counts_is_counted_by_the_next() {
     let customer = factories::customer(pool, id, "claire@shop.example").await;
     let order = |number: &str| factories::Order::new(id, customer, number);
     order("1").insert(pool).await;
-    rollup::freeze(pool, house, at("2026-05-01T01:15:00Z")).await.unwrap();
+    rollup::freeze(pool, house, at("2026-05-01T01:15:00Z"), &CancellationToken::new()).await.unwrap();
     // Two writers at once, neither of which waits for the other, and a night between them.
     let insert = r#"insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, attributes, imported_at, updated_at)
                     values ($1, $2, $3, '2026-03-04', 'open', '{}', '{}', now(), now())"#;
@@ -1147,7 +1148,7 @@ async fn what_is_committed_while_a_night_counts_is_counted_by_the_next() {
     }
     one.commit().await.unwrap();
     let orders = async |night: &str| {
-        let frozen = rollup::freeze(pool, house, at(night)).await.unwrap();
+        let frozen = rollup::freeze(pool, house, at(night), &CancellationToken::new()).await.unwrap();
         let asked = Asked { by: Some(Period::Year), frozen: true, ..Asked::default() };
         let report = setting.report(id, "paris", asked, at(night)).await;
         (frozen.n_days, report.series.unwrap().points[0].volumes.orders)

@@ -432,10 +432,16 @@ async fn old_runs_go_and_what_they_say_together_stays() {
             [&format!("afterword_job_runs_total{{job_name=\"weekly-testimonials\",state=\"{state}\"}}")]
     };
     let occurrence = Occurrence::Scheduled(at("2024-01-01T00:00:00Z"));
-    let hold: Hold = ledger::claim(pool, "weekly-testimonials", occurrence, Duration::from_secs(60))
-        .await
-        .unwrap()
-        .unwrap();
+    let hold: Hold = ledger::claim(
+        pool,
+        "weekly-testimonials",
+        occurrence,
+        afterword::process::name(),
+        Duration::from_secs(60),
+    )
+    .await
+    .unwrap()
+    .unwrap();
     assert_eq!(hold.attempt, 2);
     assert_eq!((counted("interrupted").await, counted("done").await), (1.0, 2.0));
     assert!(ledger::settle(pool, hold, JobRunState::Done, None, None).await.unwrap());

@@ -17,6 +17,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
 
 use self::changed::Changed;
 use super::customers;
@@ -84,6 +85,15 @@ pub enum NotNow {
         "the figures of {shop} are frozen as of {frozen_at} already; they cannot be frozen as of {now}, which is not later"
     )]
     Earlier { shop: String, frozen_at: DateTime<Utc>, now: DateTime<Utc> },
+}
+
+/// It was to stop before it was done, and has changed nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the counting was stopped before its end")]
+pub struct Stopped;
+
+fn go_on(stop: &CancellationToken) -> Result<(), Stopped> {
+    if stop.is_cancelled() { Err(Stopped) } else { Ok(()) }
 }
 
 /// A row that a full count finds to be another than the one that is kept.
@@ -191,13 +201,18 @@ impl House<'_> {
     }
 }
 
-/// Counts what was touched since the last time, and freezes the figures as of now.
+/// Counts what was touched since the last time, and freezes the figures as of now. `stop` is looked at between two queries.
 ///
 /// # Errors
-/// [`NotNow`], or when the database does not answer.
-pub async fn freeze(pool: &PgPool, house: House<'_>, now: DateTime<Utc>) -> anyhow::Result<Frozen> {
+/// [`NotNow`], [`Stopped`], or when the database does not answer.
+pub async fn freeze(
+    pool: &PgPool,
+    house: House<'_>,
+    now: DateTime<Utc>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Frozen> {
     let mut tx = begin(pool, house, now).await?;
-    let frozen = count_touched(&mut tx, house, now).await?;
+    let frozen = count_touched(&mut tx, house, now, stop).await?;
     tx.commit().await?;
     Ok(frozen)
 }
@@ -212,8 +227,9 @@ pub async fn rebuild(
     now: DateTime<Utc>,
     check: bool,
 ) -> anyhow::Result<(Frozen, Vec<Difference>)> {
+    let unstopped = CancellationToken::new();
     let mut tx = begin(pool, house, now).await?;
-    let mut frozen = count_touched(&mut tx, house, now).await?;
+    let mut frozen = count_touched(&mut tx, house, now, &unstopped).await?;
     if frozen.everything {
         // For the first time, or by other rules: there is nothing with which to compare.
         if check {
@@ -225,7 +241,7 @@ pub async fn rebuild(
     }
     let touched = all(&mut tx, house).await?;
     let kept = kept(&mut tx, house.shop).await?;
-    let counted = count(&mut tx, house, &touched).await?;
+    let counted = count(&mut tx, house, &touched, &unstopped).await?;
     let differences = differences(&house.config.key, &kept, &counted);
     if check {
         tx.rollback().await?;
@@ -272,6 +288,7 @@ async fn count_touched(
     conn: &mut PgConnection,
     house: House<'_>,
     now: DateTime<Utc>,
+    stop: &CancellationToken,
 ) -> anyhow::Result<Frozen> {
     let digest = house.digest();
     let rules = sqlx::query_scalar!(
@@ -299,7 +316,8 @@ async fn count_touched(
             }
         }
     }
-    let counted = count(conn, house, &touched).await?;
+    let counted = count(conn, house, &touched, stop).await?;
+    go_on(stop)?;
     let n_changed = keep(conn, house.shop, &touched, &counted, now).await?;
     sqlx::query!(
         "insert into metric_freeze (shop_id, frozen_at, rules) values ($1, $2, $3)",
@@ -324,7 +342,9 @@ async fn count(
     conn: &mut PgConnection,
     house: House<'_>,
     touched: &Touched,
-) -> sqlx::Result<(Days, Periods)> {
+    stop: &CancellationToken,
+) -> anyhow::Result<(Days, Periods)> {
+    go_on(stop)?;
     let zone = house.config.timezone;
     let surveys = house.surveys();
     let as_of = everything().as_of;
@@ -346,6 +366,7 @@ async fn count(
         let key = Key { fact: Fact::Score, survey: row.source, question: String::new(), value: row.share };
         counted.insert((row.rated_on, key), row.ratings);
     }
+    go_on(stop)?;
     let periods = touched.periods(zone);
     let customers = match changed::customers(conn, house.shop, &touched.changed, &periods).await? {
         Some(customers) => customers,

@@ -33,6 +33,7 @@ mod declared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
@@ -96,9 +97,12 @@ pub struct Export<'a> {
     pub selection: Option<&'a Selection>,
     /// The language of a file for people; `None`: that of the first shop.
     pub locale: Option<&'a Locale>,
-    /// Looked at between two testimonials. `None`: nobody can stop it.
+    /// Looked at between two testimonials, and while other exports are waited for. `None`: nobody can stop it.
     pub stop: Option<&'a CancellationToken>,
 }
+
+/// An export that may be stopped asks so often whether it is its turn.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// It was to stop before it was done.
 #[derive(Debug, thiserror::Error)]
@@ -460,7 +464,7 @@ async fn write(
     if purpose != Purpose::Preview {
         for (id, _) in export.shops {
             // Two at once would give a testimonial two first dates.
-            db::take_turn(&mut tx, Turn::Exports, *id).await?;
+            take_turn(&mut tx, export, *id).await?;
         }
     }
     if purpose == Purpose::File {
@@ -518,6 +522,17 @@ async fn write(
     }
     writing.end()?;
     Ok(All { tx, report, first_published, is_whole })
+}
+
+/// Waits for other exports of the shop to end. Where somebody may stop it, it asks again and again instead, because what waits in the
+/// database does not hear them.
+async fn take_turn(tx: &mut Transaction, export: Export<'_>, shop: ShopId) -> anyhow::Result<()> {
+    let Some(stop) = export.stop else { return Ok(db::take_turn(tx, Turn::Exports, shop).await?) };
+    while !db::try_turn(tx, Turn::Exports, shop).await? {
+        stop.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await;
+        export.go_on()?;
+    }
+    Ok(())
 }
 
 /// For what nobody waits for: another export, or a reader who takes his time with one, is waited for.
