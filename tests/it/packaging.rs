@@ -244,53 +244,6 @@ fn nginx_takes_its_file() {
     assert_eq!(ran(nginx.output().unwrap()).expect(0).stderr, "");
 }
 
-/// The digest's job has any name; a job of another kind, or one that is no longer in jobs.toml, is not meant.
-#[test]
-fn a_digest_that_is_missing_is_told_whatever_its_job_is_called() {
-    if !has("promtool") {
-        return;
-    }
-    let dir = data_dir();
-    let series = |job: &str, kind: Option<&str>| {
-        let labels = format!("instance=\"a\", job_name=\"{job}\"");
-        let info = kind.map(|kind| {
-            format!("- {{ series: 'afterword_job_info{{{labels}, kind=\"{kind}\"}}', values: '1x60' }}")
-        });
-        let last = format!(
-            "- {{ series: 'afterword_job_last_success_timestamp_seconds{{{labels}}}', values: '0x60' }}"
-        );
-        [info.unwrap_or_default(), last].join("\n      ")
-    };
-    let test = format!(
-        "rule_files: [{}]
-evaluation_interval: 1h
-tests:
-  - interval: 1h
-    input_series:
-      {}
-      {}
-      {}
-    alert_rule_test:
-      - {{ eval_time: 37h, alertname: AfterwordDigestMissing }}
-      - eval_time: 38h
-        alertname: AfterwordDigestMissing
-        exp_alerts:
-          - exp_labels: {{ severity: ticket, instance: a, job_name: morning-news }}
-            exp_annotations:
-              summary: no digest has been sent for 1d 14h 0m 0s
-              description: '`afterword jobs history morning-news` says why; `afterword digest` shows now what it would have told.'
-",
-        root().join("packaging/monitoring/alert-rules.yml").display(),
-        series("morning-news", Some("send_digest")),
-        series("purge", Some("purge")),
-        series("daily-digest", None),
-    );
-    std::fs::write(dir.path().join("test.yml"), test).unwrap();
-    let mut promtool = Command::new("promtool");
-    promtool.args(["test", "rules", "test.yml"]).current_dir(dir.path());
-    ran(promtool.output().unwrap()).expect(0);
-}
-
 #[test]
 fn the_manual_page_and_the_completions_name_every_command() {
     let dir = data_dir();

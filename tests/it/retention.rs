@@ -357,8 +357,9 @@ union all values
     ('monday-report', 'schedule', 'done', 1, '2024-02-05 00:00Z', true), -- a letter of it was tried again lately
     ('monday-report', 'schedule', 'done', 1, '2024-02-12 00:00Z', false),
     ('monday-report', 'schedule', 'done', 1, '2024-02-19 00:00Z', true);
-insert into job_run (job, trigger, state, n_occurrences, scheduled_for, started_at, finished_at, owner)
-select job, trigger, state, n, at, at + interval '1 s', at + interval '3 s', 'gone' from run order by at;
+insert into job_run (job, trigger, state, n_occurrences, first_for, scheduled_for, started_at, finished_at, owner)
+select job, trigger, state, n, case when n > 1 then at - interval '1 min' end, at, at + interval '1 s', at + interval '3 s', 'gone'
+from run order by at;
 insert into report_delivery (job_run_id, recipient_hash, job, shops, as_of, state, message_id, begun_at, settled_at)
 select job_run_id, '', job, '{}', scheduled_for, 'sent', '', begun_at, begun_at
 from job_run join (values ('2024-02-05 00:00Z'::timestamptz, '2025-12-01 00:00Z'::timestamptz), ('2024-02-12 00:00Z', '2024-02-12 00:00Z')) d (at, begun_at)
