@@ -8,11 +8,11 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, Stopped, counted, named_or_all};
 use crate::config::Config;
 use crate::metrics::alerts::deliver::Delivered;
 use crate::metrics::alerts::{self, Looked};
-use crate::metrics::rollup::{self, House, NotNow, Stopped};
+use crate::metrics::rollup::{self, House, NotNow};
 use crate::nearest::unknown;
 use crate::progress::Unit;
 
@@ -50,9 +50,11 @@ impl Job for ComputeMetrics {
         let now = context.clock.now();
         let mut frozen = Vec::with_capacity(shops.len());
         let mut looked = Vec::with_capacity(shops.len());
+        let mut is_stopped = false;
         for (shop, config) in &shops {
             run.progress.at(Unit::Shops, frozen.len() as u64, Some(shops.len() as u64));
             if run.stop.is_cancelled() {
+                is_stopped = true;
                 break;
             }
             let house = House { shop: *shop, config, surveys: &context.config.surveys };
@@ -64,12 +66,18 @@ impl Job for ComputeMetrics {
                     looked.push((&config.key, found));
                 }
                 // Nothing of this shop's night was kept.
-                Err(error) if error.is::<Stopped>() => break,
+                Err(error) if error.is::<rollup::Stopped>() => {
+                    is_stopped = true;
+                    break;
+                }
                 Err(error) => match error.downcast::<NotNow>() {
                     Ok(not_now) => return Err(Refused(not_now.to_string()).into()),
                     Err(error) => return Err(error),
                 },
             }
+        }
+        if is_stopped && !run.by_hand {
+            return Err(Stopped.into());
         }
         let n_days: usize = frozen.iter().map(|(_, done)| done.n_days).sum();
         let n_changed: usize = frozen.iter().map(|(_, done)| done.n_changed).sum();
@@ -85,13 +93,10 @@ impl Job for ComputeMetrics {
         let of_shop = |((shop, done), (_, looked)): (&(&String, _), &(&String, Looked))| json!({ "shop": shop, "frozen": done, "alerts": looked });
         let of_shops: Vec<_> = frozen.iter().zip(&looked).map(of_shop).collect();
         let mut report = RunReport::done(text, json!({ "shops": of_shops, "messages": told }));
-        if frozen.len() < shops.len() {
+        if is_stopped {
             report.text.push_str("; stopped when asked to, the other shops wait for the next run");
         }
-        if frozen.len() < shops.len()
-            || told.held.is_some()
-            || told.n_failed + told.n_unknown + told.n_waiting > 0
-        {
+        if is_stopped || told.held.is_some() || told.n_failed + told.n_unknown + told.n_waiting > 0 {
             report.outcome = RunOutcome::Partial;
         }
         Ok(report)

@@ -22,13 +22,11 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::upload::Upload;
-use super::{Job, JobError, Run, RunOutcome, RunReport, counted, named_or_all};
+use super::{Job, JobError, Run, RunOutcome, RunReport, Stopped, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
-use crate::testimonials::export::{
-    self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport, Stopped,
-};
+use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport};
 use crate::testimonials::selection::Selection;
 use crate::types::Locale;
 
@@ -144,7 +142,8 @@ impl Job for ExportTestimonials {
         };
         let destination = Destination::File(dated.clone());
         let report = match export::export_testimonials(&context.pool, export, destination, now).await {
-            Err(error) if error.is::<Stopped>() => {
+            Err(error) if error.is::<export::Stopped>() && !run.by_hand => return Err(Stopped.into()),
+            Err(error) if error.is::<export::Stopped>() => {
                 let text =
                     "stopped when asked to; nothing was published, the files are what they were".to_owned();
                 let report = RunReport::done(text, serde_json::Value::Null);
@@ -165,6 +164,9 @@ impl Job for ExportTestimonials {
             let all = [files(dated, &beside_dated), files(latest, &beside_latest)].concat();
             let all: Vec<&Path> = all.iter().map(PathBuf::as_path).collect();
             is_uploaded = upload.send(&context.config, &all, &run.stop).await?;
+            if !is_uploaded && !run.by_hand {
+                return Err(Stopped.into());
+            }
         }
         let n_removed = prune(&folder, self.keep).context("removing old files")?;
         let removed = if n_removed > 0 {
@@ -176,7 +178,7 @@ impl Job for ExportTestimonials {
         let outcome = if is_done { RunOutcome::Done } else { RunOutcome::Partial };
         let mut text = text(&report) + &removed;
         if !is_uploaded {
-            text.push_str("; the upload was stopped when asked to, the next run puts everything there");
+            text.push_str("; the upload was stopped when asked to; run the job again for the rest");
         }
         Ok(RunReport { outcome, ..RunReport::done(text, serde_json::to_value(&report)?) })
     }

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal, Request};
-use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, counted};
+use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, Stopped, counted};
 use crate::config::ScheduledJob;
 use crate::context::Context;
 use crate::db;
@@ -294,6 +294,17 @@ async fn supervise(
         (Some(Ok(Err(error))), _) if error.is::<Refused>() => {
             Outcome::Declined { reason: masked::reason(&error) }
         }
+        (Some(Ok(Err(error))), cause) if error.is::<Stopped>() => match cause {
+            Some(Cause::Timeout) => Outcome::Failed {
+                reason: format!("timeout: it was told to stop after {timeout}, with its work not done"),
+            },
+            Some(Cause::LeaseLost) => {
+                Outcome::Interrupted { reason: "the database did not answer, and the job stopped".to_owned() }
+            }
+            Some(Cause::Shutdown) | None => {
+                Outcome::Interrupted { reason: "the program was stopped".to_owned() }
+            }
+        },
         (Some(Ok(Err(error))), _) => match Outage::behind(&error) {
             Some(outage) => {
                 let (what, why) = (outage.words(), masked::reason(&error));

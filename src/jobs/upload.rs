@@ -105,10 +105,8 @@ impl Upload {
             let mut from = tokio::fs::File::open(file).await.with_context(uploading)?;
             let mut to = BufWriter::with_capacity(store.clone(), place, PART).with_max_concurrency(2);
             match stop.run_until_cancelled(tokio::io::copy(&mut from, &mut to)).await {
-                Some(Ok(_)) => match stop.run_until_cancelled(to.shutdown()).await {
-                    Some(ended) => ended.with_context(uploading)?,
-                    None => return Ok(false),
-                },
+                // Its last step is not cut off: the parts would stay there.
+                Some(Ok(_)) => to.shutdown().await.with_context(uploading)?,
                 Some(Err(error)) => {
                     // What was put there in parts is of no use; the first error is the one to tell.
                     let _ = to.abort().await;

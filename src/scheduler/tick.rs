@@ -104,6 +104,8 @@ pub struct Agenda {
     items: Vec<Item>,
     running: TaskTracker,
     clocks: Clocks,
+    /// Whether the last look was at a moment that cannot be.
+    is_implausible: bool,
 }
 
 struct Item {
@@ -140,7 +142,15 @@ impl Agenda {
                 _ => ledger::forget_schedule(&context.pool, &job.name).await?,
             }
         }
-        Ok(Self { context, stop, pace, items, running: TaskTracker::new(), clocks: Clocks::default() })
+        Ok(Self {
+            context,
+            stop,
+            pace,
+            items,
+            running: TaskTracker::new(),
+            clocks: Clocks::default(),
+            is_implausible: false,
+        })
     }
 
     /// Starts what is due at `now`, and records what is not to run.
@@ -151,8 +161,12 @@ impl Agenda {
     /// The same, at an instant of the clock that nobody sets.
     pub async fn look_when(&mut self, instant: Instant, now: DateTime<Utc>) {
         if now < PLAUSIBLE {
+            if !std::mem::replace(&mut self.is_implausible, true) {
+                tracing::warn!("the system's clock stands at {now}; no job begins until it is set");
+            }
             return;
         }
+        self.is_implausible = false;
         if let Some(off) = self.clocks.were_set(instant, now) {
             tracing::info!(
                 seconds = off.num_seconds(),

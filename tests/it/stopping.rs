@@ -28,14 +28,21 @@ struct Running {
 
 impl Running {
     async fn begin(program: &Program, name: &str, now: DateTime<Utc>) -> Self {
+        Self::begin_for(program, name, now, Occurrence::ByHand).await
+    }
+
+    async fn begin_for(
+        program: &Program,
+        name: &str,
+        now: DateTime<Utc>,
+        occurrence: Occurrence<'static>,
+    ) -> Self {
         let context = program.context(now).await;
         let job = context.config.jobs.iter().find(|job| job.name == name).unwrap().clone();
         let stop = CancellationToken::new();
         let run = tokio::spawn({
             let stop = stop.clone();
-            async move {
-                runner::run_at_pace(&context, &job, Occurrence::ByHand, false, &stop, PACE).await.unwrap()
-            }
+            async move { runner::run_at_pace(&context, &job, occurrence, false, &stop, PACE).await.unwrap() }
         });
         Self { run, stop }
     }
@@ -116,4 +123,37 @@ async fn a_night_of_counting_hears_that_it_is_to_stop_and_keeps_nothing_by_halve
     let report = counting.report().await;
     assert_eq!(report.outcome, RunOutcome::Done, "{}", report.text);
     assert!(n_kept().await > 1);
+}
+
+/// Nobody is there to begin it again by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_schedule_began_is_begun_once_more_when_the_program_was_stopped() {
+    let program = Program::new(&shipped()).await;
+    crate::private::approved(&program.db.pool, "maison", 3, 60).await;
+    let pool = &program.db.pool;
+    let waits = "select exists (select from pg_stat_activity where datname = current_database()
+                 and (wait_event_type = 'Lock' or query like '%pg_try_advisory_xact_lock(hashtext($1), $2)%'))";
+    let in_the_way = [
+        ("nightly-metrics", "lock table metric_change in share mode"),
+        ("weekly-testimonials", "select pg_advisory_xact_lock(hashtext('exports'), shop_id) from shop"),
+    ];
+    for (job, lock) in in_the_way {
+        let now = at("2026-03-20T05:00:00Z");
+        let mut other = pool.begin().await.unwrap();
+        sqlx::query(lock).execute(&mut *other).await.unwrap();
+        let run = Running::begin_for(&program, job, now, Occurrence::Scheduled(now)).await;
+        until(pool, waits).await;
+        run.stop.cancel();
+        other.rollback().await.unwrap();
+        let ended = run.run.await.unwrap();
+        assert!(matches!(ended, Outcome::Interrupted { .. }), "{job}: {ended:?}");
+        let again = Running::begin_for(&program, job, now, Occurrence::Scheduled(now)).await;
+        assert_eq!(again.report().await.outcome, RunOutcome::Done, "{job}");
+        let ran: (String, i32) = sqlx::query_as("select state::text, attempt from job_run where job = $1")
+            .bind(job)
+            .fetch_one(pool)
+            .await
+            .unwrap();
+        assert_eq!(ran, ("done".to_owned(), 2), "{job}");
+    }
 }

@@ -33,7 +33,7 @@ mod declared;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
@@ -101,6 +101,8 @@ pub struct Export<'a> {
     pub stop: Option<&'a CancellationToken>,
 }
 
+/// So long another export is waited for.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// An export that may be stopped asks so often whether it is its turn.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -524,11 +526,16 @@ async fn write(
     Ok(All { tx, report, first_published, is_whole })
 }
 
-/// Waits for other exports of the shop to end. Where somebody may stop it, it asks again and again instead, because what waits in the
-/// database does not hear them.
+/// Waits for other exports of the shop to end, as long as [`PATIENCE`]. Where somebody may stop it, it asks again and again instead,
+/// because what waits in the database does not hear them.
 async fn take_turn(tx: &mut Transaction, export: Export<'_>, shop: ShopId) -> anyhow::Result<()> {
     let Some(stop) = export.stop else { return Ok(db::take_turn(tx, Turn::Exports, shop).await?) };
+    let begun = Instant::now();
     while !db::try_turn(tx, Turn::Exports, shop).await? {
+        anyhow::ensure!(
+            begun.elapsed() < PATIENCE,
+            "another export of this shop has not ended for ten minutes"
+        );
         stop.run_until_cancelled(tokio::time::sleep(ASK_AGAIN)).await;
         export.go_on()?;
     }
