@@ -8,15 +8,20 @@ with looked as materialized (
     order by job_run_id
     limit $2
 ),
+-- Once for each job: on the way to it may lie all that was run by hand since.
+planned as materialized (
+    select job, (select max(r.scheduled_for) from job_run r where r.job = j.job and r.trigger = 'schedule') as last
+    from (select distinct job from looked) j
+),
 due as materialized (
     select job_run_id, job, trigger, state, scheduled_for
     from looked l
+    -- Where the clock was ahead, an occurrence is later than its end. It stays, or all that is due up to then would count as settled.
     where finished_at < $3
+      and scheduled_for < $3
       and not exists (select from job_tally t where t.last_run = l.job_run_id)
       and not exists (select from report_delivery d where d.job_run_id = l.job_run_id and d.begun_at >= $4)
-      and (trigger <> 'schedule' or scheduled_for < (
-          select max(r.scheduled_for) from job_run r where r.job = l.job and r.trigger = 'schedule'
-      ))
+      and (trigger <> 'schedule' or scheduled_for < (select p.last from planned p where p.job = l.job))
 ),
 noted as (
     update job_tally t
