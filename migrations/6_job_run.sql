@@ -53,11 +53,12 @@ create table job_tally (
 create function tally_job_run() returns trigger language plpgsql as $$
 begin
     insert into job_tally as t (job, trigger, state, n, seconds, last_run, last_at)
-    values (new.job, new.trigger, new.state, new.n_occurrences, extract(epoch from new.finished_at - new.started_at),
-        new.job_run_id, new.finished_at)
+    values (new.job, new.trigger, new.state, new.n_occurrences,
+        -- A clock that was set back during the run makes no sum fall.
+        greatest(0, extract(epoch from new.finished_at - new.started_at)), new.job_run_id, new.finished_at)
     on conflict (job, trigger, state) do update
     set n = t.n + excluded.n, seconds = t.seconds + excluded.seconds, last_run = excluded.last_run,
-        last_at = greatest(t.last_at, excluded.last_at);
+        last_at = excluded.last_at;
     return null;
 end $$;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use afterword::jobs::ledger::{self, Hold, JobRunState, Occurrence};
+use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, PgPool};
 
@@ -448,6 +449,26 @@ async fn old_runs_go_and_what_they_say_together_stays() {
     .unwrap();
     assert_eq!(hold.attempt, 2);
     assert_eq!((counted("interrupted").await, counted("done").await), (1.0, 2.0));
+    // The clock, which was ahead at the end before and at this beginning, is set back.
+    sqlx::raw_sql(
+        "update job_run set started_at = clock_timestamp() + interval '1 h' where state = 'running';
+         update job_tally set last_at = '2097-01-01' where (job, state) = ('weekly-testimonials', 'done')",
+    )
+    .execute(pool)
+    .await
+    .unwrap();
+    let took =
+        async || figures().await["afterword_job_duration_seconds_sum{job_name=\"weekly-testimonials\"}"];
+    let seconds = took().await;
     assert!(ledger::settle(pool, hold, JobRunState::Done, None, None).await.unwrap());
     assert_eq!((counted("interrupted").await, counted("done").await), (1.0, 3.0));
+    assert!((took().await - seconds).abs() < 1e-9);
+    let (last, ended): (DateTime<Utc>, DateTime<Utc>) = sqlx::query_as(
+        "select last_at, finished_at from job_tally t join job_run r on r.job_run_id = t.last_run
+         where (t.job, t.state) = ('weekly-testimonials', 'done')",
+    )
+    .fetch_one(pool)
+    .await
+    .unwrap();
+    assert_eq!(last, ended);
 }
