@@ -40,7 +40,7 @@ impl Hold {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         HOLDS.lock().unwrap_or_else(PoisonError::into_inner).insert(number);
-        Self { name: format!("{}#{number}", name()), number }
+        Self { name: Self::named(number), number }
     }
 
     /// Its name, for leases.
@@ -56,6 +56,16 @@ impl Hold {
     /// Whether this is the name of one of ours that is there: whatever a lease says, nobody has to be asked whether it lives.
     pub fn is_held(held_by: &str) -> bool {
         Self::is_ours(held_by) == Some(true)
+    }
+
+    /// The names of ours that are there, for statements that look at many rows.
+    pub fn names() -> Vec<String> {
+        let numbers = HOLDS.lock().unwrap_or_else(PoisonError::into_inner);
+        numbers.iter().map(|number| Self::named(*number)).collect()
+    }
+
+    fn named(number: u64) -> String {
+        format!("{}#{number}", name())
     }
 
     /// Of one of ours, whether it is there.
@@ -150,9 +160,11 @@ mod tests {
         let (one, other) = (Hold::new(), Hold::new());
         assert_ne!(one.name(), other.name());
         assert!(!is_gone(one.name()) && !Hold::is_dropped(one.name()) && Hold::is_held(one.name()));
+        assert!(Hold::names().iter().any(|held| held == one.name()));
         let dropped = one.name().to_owned();
         drop(one);
         assert!(Hold::is_dropped(&dropped) && !Hold::is_held(&dropped), "{dropped}");
+        assert!(!Hold::names().contains(&dropped));
         assert!(!is_gone(&dropped), "the process is there");
         assert!(!Hold::is_dropped(other.name()) && !Hold::is_dropped(name()));
         let elsewhere = "elsewhere/1234/4026531836/77/123#0";

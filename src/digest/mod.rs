@@ -25,6 +25,7 @@ use crate::invitations::bounces::BounceKind;
 use crate::invitations::relay;
 use crate::jobs::ledger::{self, JobRunState};
 use crate::jobs::overview;
+use crate::process;
 use crate::testimonials::unattended;
 use crate::types::{JobRunId, ShopId};
 
@@ -239,11 +240,12 @@ struct Ran {
 
 /// What the ledger says.
 async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Result<Ran> {
-    // One look, so that no row is between the two.
+    // One look, so that no row is between the two. What this process runs itself is alive, whatever its lease says: it is told again
+    // when it has ended.
     let rows = sqlx::query!(
         r#"with told as materialized (
                select job_run_id, job, reason, report, n_occurrences,
-                   case when state = 'running' and lease_until < now() then 'interrupted' else state end as state
+                   case when state = 'running' and lease_until < now() and owner <> all ($5) then 'interrupted' else state end as state
                from job_run
                where job_run_id is distinct from $4
                  and case when $1::bigint is null then scheduled_for > $3 else job_run_id > $1 or job_run_id = any ($2)
@@ -260,6 +262,7 @@ async fn runs(pool: &PgPool, since: &Since, own: Option<JobRunId>) -> sqlx::Resu
         &since.open_runs,
         since.moment,
         own.map(|own| own.0),
+        &process::Hold::names(),
     )
     .fetch_all(pool)
     .await?;

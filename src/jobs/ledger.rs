@@ -593,7 +593,7 @@ pub async fn resume(pool: &PgPool, job: &str, now: DateTime<Utc>) -> sqlx::Resul
     Ok(resumed.rows_affected() == 1)
 }
 
-/// The last runs, the latest first; of one job or of all. A run whose lease has run out shows as interrupted.
+/// The last runs, the latest first; of one job or of all. A run whose lease has run out shows as interrupted, unless this process is at it.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -603,10 +603,11 @@ pub async fn history(pool: &PgPool, job: Option<&str>, limit: i64) -> sqlx::Resu
         return sqlx::query_as!(
             JobRun,
             r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
-                   case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+                   case when lease_until < now() and owner <> all ($2) then 'interrupted' else state end as "state!: JobRunState",
                    attempt, reason, owner, started_at, finished_at, progress, report
                from job_run order by started_at desc, scheduled_for desc limit $1"#,
             limit,
+            &process::Hold::names(),
         )
         .fetch_all(pool)
         .await;
@@ -614,17 +615,18 @@ pub async fn history(pool: &PgPool, job: Option<&str>, limit: i64) -> sqlx::Resu
     sqlx::query_as!(
         JobRun,
         r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
-               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               case when lease_until < now() and owner <> all ($3) then 'interrupted' else state end as "state!: JobRunState",
                attempt, reason, owner, started_at, finished_at, progress, report
            from job_run where job = $1 order by started_at desc, scheduled_for desc limit $2"#,
         job,
         limit,
+        &process::Hold::names(),
     )
     .fetch_all(pool)
     .await
 }
 
-/// The run with this number. One whose lease has run out shows as interrupted.
+/// The run with this number. One whose lease has run out shows as interrupted, unless this process is at it.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -632,10 +634,11 @@ pub async fn run(pool: &PgPool, id: JobRunId) -> sqlx::Result<Option<JobRun>> {
     sqlx::query_as!(
         JobRun,
         r#"select job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
-               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               case when lease_until < now() and owner <> all ($2) then 'interrupted' else state end as "state!: JobRunState",
                attempt, reason, owner, started_at, finished_at, progress, report
            from job_run where job_run_id = $1"#,
         id.0,
+        &process::Hold::names(),
     )
     .fetch_optional(pool)
     .await
@@ -650,13 +653,14 @@ pub async fn last_runs(pool: &PgPool) -> sqlx::Result<Vec<JobRun>> {
         JobRun,
         r#"select distinct on (job)
                job_run_id as "job_run_id: JobRunId", job, scheduled_for, trigger as "trigger: JobTrigger", asked_by,
-               case when lease_until < now() then 'interrupted' else state end as "state!: JobRunState",
+               case when lease_until < now() and owner <> all ($1) then 'interrupted' else state end as "state!: JobRunState",
                attempt, reason, owner, started_at, finished_at, progress, report
            from job_run
            where job_run_id in (select last_run from job_tally
                                 union all select job_run_id from job_run where state = 'running')
              and state <> 'skipped'
-           order by job, started_at desc, job_run_id desc"#
+           order by job, started_at desc, job_run_id desc"#,
+        &process::Hold::names(),
     )
     .fetch_all(pool)
     .await

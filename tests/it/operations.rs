@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use afterword::context::Context;
-use afterword::jobs::ledger::{self, Occurrence};
+use afterword::digest::{self, Finding, JobRuns, Since};
+use afterword::jobs::ledger::{self, JobRunState, Occurrence};
 use afterword::jobs::runner::run_occurrence;
 use afterword::scheduler::planner::Skip;
 use afterword::token::Purpose;
@@ -450,6 +451,54 @@ async fn what_is_begun_anew_is_told_as_it_ended() {
     .await;
     let findings = told(program.run(&as_of).expect(0).json());
     assert!(findings.contains("collect-ratings") && findings.contains("no such folder"), "{findings}");
+}
+
+/// Where the machine slept, the leases of its own runs have run out on the database's clock; they live, and their end is yet to be told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_of_our_own_whose_lease_ran_out_is_told_as_it_ended() {
+    let program = Program::new(&shipped_with(1)).await;
+    let (first, next) = (at("2026-03-10T06:30:00Z"), at("2026-03-11T06:30:00Z"));
+    let context = program.context(first).await;
+    let pool = &program.db.pool;
+    let owner = afterword::process::Hold::new();
+    let due = Occurrence::Scheduled(at("2026-03-10T06:00:00Z"));
+    let lease = Duration::from_secs(60);
+    let hold = ledger::claim(pool, "import-orders", due, owner.name(), lease).await.unwrap().unwrap();
+    sqlx::query("update job_run set lease_until = now() - interval '1 hour'").execute(pool).await.unwrap();
+    let told = async |since: &Since, now| {
+        let digest = digest::gather(&context, since, now, None).await.unwrap();
+        let of_job = digest.jobs.get("import-orders").cloned().unwrap_or_default();
+        let n_failed =
+            digest.findings.iter().filter(|finding| matches!(finding, Finding::Failed { .. })).count();
+        let since = Since { moment: now, last_run: Some(digest.last_run), open_runs: digest.open_runs };
+        (of_job, n_failed, since)
+    };
+    let shown = async || {
+        let of_job = ledger::history(pool, Some("import-orders"), 1).await.unwrap();
+        let of_all = ledger::history(pool, None, 1).await.unwrap();
+        let run = ledger::run(pool, hold.id).await.unwrap();
+        let last = ledger::last_runs(pool).await.unwrap();
+        of_job.into_iter().chain(of_all).chain(run).chain(last).map(|run| run.state).collect::<Vec<_>>()
+    };
+    let from_start = Since { moment: first - TimeDelta::days(1), last_run: None, open_runs: vec![] };
+    let (of_job, n_failed, since) = told(&from_start, first).await;
+    assert_eq!((of_job, n_failed), (JobRuns { n_running: 1, ..JobRuns::default() }, 0));
+    assert_eq!(shown().await, [JobRunState::Running; 4]);
+    assert!(ledger::settle(pool, hold, JobRunState::Failed, Some("no such folder"), None).await.unwrap());
+    let (of_job, n_failed, _) = told(&since, next).await;
+    assert_eq!((of_job, n_failed), (JobRuns { n_failed: 1, ..JobRuns::default() }, 1));
+
+    // Of one that was dropped, or is another process's, nobody knows better.
+    let again = Occurrence::Scheduled(at("2026-03-10T06:15:00Z"));
+    ledger::claim(pool, "import-orders", again, owner.name(), lease).await.unwrap().unwrap();
+    sqlx::query("update job_run set lease_until = now() - interval '1 hour' where state = 'running'")
+        .execute(pool)
+        .await
+        .unwrap();
+    drop(owner);
+    let (of_job, _, _) = told(&since, next).await;
+    assert_eq!(of_job, JobRuns { n_failed: 1, n_interrupted: 1, ..JobRuns::default() });
+    assert_eq!(ledger::history(pool, None, 1).await.unwrap()[0].state, JobRunState::Interrupted);
 }
 
 #[tokio::test(flavor = "multi_thread")]
