@@ -10,7 +10,7 @@ create type report_delivery_state as enum (
 -- One row per run of the job and recipient, written before the mail leaves: nobody gets the report of an occurrence twice, and what cannot
 -- be known is not sent again. The next occurrence has a report of its own.
 create table report_delivery (
-    job_run_id     bigint not null, -- no foreign key: runs are kept for a shorter time
+    job_run_id     bigint not null, -- no foreign key: `purge` lets go of a run only when it has let go of its letters
     recipient_hash bytea not null, -- SHA-256 of the address in lower case
     job            text not null, -- its name in jobs.toml
     shops          text[] not null, -- the keys of the shops that the report is about

@@ -15,7 +15,7 @@ create table job_run (
     reason        text, -- why it was skipped, how it failed
     n_occurrences integer not null default 1, -- how many it stands for: of those that were skipped in a row, a long absence leaves one row
     first_for     timestamptz, -- the first of these; null: it stands for itself
-    owner         text not null, -- host and process that runs it
+    owner         text not null, -- the process that runs it, on which machine, and its hold (src/process.rs)
     lease_until   timestamptz, -- the database's clock; past it, the owner counts as dead
     started_at    timestamptz not null,
     finished_at   timestamptz,

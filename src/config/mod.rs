@@ -498,8 +498,8 @@ pub enum CatchUp {
     All,
 }
 
-/// What happens to occurrences that come due while the run before them is still going. A run is only taken for going when it shows a
-/// sign of life after that; until then the occurrence waits.
+/// What happens to occurrences that come due while the run before them is still going. A run is only taken for going when it is
+/// the process's own or shows a sign of life after that; until then the occurrence waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Overlap {

@@ -1,10 +1,10 @@
 //! The ledger of the jobs: the table `job_run`, with `job_tally`, `job_schedule` and `job_pause` beside it.
 //!
 //! A row is taken before anything is done and settled after it, so that whatever dies in between is seen: its lease runs out on the
-//! database's clock, and whoever comes next closes the row as interrupted. Of its own runs a process knows better: where the database
-//! was asleep or its clock was set, they are alive, and the next sign of life renews the lease. A scheduled occurrence is then due once more, in the same
-//! row, with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and
-//! the database refuses whatever else it writes (`migrations/20_fence.sql`).
+//! database's clock, and whoever comes next closes the row as interrupted. A scheduled occurrence is then due once more, in the same row,
+//! with the next attempt. Row and attempt are the fence ([`Hold`]): a run that was taken for dead can settle nothing any more, and the
+//! database refuses whatever else it writes (`migrations/20_fence.sql`). Of its own runs a process knows better: where the database was
+//! asleep or its clock was set, they are alive, and the next sign of life renews the lease.
 
 use std::time::Duration;
 

@@ -518,8 +518,8 @@ impl Heart {
     }
 }
 
-/// Writes how the run ended. A database that is away for a moment gets a few chances; after that the lease runs out and the row is
-/// closed as interrupted.
+/// Writes how the run ended. A database that is away for a moment gets a few chances; after that the row is left behind: the next claim
+/// of this process closes it as interrupted at once, that of another one when its lease has run out.
 async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> Outcome {
     let (state, why, report) = match &outcome {
         Outcome::Ended(report) => {
