@@ -21,7 +21,7 @@ use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::factories::at;
+use crate::support::factories::{self, Order, at};
 use crate::support::http::{get, post};
 use crate::support::program::{Program, Serving, command, ran, shipped_with};
 use crate::support::scripted::{Behaviour, Scripted, Step};
@@ -451,6 +451,41 @@ async fn what_is_begun_anew_is_told_as_it_ended() {
     .await;
     let findings = told(program.run(&as_of).expect(0).json());
     assert!(findings.contains("collect-ratings") && findings.contains("no such folder"), "{findings}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_how_long_the_oldest_mail_waits_is_told() {
+    let now = at("2026-03-10T18:00:00Z");
+    let program = Program::new(&watched(&shipped_with(1))).await;
+    let pool = &program.db.pool;
+    let told = async || {
+        let context = program.context(now).await;
+        let (watch, _watch) = private(&context, now).await;
+        let url = format!("{watch}/metrics");
+        let (_, _, text) = tokio::task::block_in_place(|| asked(&url, Some(TOKEN)));
+        read(&text)["afterword_outbox_age_seconds{shop=\"maison\"}"]
+    };
+    assert_eq!(told().await, 0.0);
+    let shop = factories::shop(pool, "maison").await;
+    let customer = factories::customer(pool, shop, "claire@customer.example").await;
+    let due = async |state: &str, moment| {
+        let order = Order::new(shop, customer, &format!("A-{state}")).insert(pool).await;
+        let invitation = factories::sent_invitation(pool, shop, order, moment).await;
+        sqlx::query(
+            "update invitation set state = $2::invitation_state, sent_at = null where invitation_id = $1",
+        )
+        .bind(invitation)
+        .bind(state)
+        .execute(pool)
+        .await
+        .unwrap();
+    };
+    // What is not due yet, and what may have left, does not wait.
+    due("queued", at("2026-03-10T19:00:00Z")).await;
+    due("unknown", at("2026-03-09T18:00:00Z")).await;
+    assert_eq!(told().await, 0.0);
+    due("deferred", at("2026-03-10T15:00:00Z")).await;
+    assert_eq!(told().await, 3.0 * 60.0 * 60.0);
 }
 
 /// Where the machine slept, the leases of its own runs have run out on the database's clock; they live, and their end is yet to be told.

@@ -341,7 +341,15 @@ async fn pages_answer_at_once_while_jobs_hold_every_connection() {
     assert_eq!(http::get(&shared_link).status, 503);
     // The figures for machines cannot be read either, but this process's own are told, and the rule for this fires.
     let figures = vitals::figures(&context).await.unwrap();
-    for line in ["afterword_pools_full{pool=\"jobs\"} 1", "afterword_pools_full{pool=\"pages\"} 0"] {
+    for line in [
+        "afterword_pools_full{pool=\"jobs\"} 1",
+        "afterword_pools_full{pool=\"pages\"} 0",
+        "afterword_pool_connections{pool=\"jobs\",state=\"used\"} 12",
+        "afterword_pool_connections{pool=\"jobs\",state=\"idle\"} 0",
+        "afterword_pool_connections{pool=\"reading\",state=\"used\"} 0",
+        "afterword_pool_connections_limit{pool=\"jobs\"} 12",
+        "afterword_pool_connections_limit{pool=\"pages\"} 4",
+    ] {
         assert!(figures.lines().any(|told| told == line), "{line} in\n{figures}");
     }
     let in_vain =
