@@ -56,6 +56,14 @@ inside "dpkg --install /root/first.deb" >/dev/null
 inside "! systemctl is-active --quiet afterword && systemctl is-enabled --quiet afterword"
 ok "installed; it waits for its configuration"
 
+inside "gzip --test /usr/share/man/man1/afterword.1.gz /usr/share/doc/afterword/changelog.gz"
+for completions in bash-completion/completions/afterword zsh/vendor-completions/_afterword fish/vendor_completions.d/afterword.fish; do
+    inside "grep -q testimonials /usr/share/$completions"
+done
+# What the README links to; what is for who works on the program is not in the package.
+inside 'cd /usr/share/doc/afterword; links=$(grep -o "](\(packaging/[^)]*\|SECURITY.md\))" README.md | tr -d "]()"); [ -n "$links" ] && ls $links >/dev/null'
+ok "the manual page, the completions and what the README links to are there"
+
 inside "afterword --config /etc/afterword/jobs.toml init --shop-name 'Atelier Rive'" 2>/dev/null
 inside "systemctl start afterword && curl --silent --output /dev/null http://127.0.0.1:8080/"
 afterword check >/dev/null
