@@ -158,10 +158,28 @@ impl Site {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// Whether the server takes writes from now on.
+    async fn takes_writes(&self, does: bool) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        let sql = match does {
+            true => "alter system reset default_transaction_read_only",
+            false => "alter system set default_transaction_read_only = on",
+        };
+        sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
+        sqlx::raw_sql("select pg_reload_conf()").execute(&mut *connection).await.unwrap();
+    }
+
+    /// The program has not ended by itself.
+    #[track_caller]
+    fn expect_alive(&mut self) {
+        let ended = self.serving.as_mut().unwrap().try_wait().unwrap();
+        assert_eq!(ended, None, "{}", self.log());
+    }
+
     /// Asks the program to end, which has not done so by itself.
     async fn close(mut self) {
+        self.expect_alive();
         let mut serving = self.serving.take().unwrap();
-        assert_eq!(serving.try_wait().unwrap(), None, "{}", self.log());
         kill(Pid::from_raw(serving.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         assert_eq!(serving.wait().unwrap().code(), Some(0), "{}", self.log());
         self.pool.close().await;
@@ -202,16 +220,17 @@ fn hidden_fields(page: &str) -> Vec<(String, String)> {
 async fn is_waited_out<T>(
     mut site: Site,
     words: &str,
-    begin: impl AsyncFnOnce(&Site) -> T,
-    end: impl AsyncFnOnce(&Site, T),
+    begin: impl AsyncFnOnce(&mut Site) -> T,
+    end: impl AsyncFnOnce(&mut Site, T),
 ) {
     site.serve().await;
     let page = http::get(&site.link);
     assert_eq!(page.status, 200, "{}", page.body);
-    let outage = begin(&site).await;
+    let outage = begin(&mut site).await;
     site.drop_orders();
     // As a person: not at once.
     tokio::time::sleep(Duration::from_secs(5)).await;
+    site.expect_alive();
     let (status, retry, body) =
         send(&site.link, &page.with_hidden(&[("recommend", "yes"), ("comment", WORDS)]));
     assert_eq!((status, retry.as_deref()), (503, Some("30")), "{body}");
@@ -224,13 +243,21 @@ async fn is_waited_out<T>(
     let seconds = u64::from(60 - now().second()) + 5;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(told(), 1, "once: {}", site.log());
-    assert_eq!(site.count("select count(*) from response").await, 0);
-    assert_eq!(site.count(r#"select count(*) from "order""#).await, 1, "no job has done anything");
+    if site.server.is_some() {
+        assert_eq!(site.count("select count(*) from response").await, 0);
+        assert_eq!(site.count(r#"select count(*) from "order""#).await, 1, "no job has done anything");
+    }
     // Who asks how the jobs stand is told, whether or not the program can begin at all.
     let jobs = ran(command(site.dir.path()).arg("jobs").output().unwrap());
-    assert!(jobs.stderr.contains(words) && jobs.stderr.to_lowercase().contains("no job begins"), "{jobs:?}");
+    match &site.server {
+        Some(_) => assert!(
+            jobs.stderr.contains(words) && jobs.stderr.to_lowercase().contains("no job begins"),
+            "{jobs:?}"
+        ),
+        None => assert!(jobs.code == 1 && jobs.stderr.contains("cannot use the database"), "{jobs:?}"),
+    }
 
-    end(&site, outage).await;
+    end(&mut site, outage).await;
     let mut answered = (0, None, String::new());
     let back = until("an answer is taken", 30, async || {
         answered = send(&site.link, &again);
@@ -283,16 +310,26 @@ async fn a_database_that_takes_no_writes_is_waited_out() {
     let place = data_dir();
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let site = Site::new(&place.path().join("postgres")).await;
-    let set = async |site: &Site, sql: &'static str| {
-        let mut connection = site.pool.acquire().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
-        sqlx::raw_sql("select pg_reload_conf()").execute(&mut *connection).await.unwrap();
-    };
     is_waited_out(
         site,
         "the database takes no writes",
-        async |site| set(site, "alter system set default_transaction_read_only = on").await,
-        async |site, ()| set(site, "alter system reset default_transaction_read_only").await,
+        async |site| site.takes_writes(false).await,
+        async |site, ()| site.takes_writes(true).await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_stopped_and_started_again_is_waited_out() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = place.path().join("postgres");
+    let site = Site::new(&root).await;
+    is_waited_out(
+        site,
+        "the database does not answer",
+        async |site| site.server.take().unwrap().close().await,
+        async |site, ()| site.server = Some(embedded::start(&root, Durability::Full).await.unwrap()),
     )
     .await;
 }
