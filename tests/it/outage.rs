@@ -17,6 +17,7 @@ use afterword::db::outage::Outage;
 use afterword::db::pools::{Filling, Whose};
 use afterword::jobs::ledger::Occurrence;
 use afterword::jobs::runner::{Outcome, run_occurrence};
+use afterword::scheduler::{self, Schedule};
 use afterword::token::Purpose;
 use afterword::types::Clock;
 use afterword::{vitals, web};
@@ -332,6 +333,36 @@ async fn a_database_that_is_stopped_and_started_again_is_waited_out() {
         async |site, ()| site.server = Some(embedded::start(&root, Durability::Full).await.unwrap()),
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_be_written_down_yet_is_waited_for() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = Site::new(&place.path().join("postgres")).await;
+    let (mut job, _) = crate::jobs::counting();
+    job.schedule = Some(Schedule::parse("0 3 * * *", chrono_tz::UTC).unwrap());
+    let context = crate::jobs::context(&site.pool, vec![job]).await;
+    site.takes_writes(false).await;
+    until("the server takes no writes", 10, async || {
+        let sql = "select current_setting('default_transaction_read_only')::bool::int::bigint";
+        site.count(sql).await == 1
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let following = tokio::spawn(scheduler::run(context.clone(), stop.clone()));
+    until("it is noticed", 10, async || context.beside.outage.now().is_some() || following.is_finished())
+        .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!following.is_finished(), "it gives up");
+    site.takes_writes(true).await;
+    let written = "select count(*) from job_schedule where job = 'probe'";
+    until("the schedule is written down", 40, async || site.count(written).await == 1).await;
+    stop.cancel();
+    following.await.unwrap().unwrap();
+    context.beside.pages.close().await;
+    site.pool.close().await;
+    site.server.take().unwrap().close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
