@@ -365,6 +365,109 @@ async fn a_schedule_that_cannot_be_written_down_yet_is_waited_for() {
     site.server.take().unwrap().close().await;
 }
 
+/// A server that is stopped in the middle of whatever it does: it takes connections and answers nothing. Goes on with the end of the value.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn new(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join("data/postmaster.pid")).unwrap();
+        let server = Pid::from_raw(text.lines().next().unwrap().parse().unwrap());
+        // The first, so that it makes no more.
+        kill(server, Signal::SIGSTOP).unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        let mut frozen = Self(vec![server]);
+        for child in children.split_whitespace() {
+            let child = Pid::from_raw(child.parse().unwrap());
+            if kill(child, Signal::SIGSTOP).is_ok() {
+                frozen.0.push(child);
+            }
+        }
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.0.iter().rev() {
+            let _ = kill(*process, Signal::SIGCONT);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_nothing_for_a_while_holds_up_nobody_for_long() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = Site::new(&place.path().join("postgres")).await;
+    site.serve().await;
+    let page = http::get(&site.link);
+    assert_eq!(page.status, 200, "{}", page.body);
+    // A few seconds before the job is due, and as a person, who does not answer at once.
+    let until_then = (115 - u64::from(now().second())) % 60;
+    let until_then = if until_then < 5 { until_then + 60 } else { until_then };
+    tokio::time::sleep(Duration::from_secs(until_then)).await;
+    site.drop_orders();
+    let frozen_at = now();
+    let frozen = Frozen::new(site.server.as_ref().unwrap().root());
+    assert!(frozen.0.len() > 5, "the server and its processes: {:?}", frozen.0);
+    let asked = Instant::now();
+    let fields = page.with_hidden(&[("recommend", "yes"), ("comment", WORDS)]);
+    let sent = std::thread::spawn({
+        let link = site.link.clone();
+        move || (send(&link, &fields), asked.elapsed())
+    });
+    let pages: Vec<_> = (0..6)
+        .map(|_| {
+            let link = site.link.clone();
+            std::thread::spawn(move || (http::get(&link), asked.elapsed()))
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    for page in pages {
+        let (page, took) = page.join().unwrap();
+        assert_eq!(page.status, 503, "{}", page.body);
+        assert!(page.body.contains("Merci de réessayer"), "{}", page.body);
+        slowest = slowest.max(took);
+    }
+    let ((status, retry, body), took) = sent.join().unwrap();
+    slowest = slowest.max(took);
+    assert_eq!((status, retry.as_deref()), (503, Some("30")), "{body}");
+    assert!(body.contains("It is not lost"), "{body}");
+    // A request's limit is 15 s, whatever it waits for.
+    assert!(slowest < Duration::from_secs(17), "{slowest:?}");
+    let again = hidden_fields(&body);
+    let left =
+        Duration::from_secs(u64::from(60 - frozen_at.second() % 60) + 3).saturating_sub(asked.elapsed());
+    tokio::time::sleep(left.max(Duration::from_secs(8).saturating_sub(asked.elapsed()))).await;
+    let frozen_for = asked.elapsed();
+    drop(frozen);
+
+    let back = until("an answer is taken", 60, async || send(&site.link, &again).0 == 303).await;
+    let orders = i64::try_from(N_ORDERS).unwrap() + 1;
+    until("the job has run", 90, async || site.count(r#"select count(*) from "order""#).await == orders)
+        .await;
+    until("the ledger is settled", 20, async || {
+        site.count("select count(*) from job_run where state = 'running'").await == 0
+    })
+    .await;
+    let due = frozen_at.with_second(0).unwrap().with_nanosecond(0).unwrap() + TimeDelta::minutes(1);
+    let runs: Vec<(String, i32)> = sqlx::query_as(
+        "select state::text, attempt from job_run where job = 'import-orders' and scheduled_for = $1",
+    )
+    .bind(due)
+    .fetch_all(&site.pool)
+    .await
+    .unwrap();
+    assert_eq!(runs, [("done".to_owned(), 1)], "what came due meanwhile ran once: {}", site.log());
+    assert_eq!(site.count("select count(*) from job_run where state = 'failed'").await, 0);
+    let comments = "select count(*) from answer where question = 'comment'";
+    assert_eq!(site.count(comments).await, 1, "once, whatever was sent again");
+    say(&format!(
+        "frozen for {frozen_for:?}: the slowest page took {slowest:?}; answers are taken after {back:?}"
+    ));
+    site.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_answer_at_once_while_jobs_hold_every_connection() {
     let program = Program::new(&config()).await;
