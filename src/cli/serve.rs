@@ -1,5 +1,6 @@
 //! `afterword serve`: unattended, the schedule and the pages.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -81,7 +82,7 @@ pub async fn serve(context: Context, listener: TcpListener, stop: CancellationTo
     let private = tokio::spawn(until_end(private(context.clone(), stop.clone()), stop.clone()));
     let keeping_up = tokio::spawn(keep_up(context.clone(), stop.clone()));
     systemd::tell(State::Ready);
-    tokio::spawn(systemd::say_alive());
+    tokio::spawn(systemd::say_alive(Arc::clone(&context.vitals), stop.clone()));
 
     stop.cancelled().await;
     systemd::tell(State::Stopping);

@@ -4,9 +4,13 @@
 use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::config::environment;
+use crate::vitals::Vitals;
 
 /// What there is to say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +48,29 @@ fn send(socket: &str, state: State) -> io::Result<()> {
 }
 
 /// Says that we are alive, three times in each interval in which systemd wants to hear it (`WatchdogSec`). It is a task like the others, so
-/// that it falls silent when they no longer get their turn.
-pub async fn say_alive() {
+/// that it falls silent when they no longer get their turn; and it does so when the scheduler is stuck, unless the program ends in any
+/// case: then nobody looks any more, and what is running has its time.
+pub async fn say_alive(vitals: Arc<Vitals>, stop: CancellationToken) {
     let asked = environment("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());
     let interval = environment("WATCHDOG_USEC").and_then(|microseconds| microseconds.parse().ok());
     let Some(interval) = interval.filter(|_| asked).map(Duration::from_micros) else { return };
+    say_alive_by(|| tell(State::Alive), interval, &vitals, &stop).await;
+}
+
+/// The same, by `say`, to somebody who wants to hear it once in each interval.
+pub async fn say_alive_by(say: impl Fn(), interval: Duration, vitals: &Vitals, stop: &CancellationToken) {
+    let mut was_stuck = false;
     loop {
-        tell(State::Alive);
+        let is_stuck = vitals.scheduler_is_stuck() && !stop.is_cancelled();
+        if is_stuck && !was_stuck {
+            tracing::error!(
+                "the scheduler has not looked for minutes; systemd is no longer told that this program is alive, and starts it again"
+            );
+        }
+        was_stuck = is_stuck;
+        if !is_stuck {
+            say();
+        }
         tokio::time::sleep(interval / 3).await;
     }
 }

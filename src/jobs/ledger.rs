@@ -389,6 +389,23 @@ pub async fn settle(
     Ok(settled.rows_affected() == 1)
 }
 
+/// Whether a run has ended as [`settle`] was to write it. Whoever else closes a run leaves it interrupted, for a reason of its own; whoever
+/// begins it anew counts an attempt more.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn is_settled_as(
+    pool: &PgPool,
+    hold: Hold,
+    state: JobRunState,
+    reason: Option<&str>,
+) -> sqlx::Result<bool> {
+    let row = run(pool, hold.id).await?;
+    Ok(row.is_some_and(|row| {
+        row.attempt == hold.attempt && row.state == state && row.reason.as_deref() == reason
+    }))
+}
+
 /// Records that an occurrence does not run, or several in a row; `false` when somebody settled it before.
 ///
 /// # Errors

@@ -520,6 +520,8 @@ impl Heart {
 
 /// Writes how the run ended. A database that is away for a moment gets a few chances; after that the row is left behind: the next claim
 /// of this process closes it as interrupted at once, that of another one when its lease has run out.
+/// A try whose answer was lost may have been committed, so that the next one finds nothing to write: then the row tells whether it was
+/// ours.
 async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> Outcome {
     let (state, why, report) = match &outcome {
         Outcome::Ended(report) => {
@@ -539,8 +541,13 @@ async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> O
         Outcome::Interrupted { reason } => (JobRunState::Interrupted, Some(reason.as_str()), None),
         Outcome::Refused(_) => return outcome,
     };
+    let mut is_in_doubt = false;
     for pause in [1, 2, 4, 8, 0] {
-        match ledger::settle(&context.pool, hold, state, why, report.as_ref()).await {
+        let settled = match ledger::settle(&context.pool, hold, state, why, report.as_ref()).await {
+            Ok(false) if is_in_doubt => ledger::is_settled_as(&context.pool, hold, state, why).await,
+            settled => settled,
+        };
+        match settled {
             Ok(true) => return outcome,
             Ok(false) => {
                 return Outcome::Interrupted {
@@ -548,6 +555,7 @@ async fn settle(context: &Context, job: &str, hold: Hold, outcome: Outcome) -> O
                 };
             }
             Err(error) => {
+                is_in_doubt = true;
                 let (id, error) = (hold.id, masked::reason(&error.into()));
                 tracing::warn!(job, job_run.id = %id, error, "job {job}: the end of run {id} could not be recorded");
                 tokio::time::sleep(Duration::from_secs(pause)).await;

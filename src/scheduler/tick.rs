@@ -58,7 +58,23 @@ pub async fn run(context: Context, stop: CancellationToken) -> anyhow::Result<()
             return Ok(());
         }
     }
-    let mut agenda = Agenda::new(context, stop.clone()).await.context("cannot write down the schedules")?;
+    vitals.scheduler_looked();
+    let mut agenda = loop {
+        let error = match Agenda::new(context.clone(), stop.clone()).await {
+            Ok(agenda) => break agenda,
+            Err(error) => anyhow::Error::from(error),
+        };
+        // As later: a database that goes away just now is waited for.
+        if context.beside.outage.hear(&error).is_none() {
+            return Err(error.context("cannot write down the schedules"));
+        }
+        while !context.beside.outage.is_over(&context.pool.connect_options()).await {
+            vitals.scheduler_looked();
+            if stop.run_until_cancelled(nudge(&mut ticks)).await.is_none() {
+                return Ok(());
+            }
+        }
+    };
     vitals.scheduler_looked();
     loop {
         // Nothing that holds a connection is inside what is cut off here.

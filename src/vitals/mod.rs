@@ -21,6 +21,9 @@ const KEPT: Duration = Duration::from_secs(10);
 const READY_KEPT: Duration = Duration::from_secs(1);
 /// The scheduler wakes up every 15 seconds at the latest.
 const SCHEDULER_MUST_LOOK: Duration = Duration::from_secs(60);
+/// A scheduler that has not looked for so long will not do so by itself any more. Every question that it asks ends in less, by the limits
+/// of its connections, unless the other end is lost without a word.
+const SCHEDULER_IS_STUCK: Duration = Duration::from_secs(300);
 
 /// What an instance knows of itself. One for all who share a context.
 #[derive(Debug)]
@@ -68,12 +71,23 @@ impl NotReady {
 impl Vitals {
     /// The scheduler has looked at what is due.
     pub fn scheduler_looked(&self) {
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.scheduler_looked_at(Instant::now());
+    }
+
+    /// The same, at this instant.
+    pub fn scheduler_looked_at(&self, instant: Instant) {
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some(instant);
     }
 
     /// Whether the scheduler has stopped looking.
     fn scheduler_stands(&self) -> bool {
         self.since_look().is_some_and(|since| since > SCHEDULER_MUST_LOOK)
+    }
+
+    /// Whether the scheduler has stopped looking for so long that only a new start of the program helps. Where no schedule is followed,
+    /// nothing can be stuck.
+    pub fn scheduler_is_stuck(&self) -> bool {
+        self.since_look().is_some_and(|since| since > SCHEDULER_IS_STUCK)
     }
 
     /// How long ago the scheduler last looked.
@@ -135,7 +149,7 @@ mod tests {
         assert!(!vitals.scheduler_stands());
         *vitals.looked.lock().unwrap() =
             Instant::now().checked_sub(SCHEDULER_MUST_LOOK + Duration::from_secs(1));
-        assert!(vitals.scheduler_stands());
+        assert!(vitals.scheduler_stands() && !vitals.scheduler_is_stuck());
         vitals.scheduler_looked();
         assert!(!vitals.scheduler_stands());
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use afterword::config::{CatchUp, Config, Overlap, ScheduledJob};
@@ -19,6 +19,10 @@ use afterword::types::{Clock, JobRunId};
 use chrono::{DateTime, Utc};
 use futures_util::future::BoxFuture;
 use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixStream};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::TestDb;
@@ -347,6 +351,96 @@ async fn a_long_run_keeps_its_lease_and_a_lost_one_stops_it() {
     let runs = ledger::history(&db.pool, None, 10).await.unwrap();
     let run = runs.iter().find(|run| run.job_run_id == closed).unwrap();
     assert_eq!(run.reason.as_deref(), Some("taken for dead"));
+}
+
+/// A line to the test's server over which, once `is_armed`, the next answer that a row was updated is lost, and the connection with it. The
+/// server has committed by then. `lost` hears of it.
+async fn forgetful_line(
+    options: &PgConnectOptions,
+    is_armed: Arc<AtomicBool>,
+    lost: Arc<Notify>,
+) -> PgConnectOptions {
+    const UPDATED: &[u8] = b"UPDATE 1\0";
+    const IDLE: &[u8] = b"Z\0\0\0\x05I";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let socket = options.get_socket().unwrap().join(".s.PGSQL.5432");
+    tokio::spawn(async move {
+        while let Ok((ours, _)) = listener.accept().await {
+            let (mut from_us, mut to_us) = ours.into_split();
+            let server = UnixStream::connect(&socket).await.unwrap();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_us, &mut to_server).await });
+            let (is_armed, lost) = (is_armed.clone(), lost.clone());
+            tokio::spawn(async move {
+                let (mut bytes, mut kept) = (vec![0; 8192], Vec::new());
+                while let Ok(n @ 1..) = from_server.read(&mut bytes).await {
+                    kept.extend_from_slice(&bytes[..n]);
+                    let has = |word: &[u8]| kept.windows(word.len()).any(|part| part == word);
+                    if is_armed.load(Ordering::SeqCst) && has(UPDATED) {
+                        // The row is committed when the server is idle again.
+                        if has(IDLE) {
+                            is_armed.store(false, Ordering::SeqCst);
+                            lost.notify_one();
+                            return;
+                        }
+                    } else if to_us.write_all(&std::mem::take(&mut kept)).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .ssl_mode(PgSslMode::Disable)
+        .username(options.get_username())
+        .database(options.get_database().unwrap())
+}
+
+/// How a run ends, and its row, when the answer that its end is recorded is lost; `afterwards` is done to the row before it asks again.
+async fn with_its_end_unheard(afterwards: Option<&'static str>) -> (Outcome, ledger::JobRun, bool) {
+    let db = TestDb::new().await;
+    let (is_armed, lost) = (Arc::new(AtomicBool::new(false)), Arc::new(Notify::new()));
+    let line = forgetful_line(&db.options(), is_armed.clone(), lost.clone()).await;
+    let pool = afterword::db::pool(line, 4);
+    let context = context(&pool, vec![]).await;
+    let job = probe(move |_| {
+        is_armed.store(true, Ordering::SeqCst);
+        async { Ok(RunReport { pause: Some("too many bounces".to_owned()), ..done("counted") }) }
+    });
+    let run = tokio::spawn({
+        let context = context.clone();
+        async move { by_hand(&context, &job).await }
+    });
+    tokio::time::timeout(Duration::from_secs(20), lost.notified()).await.expect("no answer was lost");
+    let rows = ledger::history(&db.pool, None, 10).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.state).collect::<Vec<_>>(), [JobRunState::Done], "it was committed");
+    if let Some(sql) = afterwards {
+        assert_eq!(sqlx::query(sql).execute(&db.pool).await.unwrap().rows_affected(), 1);
+    }
+    let outcome = run.await.unwrap();
+    let row = ledger::run(&db.pool, rows[0].job_run_id).await.unwrap().unwrap();
+    let is_paused = ledger::pause(&db.pool, "probe").await.unwrap().is_some();
+    pool.close().await;
+    context.beside.pages.close().await;
+    (outcome, row, is_paused)
+}
+
+#[tokio::test]
+async fn an_end_that_was_recorded_unheard_is_not_taken_for_somebody_elses() {
+    let (outcome, row, is_paused) = with_its_end_unheard(None).await;
+    assert!(matches!(&outcome, Outcome::Ended(report) if report.text == "counted"), "{outcome:?}");
+    assert_eq!((row.state, row.attempt, row.reason), (JobRunState::Done, 1, None));
+    assert!(is_paused, "the brake that it has pulled holds");
+
+    let taken = "update job_run set state = 'interrupted', reason = 'taken for dead'";
+    let (outcome, row, is_paused) = with_its_end_unheard(Some(taken)).await;
+    let Outcome::Interrupted { reason } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("took this run for dead"), "{reason}");
+    assert_eq!((row.state, row.reason.as_deref()), (JobRunState::Interrupted, Some("taken for dead")));
+    assert!(!is_paused);
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use afterword::db::outage::Outage;
 use afterword::db::pools::{Filling, Whose};
 use afterword::jobs::ledger::Occurrence;
 use afterword::jobs::runner::{Outcome, run_occurrence};
+use afterword::scheduler::{self, Schedule};
 use afterword::token::Purpose;
 use afterword::types::Clock;
 use afterword::{vitals, web};
@@ -158,10 +159,28 @@ impl Site {
         sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
     }
 
+    /// Whether the server takes writes from now on.
+    async fn takes_writes(&self, does: bool) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        let sql = match does {
+            true => "alter system reset default_transaction_read_only",
+            false => "alter system set default_transaction_read_only = on",
+        };
+        sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
+        sqlx::raw_sql("select pg_reload_conf()").execute(&mut *connection).await.unwrap();
+    }
+
+    /// The program has not ended by itself.
+    #[track_caller]
+    fn expect_alive(&mut self) {
+        let ended = self.serving.as_mut().unwrap().try_wait().unwrap();
+        assert_eq!(ended, None, "{}", self.log());
+    }
+
     /// Asks the program to end, which has not done so by itself.
     async fn close(mut self) {
+        self.expect_alive();
         let mut serving = self.serving.take().unwrap();
-        assert_eq!(serving.try_wait().unwrap(), None, "{}", self.log());
         kill(Pid::from_raw(serving.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
         assert_eq!(serving.wait().unwrap().code(), Some(0), "{}", self.log());
         self.pool.close().await;
@@ -202,16 +221,17 @@ fn hidden_fields(page: &str) -> Vec<(String, String)> {
 async fn is_waited_out<T>(
     mut site: Site,
     words: &str,
-    begin: impl AsyncFnOnce(&Site) -> T,
-    end: impl AsyncFnOnce(&Site, T),
+    begin: impl AsyncFnOnce(&mut Site) -> T,
+    end: impl AsyncFnOnce(&mut Site, T),
 ) {
     site.serve().await;
     let page = http::get(&site.link);
     assert_eq!(page.status, 200, "{}", page.body);
-    let outage = begin(&site).await;
+    let outage = begin(&mut site).await;
     site.drop_orders();
     // As a person: not at once.
     tokio::time::sleep(Duration::from_secs(5)).await;
+    site.expect_alive();
     let (status, retry, body) =
         send(&site.link, &page.with_hidden(&[("recommend", "yes"), ("comment", WORDS)]));
     assert_eq!((status, retry.as_deref()), (503, Some("30")), "{body}");
@@ -224,13 +244,21 @@ async fn is_waited_out<T>(
     let seconds = u64::from(60 - now().second()) + 5;
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     assert_eq!(told(), 1, "once: {}", site.log());
-    assert_eq!(site.count("select count(*) from response").await, 0);
-    assert_eq!(site.count(r#"select count(*) from "order""#).await, 1, "no job has done anything");
+    if site.server.is_some() {
+        assert_eq!(site.count("select count(*) from response").await, 0);
+        assert_eq!(site.count(r#"select count(*) from "order""#).await, 1, "no job has done anything");
+    }
     // Who asks how the jobs stand is told, whether or not the program can begin at all.
     let jobs = ran(command(site.dir.path()).arg("jobs").output().unwrap());
-    assert!(jobs.stderr.contains(words) && jobs.stderr.to_lowercase().contains("no job begins"), "{jobs:?}");
+    match &site.server {
+        Some(_) => assert!(
+            jobs.stderr.contains(words) && jobs.stderr.to_lowercase().contains("no job begins"),
+            "{jobs:?}"
+        ),
+        None => assert!(jobs.code == 1 && jobs.stderr.contains("cannot use the database"), "{jobs:?}"),
+    }
 
-    end(&site, outage).await;
+    end(&mut site, outage).await;
     let mut answered = (0, None, String::new());
     let back = until("an answer is taken", 30, async || {
         answered = send(&site.link, &again);
@@ -283,18 +311,161 @@ async fn a_database_that_takes_no_writes_is_waited_out() {
     let place = data_dir();
     std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     let site = Site::new(&place.path().join("postgres")).await;
-    let set = async |site: &Site, sql: &'static str| {
-        let mut connection = site.pool.acquire().await.unwrap();
-        sqlx::raw_sql(sql).execute(&mut *connection).await.unwrap();
-        sqlx::raw_sql("select pg_reload_conf()").execute(&mut *connection).await.unwrap();
-    };
     is_waited_out(
         site,
         "the database takes no writes",
-        async |site| set(site, "alter system set default_transaction_read_only = on").await,
-        async |site, ()| set(site, "alter system reset default_transaction_read_only").await,
+        async |site| site.takes_writes(false).await,
+        async |site, ()| site.takes_writes(true).await,
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_stopped_and_started_again_is_waited_out() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let root = place.path().join("postgres");
+    let site = Site::new(&root).await;
+    is_waited_out(
+        site,
+        "the database does not answer",
+        async |site| site.server.take().unwrap().close().await,
+        async |site, ()| site.server = Some(embedded::start(&root, Durability::Full).await.unwrap()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_schedule_that_cannot_be_written_down_yet_is_waited_for() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = Site::new(&place.path().join("postgres")).await;
+    let (mut job, _) = crate::jobs::counting();
+    job.schedule = Some(Schedule::parse("0 3 * * *", chrono_tz::UTC).unwrap());
+    let context = crate::jobs::context(&site.pool, vec![job]).await;
+    site.takes_writes(false).await;
+    until("the server takes no writes", 10, async || {
+        let sql = "select current_setting('default_transaction_read_only')::bool::int::bigint";
+        site.count(sql).await == 1
+    })
+    .await;
+    let stop = CancellationToken::new();
+    let following = tokio::spawn(scheduler::run(context.clone(), stop.clone()));
+    until("it is noticed", 10, async || context.beside.outage.now().is_some() || following.is_finished())
+        .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(!following.is_finished(), "it gives up");
+    site.takes_writes(true).await;
+    let written = "select count(*) from job_schedule where job = 'probe'";
+    until("the schedule is written down", 40, async || site.count(written).await == 1).await;
+    stop.cancel();
+    following.await.unwrap().unwrap();
+    context.beside.pages.close().await;
+    site.pool.close().await;
+    site.server.take().unwrap().close().await;
+}
+
+/// A server that is stopped in the middle of whatever it does: it takes connections and answers nothing. Goes on with the end of the value.
+struct Frozen(Vec<Pid>);
+
+impl Frozen {
+    fn new(root: &Path) -> Self {
+        let text = std::fs::read_to_string(root.join("data/postmaster.pid")).unwrap();
+        let server = Pid::from_raw(text.lines().next().unwrap().parse().unwrap());
+        // The first, so that it makes no more.
+        kill(server, Signal::SIGSTOP).unwrap();
+        let children = std::fs::read_to_string(format!("/proc/{server}/task/{server}/children")).unwrap();
+        let mut frozen = Self(vec![server]);
+        for child in children.split_whitespace() {
+            let child = Pid::from_raw(child.parse().unwrap());
+            if kill(child, Signal::SIGSTOP).is_ok() {
+                frozen.0.push(child);
+            }
+        }
+        frozen
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in self.0.iter().rev() {
+            let _ = kill(*process, Signal::SIGCONT);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_nothing_for_a_while_holds_up_nobody_for_long() {
+    let place = data_dir();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut site = Site::new(&place.path().join("postgres")).await;
+    site.serve().await;
+    let page = http::get(&site.link);
+    assert_eq!(page.status, 200, "{}", page.body);
+    // A few seconds before the job is due, and as a person, who does not answer at once.
+    let until_then = (115 - u64::from(now().second())) % 60;
+    let until_then = if until_then < 5 { until_then + 60 } else { until_then };
+    tokio::time::sleep(Duration::from_secs(until_then)).await;
+    site.drop_orders();
+    let frozen_at = now();
+    let frozen = Frozen::new(site.server.as_ref().unwrap().root());
+    assert!(frozen.0.len() > 5, "the server and its processes: {:?}", frozen.0);
+    let asked = Instant::now();
+    let fields = page.with_hidden(&[("recommend", "yes"), ("comment", WORDS)]);
+    let sent = std::thread::spawn({
+        let link = site.link.clone();
+        move || (send(&link, &fields), asked.elapsed())
+    });
+    let pages: Vec<_> = (0..6)
+        .map(|_| {
+            let link = site.link.clone();
+            std::thread::spawn(move || (http::get(&link), asked.elapsed()))
+        })
+        .collect();
+    let mut slowest = Duration::ZERO;
+    for page in pages {
+        let (page, took) = page.join().unwrap();
+        assert_eq!(page.status, 503, "{}", page.body);
+        assert!(page.body.contains("Merci de réessayer"), "{}", page.body);
+        slowest = slowest.max(took);
+    }
+    let ((status, retry, body), took) = sent.join().unwrap();
+    slowest = slowest.max(took);
+    assert_eq!((status, retry.as_deref()), (503, Some("30")), "{body}");
+    assert!(body.contains("It is not lost"), "{body}");
+    // A request's limit is 15 s, whatever it waits for.
+    assert!(slowest < Duration::from_secs(17), "{slowest:?}");
+    let again = hidden_fields(&body);
+    let left =
+        Duration::from_secs(u64::from(60 - frozen_at.second() % 60) + 3).saturating_sub(asked.elapsed());
+    tokio::time::sleep(left.max(Duration::from_secs(8).saturating_sub(asked.elapsed()))).await;
+    let frozen_for = asked.elapsed();
+    drop(frozen);
+
+    let back = until("an answer is taken", 60, async || send(&site.link, &again).0 == 303).await;
+    let orders = i64::try_from(N_ORDERS).unwrap() + 1;
+    until("the job has run", 90, async || site.count(r#"select count(*) from "order""#).await == orders)
+        .await;
+    until("the ledger is settled", 20, async || {
+        site.count("select count(*) from job_run where state = 'running'").await == 0
+    })
+    .await;
+    let due = frozen_at.with_second(0).unwrap().with_nanosecond(0).unwrap() + TimeDelta::minutes(1);
+    let runs: Vec<(String, i32)> = sqlx::query_as(
+        "select state::text, attempt from job_run where job = 'import-orders' and scheduled_for = $1",
+    )
+    .bind(due)
+    .fetch_all(&site.pool)
+    .await
+    .unwrap();
+    assert_eq!(runs, [("done".to_owned(), 1)], "what came due meanwhile ran once: {}", site.log());
+    assert_eq!(site.count("select count(*) from job_run where state = 'failed'").await, 0);
+    let comments = "select count(*) from answer where question = 'comment'";
+    assert_eq!(site.count(comments).await, 1, "once, whatever was sent again");
+    say(&format!(
+        "frozen for {frozen_for:?}: the slowest page took {slowest:?}; answers are taken after {back:?}"
+    ));
+    site.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,15 +6,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use afterword::cli::Cli;
 use afterword::cli::init::SHIPPED;
+use afterword::cli::{Cli, systemd};
 use afterword::config::Config;
+use afterword::vitals::Vitals;
 use clap::{CommandFactory as _, Parser as _};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sqlx::postgres::PgConnectOptions;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::program::{Program, command, ran, shipped};
 use crate::support::{data_dir, say, test_name};
@@ -296,7 +299,7 @@ async fn systemd_is_told_what_serve_does() {
         .unwrap();
     assert_eq!(hear(), "READY=1");
     assert!(std::net::TcpStream::connect(&free).is_ok(), "ready means that the pages are there");
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     for _ in 0..4 {
         assert_eq!(hear(), "WATCHDOG=1");
     }
@@ -314,6 +317,31 @@ async fn systemd_is_told_what_serve_does() {
     kill(pid, Signal::SIGTERM).unwrap();
     while hear() != "STOPPING=1" {}
     assert!(serve.wait().unwrap().success());
+}
+
+#[tokio::test]
+async fn systemd_is_told_nothing_while_the_scheduler_is_stuck() {
+    let (vitals, stop, n_told) = (Vitals::default(), CancellationToken::new(), AtomicUsize::new(0));
+    let is_told = async || {
+        n_told.store(0, Ordering::Relaxed);
+        let say = || {
+            n_told.fetch_add(1, Ordering::Relaxed);
+        };
+        let alive = systemd::say_alive_by(say, Duration::from_millis(60), &vitals, &stop);
+        assert!(tokio::time::timeout(Duration::from_millis(300), alive).await.is_err(), "it ends");
+        n_told.load(Ordering::Relaxed) > 0
+    };
+    let ago = |seconds| Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+    assert!(is_told().await, "where only the pages are, nobody looks");
+    vitals.scheduler_looked_at(ago(240));
+    assert!(is_told().await, "a database that is slow, or away, is no reason");
+    vitals.scheduler_looked_at(ago(301));
+    assert!(!is_told().await);
+    vitals.scheduler_looked();
+    assert!(is_told().await, "it has looked again");
+    vitals.scheduler_looked_at(ago(3600));
+    stop.cancel();
+    assert!(is_told().await, "who ends looks no more");
 }
 
 /// Answers the questions of `init` on a terminal, which util-linux's script(1) makes.
