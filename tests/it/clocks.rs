@@ -220,7 +220,8 @@ struct Expected {
     since: DateTime<Utc>,
     rows: BTreeMap<DateTime<Utc>, Row>,
     running: Option<(Known, TimeDelta)>,
-    ended: Vec<Known>,
+    /// In the order in which they ended, and how.
+    ended: Vec<(Fate, Known)>,
     n_begun: usize,
 }
 
@@ -231,7 +232,7 @@ impl Expected {
     fn end(&mut self, fate: Fate, database: DateTime<Utc>) {
         let Some((known, _)) = self.running.take() else { return };
         self.rows.insert(known.scheduled_for, (fate, 1));
-        self.ended.push(Known { ended: Some(database + TICK * 2), ..known });
+        self.ended.push((fate, Known { ended: Some(database + TICK * 2), ..known }));
     }
 
     /// The last occurrence that is in a row that begins before now, alone or with those before it.
@@ -252,13 +253,18 @@ impl Expected {
         let span = |known: Known, slack: TimeDelta| (known.began.0 - slack, known.ended);
         if overlap == Overlap::QueueAll {
             // Any run; and what came due less than a minute before one began has waited for it, too.
-            let mut runs: Vec<_> = self.ended.iter().copied().chain(running).collect();
+            let ended = self.ended.iter().map(|(_, known)| *known);
+            let mut runs: Vec<_> = ended.chain(running).collect();
             runs.retain(|known| known.ended.is_none_or(|ended| settled < ended));
             runs.sort_by_key(|known| std::cmp::Reverse(known.began));
             return runs.into_iter().map(|known| span(known, TimeDelta::minutes(1))).collect();
         }
-        // The one that goes on, or else the last by the database's clock, because the ledger knows no other.
-        let last = running.or_else(|| self.ended.iter().max_by_key(|known| known.began).copied());
+        // The one that goes on; or else of the last that ended by itself and the last that was stopped, the one that began later by the
+        // database's clock: the tally remembers the last of each.
+        let last_of =
+            |fate| self.ended.iter().rev().find(|(ended, _)| *ended == fate).map(|(_, known)| *known);
+        let lasts = [Fate::Done, Fate::Stopped].into_iter().filter_map(last_of);
+        let last = running.or_else(|| lasts.max_by_key(|known| known.began));
         last.map(|known| span(known, TimeDelta::zero())).into_iter().collect()
     }
 
