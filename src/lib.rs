@@ -20,6 +20,7 @@ pub mod csv_rows;
 pub mod token;
 pub mod process;
 pub mod progress;
+pub mod stop;
 pub mod request;
 pub mod survey;
 pub mod config;

@@ -8,13 +8,14 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, Stopped, counted, named_or_all};
+use super::{Job, JobError, Refused, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::metrics::alerts::deliver::Delivered;
 use crate::metrics::alerts::{self, Looked};
 use crate::metrics::rollup::{self, House, NotNow};
 use crate::nearest::unknown;
 use crate::progress::Unit;
+use crate::stop::Stopped;
 
 /// `[jobs.<name>.params]`
 #[derive(Debug, Deserialize)]
@@ -66,7 +67,7 @@ impl Job for ComputeMetrics {
                     looked.push((&config.key, found));
                 }
                 // Nothing of this shop's night was kept.
-                Err(error) if error.is::<rollup::Stopped>() => {
+                Err(error) if error.is::<Stopped>() => {
                     is_stopped = true;
                     break;
                 }

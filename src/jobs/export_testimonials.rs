@@ -22,10 +22,11 @@ use chrono_tz::Tz;
 use serde::Deserialize;
 
 use super::upload::Upload;
-use super::{Job, JobError, Run, RunOutcome, RunReport, Stopped, counted, named_or_all};
+use super::{Job, JobError, Run, RunOutcome, RunReport, counted, named_or_all};
 use crate::config::Config;
 use crate::nearest::unknown;
 use crate::new_file::NewFile;
+use crate::stop::Stopped;
 use crate::testimonials::export::{self, Destination, EXPORT_FORMATS, Export, ExportFormat, ExportReport};
 use crate::testimonials::selection::Selection;
 use crate::types::Locale;
@@ -142,8 +143,7 @@ impl Job for ExportTestimonials {
         };
         let destination = Destination::File(dated.clone());
         let report = match export::export_testimonials(&context.pool, export, destination, now).await {
-            Err(error) if error.is::<export::Stopped>() && !run.by_hand => return Err(Stopped.into()),
-            Err(error) if error.is::<export::Stopped>() => {
+            Err(error) if error.is::<Stopped>() && run.by_hand => {
                 let text =
                     "stopped when asked to; nothing was published, the files are what they were".to_owned();
                 let report = RunReport::done(text, serde_json::Value::Null);

@@ -154,11 +154,6 @@ pub enum RunOutcome {
 /// A job that could not do its work. What it says is kept in the ledger, after [`masked`](crate::masked) has taken out what may be personal.
 pub type JobError = anyhow::Error;
 
-/// A job was told to stop before its work was done, and kept nothing of it. An occurrence of the schedule is then begun once more.
-#[derive(Debug, thiserror::Error)]
-#[error("it was stopped before its end")]
-pub struct Stopped;
-
 /// As things stand, the job may not do its work, and has done nothing.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::ledger::{self, Hold, JobRunState, Occurrence, Refusal, Request};
-use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, Stopped, counted};
+use super::{AnyJob, JobError, Refused, Run, RunOutcome, RunReport, counted};
 use crate::config::ScheduledJob;
 use crate::context::Context;
 use crate::db;
@@ -30,6 +30,7 @@ use crate::db::pools::Whose;
 use crate::masked;
 use crate::process;
 use crate::progress::{Progress, Step};
+use crate::stop::Stopped;
 use crate::types::{Clock, JobRunId};
 
 /// How a run ended.

@@ -27,6 +27,7 @@ use super::series::{Score, Subject, whole};
 use super::window::{Span, Window, day_of};
 use crate::config::Shop;
 use crate::db;
+use crate::stop::go_on;
 use crate::survey::Survey;
 use crate::types::ShopId;
 
@@ -85,15 +86,6 @@ pub enum NotNow {
         "the figures of {shop} are frozen as of {frozen_at} already; they cannot be frozen as of {now}, which is not later"
     )]
     Earlier { shop: String, frozen_at: DateTime<Utc>, now: DateTime<Utc> },
-}
-
-/// It was to stop before it was done, and has changed nothing.
-#[derive(Debug, thiserror::Error)]
-#[error("the counting was stopped before its end")]
-pub struct Stopped;
-
-fn go_on(stop: &CancellationToken) -> Result<(), Stopped> {
-    if stop.is_cancelled() { Err(Stopped) } else { Ok(()) }
 }
 
 /// A row that a full count finds to be another than the one that is kept.
@@ -204,7 +196,7 @@ impl House<'_> {
 /// Counts what was touched since the last time, and freezes the figures as of now. `stop` is looked at between two queries.
 ///
 /// # Errors
-/// [`NotNow`], [`Stopped`], or when the database does not answer.
+/// [`NotNow`], [`Stopped`](crate::stop::Stopped), or when the database does not answer.
 pub async fn freeze(
     pool: &PgPool,
     house: House<'_>,

@@ -56,6 +56,7 @@ use crate::db::{self, Turn};
 use crate::metrics;
 use crate::metrics::figure::Figure;
 use crate::new_file::NewFile;
+use crate::stop::{self, Stopped};
 use crate::survey::{self, Questionnaire, Survey};
 use crate::types::{Locale, ResponseId, ShopId};
 
@@ -106,11 +107,6 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// An export that may be stopped asks so often whether it is its turn.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// It was to stop before it was done.
-#[derive(Debug, thiserror::Error)]
-#[error("the export was stopped before its end")]
-pub struct Stopped;
-
 impl<'a> Export<'a> {
     /// All that may be published.
     pub fn new(
@@ -123,7 +119,7 @@ impl<'a> Export<'a> {
     }
 
     fn go_on(&self) -> Result<(), Stopped> {
-        if self.stop.is_some_and(CancellationToken::is_cancelled) { Err(Stopped) } else { Ok(()) }
+        self.stop.map_or(Ok(()), stop::go_on)
     }
 
     /// Whether such a file may and can be written.
