@@ -310,6 +310,8 @@ fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(Duration::from_secs(5))
+        // A wait is no warning: one that is too long is an error, and the metrics tell of pools that are full (`pools.rs`).
+        .acquire_slow_threshold(Duration::MAX)
         .after_release(|connection, _| {
             Box::pin(async move {
                 // A `begin` that was cut off (its web request was dropped) leaves a connection in the pool that is inside a
@@ -319,7 +321,7 @@ fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {
                 Ok(true)
             })
         })
-        .connect_lazy_with(options)
+        .connect_lazy_with(untold(options))
 }
 
 /// Lets the transaction that this connection is in run longer than a statement usually may: for imports and other long work.
@@ -451,7 +453,13 @@ pub async fn analyze_grown(connection: &mut PgConnection, table: Table, n_added:
 }
 
 async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
-    limited(options.clone()).connect().await
+    untold(limited(options.clone())).connect().await
+}
+
+/// sqlx would warn, with the whole statement, of each that takes a second. Work that takes its time says so itself, and of the rest the
+/// server can tell (`log_min_duration_statement`).
+fn untold(options: PgConnectOptions) -> PgConnectOptions {
+    options.disable_statement_logging()
 }
 
 fn limited(options: PgConnectOptions) -> PgConnectOptions {

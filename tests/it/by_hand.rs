@@ -116,6 +116,32 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     assert_eq!(relay.n_accepted(), MAILS);
 }
 
+/// A statement that waits more than a second is none of the reader's business.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_waited_for_the_database_says_one_line_all_the_same() {
+    let program = Program::new(&shipped()).await;
+    program.run(&["jobs"]).expect(0);
+    let mut held = program.db.pool.begin().await.unwrap();
+    sqlx::raw_sql("lock table customer in access exclusive mode").execute(&mut *held).await.unwrap();
+    let mut child = program.spawn(&["run", "send-invitations"]);
+    let (begun, longer_than_that) = (Instant::now(), Duration::from_millis(1_500));
+    let waits = "select exists (select from pg_locks where not granted and relation = 'customer'::regclass)";
+    let mut waited_since = None;
+    while waited_since.is_none_or(|since: Instant| since.elapsed() < longer_than_that) {
+        let is_waiting: bool = sqlx::query_scalar(waits).fetch_one(&mut *held).await.unwrap();
+        waited_since = is_waiting.then(|| waited_since.unwrap_or_else(Instant::now));
+        assert!(
+            begun.elapsed() < Duration::from_secs(30) && child.try_wait().unwrap().is_none(),
+            "it does not wait"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    held.rollback().await.unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((child.wait().unwrap().code(), said.lines().count()), (Some(0), 1), "{said}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_that_is_stopped_publishes_nothing_and_leaves_the_file_that_was_there() {
     let program = Program::new(&shipped()).await;
