@@ -143,6 +143,11 @@ impl Tallied {
     }
 }
 
+/// Whether the metric with this key counts customers, not facts.
+pub(super) fn is_of_customers(metric: &str) -> bool {
+    matches!(metric, "repeat_customer_ratio" | "returning_customer_rate")
+}
+
 /// What the definition of the metric with this key does not know: which questions, which answers.
 pub(super) fn detail(metric: &str, surveys: &[&Survey]) -> Option<String> {
     match metric {

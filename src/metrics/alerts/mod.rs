@@ -21,7 +21,7 @@ use sqlx::{PgConnection, PgPool};
 
 use self::rule::{Condition, Now, Rule, Subject, Week, What};
 use super::control_chart::Side;
-use super::facts::{Fact, Tallied};
+use super::facts::{self, Fact, Tallied};
 use super::period::{Period, Stretch};
 use super::rollup::{self, FrozenPeriod, House};
 use super::segment::Segment;
@@ -176,7 +176,7 @@ async fn see<'a>(
             Ok(one(rule::score(&scores, limit), yesterday))
         }
         (Subject::Metric(key), Some(limit)) => {
-            let tallied = over(conn, &counted, window, rule.by.as_ref()).await?;
+            let tallied = over(conn, &counted, key, window, rule.by.as_ref()).await?;
             let counts = |tallied: &Tallied| tallied.counts(key, &surveys, Fact::Answer);
             let values: Vec<_> = tallied
                 .iter()
@@ -220,16 +220,26 @@ async fn see<'a>(
     }
 }
 
-/// What was counted in a stretch of days, by the values of a segment (of none: under the empty text).
+/// What a metric needs of a stretch of days, by the values of a segment (of none: under the empty text). Nights keep what days have, of all
+/// orders together; customers, who do not add up, and segments are counted from the rows.
 async fn over(
     conn: &mut PgConnection,
     counted: &Counted<'_>,
+    metric: &str,
     window: Stretch,
     by: Option<&Segment>,
 ) -> sqlx::Result<Vec<(String, Tallied)>> {
-    let (from, to) = window.moments(counted.zone);
-    let bucket = series::whole(Span { from: Some(from), to: Some(to), ..counted.span });
-    let tallied = series::tally(conn, counted, &[bucket], by).await?;
+    let Counted { shop, zone, surveys, span } = counted;
+    let (from, to) = window.moments(*zone);
+    let bucket = [series::whole(Span { from: Some(from), to: Some(to), ..*span })];
+    let tallied = if facts::is_of_customers(metric) {
+        let of_each = facts::customers(conn, *shop, &bucket, span.as_of, by).await?.into_iter();
+        of_each.map(|(of, customers)| (of, Tallied { customers, ..Tallied::default() })).collect()
+    } else if by.is_some() {
+        facts::facts(conn, *shop, surveys, &bucket, span.as_of, by).await?
+    } else {
+        rollup::known_facts(conn, counted, span.as_of, &[window]).await?
+    };
     Ok(tallied.into_iter().map(|((_, value), tallied)| (value, tallied)).collect())
 }
 

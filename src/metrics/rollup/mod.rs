@@ -641,19 +641,17 @@ pub(super) async fn scores(
     Ok(rows.into_iter().map(|row| (row.source, score((row.day, row.score, row.ratings)))).collect())
 }
 
-/// What was known at a freeze of these stretches, which lie side by side.
-pub(super) async fn known(
+/// What was known at a freeze of the days of these stretches, which lie side by side.
+pub(super) async fn known_facts(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     frozen_at: DateTime<Utc>,
-    period: FrozenPeriod,
     stretches: &[Stretch],
 ) -> sqlx::Result<ByBucket> {
     let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
     let (Some(first), Some(last)) = (stretches.first(), stretches.last()) else {
         return Ok(ByBucket::new());
     };
-    let last_day = last.last_day.min(day_of(frozen_at, subject.zone));
     let rows = sqlx::query!(
         r#"select width_bucket(day, $5::date[]) as "n!", fact as "fact: Fact", survey, question, value, sum(n)::bigint as "count!"
            from metric_day
@@ -662,10 +660,10 @@ pub(super) async fn known(
         subject.shop.0,
         frozen_at,
         first.first_day,
-        last_day,
+        last.last_day.min(day_of(frozen_at, subject.zone)),
         &starts,
     )
-    .fetch_all(&mut *conn)
+    .fetch_all(conn)
     .await?;
     let index = |n: i32| usize::try_from(n - 1).unwrap_or_default();
     let mut known = ByBucket::new();
@@ -674,6 +672,19 @@ pub(super) async fn known(
         let tallied: &mut Tallied = known.entry((index(row.n), String::new())).or_default();
         tallied.facts.insert(key, row.count);
     }
+    Ok(known)
+}
+
+/// What was known at a freeze of these periods, which lie side by side: also of their customers.
+pub(super) async fn known(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    frozen_at: DateTime<Utc>,
+    period: FrozenPeriod,
+    stretches: &[Stretch],
+) -> sqlx::Result<ByBucket> {
+    let mut known = known_facts(conn, subject, frozen_at, stretches).await?;
+    let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
     let rows = sqlx::query!(
         r#"select starts_on, customers, "repeat", "returning"
            from metric_customers
@@ -682,7 +693,7 @@ pub(super) async fn known(
         frozen_at,
         period as FrozenPeriod,
         &starts,
-        last_day,
+        day_of(frozen_at, subject.zone),
     )
     .fetch_all(conn)
     .await?;
