@@ -53,6 +53,8 @@ create table response (
 );
 -- At most one answer counts per order and survey: the database refuses a second.
 create unique index response_counted_key on response (shop_id, order_id, survey) where counted;
+-- Few are sent more than once, and figures have to know which.
+create index response_later_idx on response (shop_id, order_id, survey) where revision > 1;
 
 create table answer (
     shop_id     int not null,

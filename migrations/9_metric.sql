@@ -68,6 +68,8 @@ create table metric_day (
     constraint metric_day_was_known check (known_from < known_to)
 );
 create unique index metric_day_current_key on metric_day (shop_id, day, fact, survey, question, value) where known_to = 'infinity';
+-- Reports have the latest scores of each third party.
+create index metric_day_score_idx on metric_day (shop_id, survey, day) where fact = 'score';
 
 -- Customers do not add up: one who came on two days is one customer of the month.
 create type metric_period as enum ('day', 'week', 'month', 'quarter', 'year', 'ever');

@@ -116,6 +116,7 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
             .collect(),
         one_per_customer: args.one_per_customer,
         frozen: global.as_of.is_some(),
+        bare: false,
     };
     if let Some(path) = &args.html {
         let contents =

@@ -316,8 +316,9 @@ fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {
             Box::pin(async move {
                 // A `begin` that was cut off (its web request was dropped) leaves a connection in the pool that is inside a
                 // transaction sqlx does not know of; what the next borrower writes is then never committed, although each
-                // statement succeeds. Outside a transaction this does nothing.
-                sqlx::raw_sql("rollback").execute(connection).await?;
+                // statement succeeds. Outside a transaction this does nothing; without the `begin` each would be a warning in the
+                // server's log. In one that has failed it is refused, and the pool lets go of the connection.
+                sqlx::raw_sql("begin; rollback").execute(connection).await?;
                 Ok(true)
             })
         })
@@ -415,7 +416,11 @@ impl Table {
 pub async fn analyze_unknown(pool: &PgPool, tables: &[Table]) -> sqlx::Result<()> {
     let names: Vec<_> = tables.iter().map(|table| table.statements().0.to_owned()).collect();
     let unknown = sqlx::query_scalar!(
-        r#"select name as "name!" from unnest($1::text[]) as t (name) join pg_class on oid = name::regclass
+        r#"select name as "name!"
+           from (
+               select name, oid, reltuples from unnest($1::text[]) as t (name) join pg_class on oid = name::regclass
+               offset 0 -- or the sizes of all files there are would be asked for
+           ) as t
            where reltuples < 0 and pg_relation_size(oid) > 0 and not pg_is_in_recovery()"#,
         &names,
     )

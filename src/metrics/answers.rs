@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::Scope;
+use super::series::Subject;
 use crate::survey::{Question, Survey};
 
 /// How often a question got an answer.
@@ -22,29 +22,40 @@ pub(super) enum Whose {
     Everybody,
 }
 
-/// How often each answer was given to these questions (at most one per survey) in the window.
+/// Of whom only the latest answer counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Each {
+    /// One answer an order and survey.
+    Order,
+    /// And of these, one a customer.
+    Customer,
+}
+
+/// How often each answer was given to these questions (at most one per survey) in the window, looked up answer by answer; what days have of
+/// them is among the [facts](super::facts).
 ///
 /// What became of the order is of no interest: who was disappointed and sent everything back has
 /// an opinion too.
 pub(super) async fn tally(
     conn: &mut PgConnection,
-    scope: &Scope<'_>,
+    subject: &Subject<'_>,
     asked: &[(&str, &str)],
     whose: Whose,
+    each: Each,
 ) -> sqlx::Result<Vec<Tally>> {
     let (surveys, questions): (Vec<_>, Vec<_>) =
         asked.iter().map(|(survey, question)| ((*survey).to_owned(), (*question).to_owned())).unzip();
     sqlx::query_file_as!(
         Tally,
         "src/metrics/answers.sql",
-        scope.shop.0,
+        subject.shop.0,
         &surveys,
         &questions,
-        scope.span.as_of,
-        scope.span.from,
-        scope.span.to,
+        subject.span.as_of,
+        subject.span.from,
+        subject.span.to,
         whose == Whose::Everybody,
-        scope.one_per_customer,
+        each == Each::Customer,
     )
     .fetch_all(conn)
     .await

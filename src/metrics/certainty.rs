@@ -28,7 +28,7 @@ use chrono_tz::Tz;
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::answers::{self, Tally};
+use super::answers::Tally;
 use super::comparison::{self, Against, Change, Net, Share};
 use super::facts;
 use super::figure::{Counts, Measure, Unit, grouped};
@@ -37,7 +37,7 @@ use super::period::{Period, Stretch};
 use super::series::{self, Subject};
 use super::weights::{self, Cell, Margin, Raked, Settings};
 use super::window::{Span, day_of, first_moment};
-use super::{Metric, csat, nps, recommendation_rate};
+use super::{Metric, OfAnswers};
 use crate::survey::Survey;
 
 /// So many answers it takes to weight them.
@@ -164,7 +164,7 @@ impl Certainty {
         } else {
             "Not weighted: orders are weighted, and here each customer counts once."
         };
-        Self { not_weighted: is_of_answers(metric).then(|| why.to_owned()), ..Self::default() }
+        Self { not_weighted: WEIGHTED.contains(&metric).then(|| why.to_owned()), ..Self::default() }
     }
 
     /// What is added to the sentence about the interval.
@@ -417,22 +417,10 @@ struct Group {
 /// The figures that are made of answers, in the order of the query.
 const WEIGHTED: [&str; 3] = ["recommendation_rate", "nps", "csat"];
 
-/// Whether a figure is made of answers.
-pub(super) fn is_of_answers(metric: &str) -> bool {
-    WEIGHTED.contains(&metric)
-}
-
 /// Which question of which survey such a figure counts.
 fn questions<'a>(metric: &str, surveys: &[&'a Survey]) -> Vec<(&'a str, &'a str)> {
-    match metric {
-        "recommendation_rate" => {
-            let rules = recommendation_rate::rules(surveys);
-            rules.into_iter().map(|(survey, rule)| (survey, rule.question.as_str())).collect()
-        }
-        "nps" => answers::keys(&nps::questions(surveys)),
-        "csat" => answers::keys(&csat::questions(surveys)),
-        _ => Vec::new(),
-    }
+    let of = Metric::named(metric).and_then(Metric::of_answers);
+    of.map(|of| (of.asked)(surveys)).unwrap_or_default()
 }
 
 impl Frame {
@@ -479,12 +467,11 @@ impl Frame {
 
     /// What the frame says about a figure: the weighted one, or a sentence why there is none, and its bounds.
     pub(super) fn certainty(&self, metric: &Metric, surveys: &[&Survey]) -> Certainty {
-        let Some(column) = WEIGHTED.iter().position(|weighted| *weighted == metric.key) else {
-            return Certainty::default();
-        };
+        let column = WEIGHTED.iter().position(|weighted| *weighted == metric.key);
+        let Some((column, of)) = column.zip(metric.of_answers()) else { return Certainty::default() };
         let asking: Vec<_> = questions(metric.key, surveys).into_iter().map(|(survey, _)| survey).collect();
         let groups = self.groups.iter().filter(|group| asking.contains(&group.survey.as_str()));
-        let groups: Vec<_> = groups.map(|group| (group, group.said(column, surveys))).collect();
+        let groups: Vec<_> = groups.map(|group| (group, group.said(column, of, surveys))).collect();
         let (weighted, not_weighted) = match self.weighted(metric.unit, &groups) {
             Ok(weighted) => (Some(weighted), None),
             Err(why) => (None, Some(why)),
@@ -579,7 +566,7 @@ impl Group {
     }
 
     /// What the answers count for the figure of this column.
-    fn said(&self, column: usize, surveys: &[&Survey]) -> Option<Counts> {
+    fn said(&self, column: usize, of: &OfAnswers, surveys: &[&Survey]) -> Option<Counts> {
         let said = [&self.recommendation, &self.nps, &self.csat][column].as_ref()?;
         let tally = [Tally {
             survey: self.survey.clone(),
@@ -588,11 +575,7 @@ impl Group {
             choice: Some(said.clone()),
             n: self.orders,
         }];
-        Some(match column {
-            0 => recommendation_rate::counts(&recommendation_rate::rules(surveys), &tally),
-            1 => nps::counts(&tally),
-            _ => csat::counts(&tally),
-        })
+        Some((of.counts)(surveys, &tally))
     }
 }
 

@@ -6,10 +6,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
-use super::answers::{self, Tally};
-use super::figure::Counts;
+use super::answers::Tally;
+use super::customers;
 use super::segment::Segment;
-use super::{csat, customers, nps, recommendation_rate};
 use crate::survey::{QuestionKind, Survey};
 use crate::types::ShopId;
 
@@ -92,36 +91,8 @@ impl Tallied {
         self.facts.iter().filter(|(key, _)| key.fact == fact).map(|(_, n)| n).sum()
     }
 
-    /// What the metric with this key counts, people's answers or everybody's; `None`: it is none that facts know.
-    pub(super) fn counts(&self, metric: &str, surveys: &[&Survey], answer: Fact) -> Option<Counts> {
-        let share = |hits, total| Counts::Share { hits, total, unknown: None };
-        Some(match metric {
-            "recommendation_rate" => {
-                let rules = recommendation_rate::rules(surveys);
-                let asked: Vec<_> =
-                    rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
-                recommendation_rate::counts(&rules, &self.tally(&asked, answer))
-            }
-            "nps" => nps::counts(&self.tally_of_first(surveys, answer, &QuestionKind::Nps)),
-            "csat" => csat::counts(&self.tally_of_first(surveys, answer, &QuestionKind::Rating)),
-            "response_rate" => Counts::Share {
-                hits: self.sum(Fact::FirstMailsAnswered),
-                total: self.sum(Fact::FirstMailsReached),
-                unknown: Some(self.sum(Fact::FirstMailsUnknown)),
-            },
-            "response_rate_rr1" => share(self.sum(Fact::FirstMailsComplete), self.sum(Fact::FirstMails)),
-            "repeat_customer_ratio" => share(self.customers.repeat, self.customers.customers),
-            "returning_customer_rate" => share(self.customers.returning, self.customers.customers),
-            _ => return None,
-        })
-    }
-
-    fn tally_of_first(&self, surveys: &[&Survey], answer: Fact, kind: &QuestionKind) -> Vec<Tally> {
-        let questions = answers::first_of(surveys, |question| question.kind == *kind);
-        self.tally(&answers::keys(&questions), answer)
-    }
-
-    fn tally(&self, asked: &[(&str, &str)], answer: Fact) -> Vec<Tally> {
+    /// How often these questions of these surveys were so answered.
+    pub(super) fn answers(&self, asked: &[(&str, &str)], answer: Fact) -> Vec<Tally> {
         let is_asked = |key: &Key| asked.contains(&(key.survey.as_str(), key.question.as_str()));
         let facts = self.facts.iter().filter(|(key, _)| key.fact == answer && is_asked(key));
         facts
@@ -140,21 +111,6 @@ impl Tallied {
         for (key, n) in &other.facts {
             *self.facts.entry(key.clone()).or_default() += n;
         }
-    }
-}
-
-/// Whether the metric with this key counts customers, not facts.
-pub(super) fn is_of_customers(metric: &str) -> bool {
-    matches!(metric, "repeat_customer_ratio" | "returning_customer_rate")
-}
-
-/// What the definition of the metric with this key does not know: which questions, which answers.
-pub(super) fn detail(metric: &str, surveys: &[&Survey]) -> Option<String> {
-    match metric {
-        "recommendation_rate" => Some(recommendation_rate::detail(surveys)),
-        "nps" => Some(nps::detail(surveys)),
-        "csat" => Some(csat::detail(surveys)),
-        _ => None,
     }
 }
 

@@ -69,7 +69,6 @@ select ordered.survey as "survey!", country as "country!", is_returning as "is_r
     coalesce(said.csat, looked_up.csat) as csat, count(*) as "orders!"
 from ordered
 left join quartile on quartile.currency = ordered.currency
-join asked on asked.survey = ordered.survey
 left join said on $10 and said.order_id = ordered.order_id and said.survey = ordered.survey
 left join lateral (
     select max(coalesce(a.choice, a.score::text)) filter (where a.question = asked.recommendation) as recommendation,
@@ -82,6 +81,7 @@ left join lateral (
         limit 1
     ) as latest
     join answer a on a.shop_id = $1 and a.response_id = latest.response_id and a.body is null
+    join asked on asked.survey = ordered.survey
     where not $10
 ) as looked_up on not $10
 group by 1, 2, 3, 4, 5, 6, 7, 8, 9

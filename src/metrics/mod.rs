@@ -9,7 +9,8 @@
 //! moment counts. What is not kept is the history of an order's status: an order that was cancelled later does not count in the
 //! figures of earlier dates either.
 //!
-//! A new metric is a file that counts, and a line in [`METRICS`].
+//! What there is so and so many of is counted once for all metrics ([`facts`], and customers, who do not add up); a metric says what it
+//! makes of it. A new one is a file, and a line in [`METRICS`].
 
 mod answers;
 pub mod figure;
@@ -46,7 +47,6 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use futures_util::future::BoxFuture;
 use serde::{Serialize, Serializer};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
 
@@ -55,15 +55,16 @@ use crate::db;
 use crate::invitations::outbox;
 use crate::survey::Survey;
 use crate::types::ShopId;
+use answers::{Each, Tally, Whose};
 use certainty::{Before, Certainty, Earlier, Frame, Target};
-use facts::{Fact, Tallied};
+use facts::{Customers, Fact, Tallied};
 use figure::{Counts, Figure, Measure, Unit};
 use funnel::Funnel;
 use loyalty::Loyalty;
 use period::{Period, Stretch};
 use rollup::FrozenPeriod;
 use segment::Segment;
-use series::{BySegment, Series, Subject};
+use series::{BySegment, Series, Subject, Topic};
 use window::{Bound, Span, Window};
 
 /// One of the figures of a report.
@@ -80,10 +81,50 @@ pub struct Metric {
     pub unit: Unit,
     /// Whether what a window has of it still grows after the window's end: mails are answered later.
     ripens: bool,
-    count: Count,
+    counting: Counting,
+}
+
+/// What a metric makes its figure of.
+enum Counting {
+    /// Of answers to one question of each survey.
+    Answers(OfAnswers),
+    /// Of what else days have.
+    Facts(fn(&Tallied) -> Counts),
+    /// Of customers, who do not add up.
+    Customers(fn(Customers) -> Counts),
+}
+
+/// How answers become a figure.
+struct OfAnswers {
+    /// The surveys that have such a question, and the question.
+    asked: for<'a> fn(&[&'a Survey]) -> Vec<(&'a str, &'a str)>,
+    counts: fn(&[&Survey], &[Tally]) -> Counts,
+    /// What the definition does not know: which questions, which answers.
+    detail: fn(&[&Survey]) -> String,
 }
 
 impl Metric {
+    /// The one with this key.
+    fn named(key: &str) -> Option<&'static Self> {
+        METRICS.iter().find(|metric| metric.key == key)
+    }
+
+    fn of_answers(&self) -> Option<&OfAnswers> {
+        match &self.counting {
+            Counting::Answers(of) => Some(of),
+            Counting::Facts(_) | Counting::Customers(_) => None,
+        }
+    }
+
+    /// What it counts of what was tallied, by people's answers or by everybody's.
+    fn counts(&self, tallied: &Tallied, surveys: &[&Survey], answer: Fact) -> Counts {
+        match &self.counting {
+            Counting::Answers(of) => (of.counts)(surveys, &tallied.answers(&(of.asked)(surveys), answer)),
+            Counting::Facts(counts) => counts(tallied),
+            Counting::Customers(counts) => counts(tallied.customers),
+        }
+    }
+
     /// With what the metric adds about this shop; only those of answers add something.
     fn defined(&self, detail: Option<String>, one_per_customer: bool) -> String {
         let Some(detail) = detail else { return self.definition.to_owned() };
@@ -100,8 +141,6 @@ impl Metric {
 const SAMPLE: &str = "The interval takes the answers as a sample of all customers, those to come included: it is not narrowed where many of \
                       those who were asked have answered.";
 
-type Count = for<'a> fn(&'a mut PgConnection, &'a Scope<'a>) -> BoxFuture<'a, sqlx::Result<Counted>>;
-
 /// All metrics, in the order of the report.
 pub const METRICS: &[Metric] = &[
     Metric {
@@ -112,7 +151,7 @@ pub const METRICS: &[Metric] = &[
                      the revision that stood last.",
         unit: Unit::Share,
         ripens: false,
-        count: |conn, scope| Box::pin(recommendation_rate::count(conn, scope)),
+        counting: recommendation_rate::COUNTING,
     },
     Metric {
         key: "nps",
@@ -121,7 +160,7 @@ pub const METRICS: &[Metric] = &[
         definition: "The percentage of promoters (9 and 10) minus the percentage of detractors (0 to 6), in points from −100 to 100.",
         unit: Unit::Points,
         ripens: false,
-        count: |conn, scope| Box::pin(nps::count(conn, scope)),
+        counting: nps::COUNTING,
     },
     Metric {
         key: "csat",
@@ -130,7 +169,7 @@ pub const METRICS: &[Metric] = &[
         definition: "The share of ratings of 4 or 5, of all ratings from 1 to 5.",
         unit: Unit::Share,
         ripens: false,
-        count: |conn, scope| Box::pin(csat::count(conn, scope)),
+        counting: csat::COUNTING,
     },
     Metric {
         key: "response_rate",
@@ -141,7 +180,7 @@ pub const METRICS: &[Metric] = &[
                      them are in neither and stand beside as “unknown”, placed by when they were decided.",
         unit: Unit::Share,
         ripens: true,
-        count: |conn, scope| Box::pin(response_rate::count(conn, scope)),
+        counting: response_rate::RR5,
     },
     Metric {
         key: "response_rate_rr1",
@@ -151,7 +190,7 @@ pub const METRICS: &[Metric] = &[
                      window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
         unit: Unit::Share,
         ripens: true,
-        count: |conn, scope| Box::pin(response_rate::count_rr1(conn, scope)),
+        counting: response_rate::RR1,
     },
     Metric {
         key: "repeat_customer_ratio",
@@ -161,7 +200,7 @@ pub const METRICS: &[Metric] = &[
                      orders do not count.",
         unit: Unit::Share,
         ripens: false,
-        count: |conn, scope| Box::pin(repeat_customer_ratio::count(conn, scope)),
+        counting: repeat_customer_ratio::COUNTING,
     },
     Metric {
         key: "returning_customer_rate",
@@ -172,34 +211,9 @@ pub const METRICS: &[Metric] = &[
                      equals “repeat_customer_ratio”.",
         unit: Unit::Share,
         ripens: false,
-        count: |conn, scope| Box::pin(returning_customer_rate::count(conn, scope)),
+        counting: returning_customer_rate::COUNTING,
     },
 ];
-
-/// What a metric looks at.
-struct Scope<'a> {
-    shop: ShopId,
-    /// The surveys of the shop, in the order of jobs.toml.
-    surveys: Vec<&'a Survey>,
-    span: Span,
-    /// Of each customer, the latest answer only.
-    one_per_customer: bool,
-}
-
-/// What a metric found.
-struct Counted {
-    counts: Counts,
-    /// The same, had programs not been told from people.
-    with_suspects: Option<Counts>,
-    /// What the definition does not know: which questions, which answers.
-    detail: Option<String>,
-}
-
-impl Counted {
-    fn share(hits: i64, total: i64) -> Self {
-        Self { counts: Counts::Share { hits, total, unknown: None }, with_suspects: None, detail: None }
-    }
-}
 
 /// The figures of some shops.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -235,6 +249,9 @@ pub struct ShopReport {
     pub metrics: Figures,
     /// Mails that are not settled, whatever the window.
     pub outbox: outbox::Open,
+    /// What the unhappy named in the whole window, for the page.
+    #[serde(skip)]
+    pub topics: Vec<Topic>,
     /// The figures by period, if they were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub series: Option<Series>,
@@ -280,6 +297,8 @@ pub struct Asked {
     /// What the last night at or before the moment of the report knew, where a night knows what is asked: the figures of all time or of one
     /// period of the calendar, and those by period. Else, and before the first such night, what the rows say.
     pub frozen: bool,
+    /// Only the figures, for who compares with them: neither the stretch before nor weights.
+    pub bare: bool,
 }
 
 impl From<Window> for Asked {
@@ -363,13 +382,10 @@ async fn report_of(
     let window = asked.window;
     let mut reports = Vec::with_capacity(shops.len());
     for (id, shop) in shops {
-        let scope = Scope {
-            shop: *id,
-            surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
-            span: window.span(shop.timezone, as_of)?,
-            one_per_customer: asked.one_per_customer,
-        };
-        reports.push(report_shop(snapshot, shop, &scope, asked).await?);
+        let surveys = of_shop(shop, surveys);
+        let span = window.span(shop.timezone, as_of)?;
+        let subject = Subject { shop: *id, zone: shop.timezone, surveys: &surveys, span };
+        reports.push(report_shop(snapshot, shop, subject, asked).await?);
     }
     Ok(Report {
         as_of,
@@ -392,13 +408,10 @@ pub async fn recommendation_rate_of(
     let metric = &METRICS[0];
     let (mut hits, mut total) = (0, 0);
     for (id, shop) in shops {
-        let scope = Scope {
-            shop: *id,
-            surveys: surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect(),
-            span: Span { from: None, to: None, as_of },
-            one_per_customer: false,
-        };
-        let (yes, all) = recommendation_rate::yes_of_all(conn, &scope).await?;
+        let surveys = of_shop(shop, surveys);
+        let span = Span { from: None, to: None, as_of };
+        let subject = Subject { shop: *id, zone: shop.timezone, surveys: &surveys, span };
+        let (yes, all) = recommendation_rate::yes_of_all(conn, &subject).await?;
         hits += yes;
         total += all;
     }
@@ -408,34 +421,45 @@ pub async fn recommendation_rate_of(
     Ok(Figure::new(Counts::Share { hits, total, unknown: None }, metric.noun, definition))
 }
 
+fn of_shop<'a>(shop: &Shop, surveys: &'a [Survey]) -> Vec<&'a Survey> {
+    surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect()
+}
+
 async fn report_shop(
     conn: &mut PgConnection,
     shop: &Shop,
-    scope: &Scope<'_>,
+    mut subject: Subject<'_>,
     asked: &Asked,
 ) -> sqlx::Result<ShopReport> {
-    let Scope { shop: id, surveys, span, one_per_customer } = scope;
-    let mut subject = Subject { shop: *id, zone: shop.timezone, surveys, span: *span };
+    let (id, surveys, span, once) = (subject.shop, subject.surveys, subject.span, asked.one_per_customer);
     let night = match known_at_night(asked, &subject) {
-        Some(night) => rollup::last_freeze(conn, *id, span.as_of).await?.map(|at| (at, night)),
+        Some(night) => rollup::last_freeze(conn, id, span.as_of).await?.map(|at| (at, night)),
         None => None,
     };
-    let metrics = match night {
-        Some((frozen_at, Night { period, stretch, .. })) => {
+    let (tallied, mut series) = match night {
+        Some((frozen_at, night)) => {
             subject.span.as_of = frozen_at;
-            let known = rollup::known(conn, &subject, frozen_at, period, &[stretch]).await?;
-            figures_of(&known.into_values().next().unwrap_or_default(), surveys)
+            known(conn, &subject, night, asked.by).await?
         }
-        None => figures(conn, scope).await?,
+        None => match asked.by {
+            Some(period) => {
+                series::by_period(conn, &subject, period).await.map(|(series, all)| (all, Some(series)))?
+            }
+            None => (series::of_window(conn, &subject).await?, None),
+        },
     };
-    let earlier = Earlier::than(subject.span, shop.timezone);
+    let metrics = figures(counts(conn, &subject, &tallied, once).await?, surveys, once);
+    if let Some(series) = series.as_mut().filter(|_| once) {
+        count_once(conn, &subject, series).await?;
+    }
+    let earlier = Earlier::than(subject.span, shop.timezone).filter(|_| !asked.bare);
     let before = match (earlier, night) {
         (None, _) => None,
-        (Some(earlier), None) => Some(counts_before(conn, scope, earlier).await?),
+        (Some(earlier), None) => Some(counts_before(conn, &subject, earlier, once).await?),
         (Some(earlier), Some((_, night))) => known_before(conn, &subject, night.period, earlier).await?,
     };
-    let frame =
-        if night.is_none() && !one_per_customer { Some(Frame::count(conn, &subject).await?) } else { None };
+    let is_weighted = night.is_none() && !once && !asked.bare;
+    let frame = if is_weighted { Some(Frame::count(conn, &subject).await?) } else { None };
     let metrics = metrics.with_certainty(|n, metric, figure| {
         let of_frame = match &frame {
             Some(frame) => frame.certainty(metric, surveys),
@@ -451,19 +475,6 @@ async fn report_shop(
             ..of_frame
         }
     });
-    let series = match (asked.by, night) {
-        (None, _) => None,
-        (Some(period), Some((_, Night { by: Some(frozen), .. }))) => {
-            Some(series::known_by_period(conn, &subject, (period, frozen)).await?)
-        }
-        (Some(period), _) => {
-            let mut series = series::by_period(conn, &subject, period).await?;
-            if *one_per_customer {
-                count_once(conn, scope, &subject, &mut series).await?;
-            }
-            Some(series)
-        }
-    };
     let segments = match &asked.segment {
         Some(segment) => Some(series::by_segment(conn, &subject, segment).await?),
         None => None,
@@ -477,7 +488,8 @@ async fn report_shop(
         basis: if night.is_some() { Basis::Frozen } else { Basis::Computed },
         frozen_at: night.map(|(at, _)| at),
         metrics,
-        outbox: outbox::open_by(conn, *id, span.as_of).await?,
+        outbox: outbox::open_by(conn, id, span.as_of).await?,
+        topics: series::topics(&tallied),
         series,
         segments,
         loyalty: if asked.loyalty { Some(loyalty::count(conn, &subject).await?) } else { None },
@@ -485,45 +497,90 @@ async fn report_shop(
     })
 }
 
-/// All metrics, counted from the rows.
-async fn figures(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Figures> {
-    let mut figures = Vec::with_capacity(METRICS.len());
-    for metric in METRICS {
-        let counted = (metric.count)(conn, scope).await?;
-        let definition = metric.defined(counted.detail, scope.one_per_customer);
-        let figure = Figure::new(counted.counts, metric.noun, definition);
-        figures.push(figure.with_suspects(counted.with_suspects));
-    }
-    Ok(Figures(figures))
+/// What a metric counts.
+struct Counted {
+    counts: Counts,
+    /// The same, had programs not been told from people; only what people say differs from what programs say.
+    with_suspects: Option<Counts>,
 }
 
-/// All metrics, from what was counted before.
-fn figures_of(tallied: &Tallied, surveys: &[&Survey]) -> Figures {
-    let nothing = Counts::Share { hits: 0, total: 0, unknown: None };
-    let figures = METRICS.iter().map(|metric| {
-        let counts = |answer| tallied.counts(metric.key, surveys, answer).unwrap_or(nothing);
-        let detail = facts::detail(metric.key, surveys);
-        // Only what people say differs from what programs say.
-        let with_suspects = detail.is_some().then(|| counts(Fact::AnswerWithSuspects));
-        let figure = Figure::new(counts(Fact::Answer), metric.noun, metric.defined(detail, false));
-        figure.with_suspects(with_suspects)
+/// What all metrics count in the subject's window, of which this is the tally. `once`: of each customer the latest answer only.
+async fn counts(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    tallied: &Tallied,
+    once: bool,
+) -> sqlx::Result<Vec<Counted>> {
+    let surveys = subject.surveys;
+    let mut counted = Vec::with_capacity(METRICS.len());
+    for metric in METRICS {
+        let (counts, with_suspects) = match metric.of_answers() {
+            None => (metric.counts(tallied, surveys, Fact::Answer), None),
+            Some(_) if !once => {
+                let of = |answer| metric.counts(tallied, surveys, answer);
+                (of(Fact::Answer), Some(of(Fact::AnswerWithSuspects)))
+            }
+            Some(of) => {
+                let people = once_per_customer(conn, subject, of, Whose::People).await?;
+                (people, Some(once_per_customer(conn, subject, of, Whose::Everybody).await?))
+            }
+        };
+        counted.push(Counted { counts, with_suspects });
+    }
+    Ok(counted)
+}
+
+async fn once_per_customer(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    of: &OfAnswers,
+    whose: Whose,
+) -> sqlx::Result<Counts> {
+    let asked = (of.asked)(subject.surveys);
+    Ok((of.counts)(subject.surveys, &answers::tally(conn, subject, &asked, whose, Each::Customer).await?))
+}
+
+fn figures(counted: Vec<Counted>, surveys: &[&Survey], once: bool) -> Figures {
+    let figures = METRICS.iter().zip(counted).map(|(metric, Counted { counts, with_suspects })| {
+        let detail = metric.of_answers().map(|of| (of.detail)(surveys));
+        Figure::new(counts, metric.noun, metric.defined(detail, once)).with_suspects(with_suspects)
     });
     Figures(figures.collect())
+}
+
+/// What a night knew of the window, and of its periods. It is as of the subject's moment.
+async fn known(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    night: Night,
+    by: Option<Period>,
+) -> sqlx::Result<(Tallied, Option<Series>)> {
+    let frozen_at = subject.span.as_of;
+    let window = [night.stretch];
+    let Some(by) = by.zip(night.by) else {
+        let known = rollup::known(conn, subject, frozen_at, night.period, &window).await?;
+        return Ok((known.into_values().next().unwrap_or_default(), None));
+    };
+    let (series, facts) = series::known_by_period(conn, subject, by).await?;
+    let customers = rollup::known_customers(conn, subject.shop, frozen_at, night.period, &window).await?;
+    Ok((Tallied { customers: customers.into_values().next().unwrap_or_default(), ..facts }, Some(series)))
 }
 
 /// What the metrics count in the stretch before, in their order.
 async fn counts_before(
     conn: &mut PgConnection,
-    scope: &Scope<'_>,
+    subject: &Subject<'_>,
     earlier: Earlier,
+    once: bool,
 ) -> sqlx::Result<Vec<Option<Counts>>> {
-    let mut before = Vec::with_capacity(METRICS.len());
-    for metric in METRICS {
-        let span = if metric.ripens { earlier.at_that_age } else { earlier.span };
-        let scope = Scope { span, surveys: scope.surveys.clone(), ..*scope };
-        before.push(Some((metric.count)(conn, &scope).await?.counts));
-    }
-    Ok(before)
+    let mut of = async |span| {
+        let subject = Subject { span, ..*subject };
+        let tallied = series::of_window(conn, &subject).await?;
+        counts(conn, &subject, &tallied, once).await
+    };
+    let (now, at_that_age) = (of(earlier.span).await?, of(earlier.at_that_age).await?);
+    let each = METRICS.iter().zip(now.into_iter().zip(at_that_age));
+    Ok(each.map(|(metric, (now, ripe))| Some(if metric.ripens { ripe.counts } else { now.counts })).collect())
 }
 
 /// The same, as it was known at a freeze, which is the subject's `as_of`; `None`: the window was not over then. What ripens is there if a
@@ -547,24 +604,18 @@ async fn known_before(
     };
     let counts = METRICS.iter().map(|metric| {
         let tallied = if metric.ripens { at_that_age.as_ref()? } else { &now };
-        tallied.counts(metric.key, subject.surveys, Fact::Answer)
+        Some(metric.counts(tallied, subject.surveys, Fact::Answer))
     });
     Ok(Some(counts.collect()))
 }
 
 /// Counts the answers of a series anew, of each customer and period the latest.
-async fn count_once(
-    conn: &mut PgConnection,
-    scope: &Scope<'_>,
-    subject: &Subject<'_>,
-    series: &mut Series,
-) -> sqlx::Result<()> {
+async fn count_once(conn: &mut PgConnection, subject: &Subject<'_>, series: &mut Series) -> sqlx::Result<()> {
     for point in &mut series.points {
-        let span = series::span_of(series.period, point, subject);
-        let scope = Scope { span, surveys: scope.surveys.clone(), ..*scope };
-        for metric in METRICS.iter().filter(|metric| certainty::is_of_answers(metric.key)) {
-            let counted = (metric.count)(conn, &scope).await?;
-            point.metrics.set(metric.key, Measure::of(counted.counts));
+        let subject = Subject { span: series::span_of(series.period, point, subject), ..*subject };
+        for (metric, of) in METRICS.iter().filter_map(|metric| Some((metric, metric.of_answers()?))) {
+            let counts = once_per_customer(conn, &subject, of, Whose::People).await?;
+            point.metrics.set(metric.key, Measure::of(counts));
         }
     }
     Ok(())
@@ -608,8 +659,11 @@ async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
 /// Settings of a transaction in which much is counted. One at a time does so: it may have more memory to sort and join in than a statement
 /// of many.
 async fn prepare_to_count(conn: &mut PgConnection) -> sqlx::Result<()> {
-    // A plan for any window and any segment would be a bad one for all of them.
-    sqlx::raw_sql("set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB'")
+    // A plan for any window and any segment would be a bad one for all of them. What is looked up by an index mostly is in memory, or on
+    // a disk without a head: taken for as dear as Postgres does (4), a month would be counted by reading all years.
+    sqlx::raw_sql(
+        "set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB'; set local random_page_cost = 1.1",
+    )
         .execute(conn)
         .await?;
     Ok(())

@@ -5,30 +5,25 @@
 
 use sqlx::PgConnection;
 
-use super::answers::{self, Tally, Whose};
+use super::answers::{self, Each, Tally, Whose};
 use super::figure::Counts;
-use super::{Counted, Scope};
+use super::series::Subject;
+use super::{Counting, OfAnswers};
 use crate::survey::{Recommendation, Survey, Yes};
 
-pub(super) async fn count(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<Counted> {
-    let rules = rules(&scope.surveys);
-    let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
-    let people = answers::tally(conn, scope, &asked, Whose::People).await?;
-    let everybody = answers::tally(conn, scope, &asked, Whose::Everybody).await?;
-    Ok(Counted {
-        counts: counts(&rules, &people),
-        with_suspects: Some(counts(&rules, &everybody)),
-        detail: Some(detail(&scope.surveys)),
-    })
-}
+pub(super) const COUNTING: Counting =
+    Counting::Answers(OfAnswers { asked, counts: |surveys, tally| counts(&rules(surveys), tally), detail });
 
 /// How many of the people's answers are a recommendation, and of how many.
-pub(super) async fn yes_of_all(conn: &mut PgConnection, scope: &Scope<'_>) -> sqlx::Result<(i64, i64)> {
-    let rules = rules(&scope.surveys);
-    let asked: Vec<_> = rules.iter().map(|(survey, rule)| (*survey, rule.question.as_str())).collect();
-    let people = answers::tally(conn, scope, &asked, Whose::People).await?;
+pub(super) async fn yes_of_all(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<(i64, i64)> {
+    let (rules, asked) = (rules(subject.surveys), asked(subject.surveys));
+    let people = answers::tally(conn, subject, &asked, Whose::People, Each::Order).await?;
     let all = people.iter().map(|answer| answer.n).sum();
     Ok((people.iter().filter(|answer| recommends(&rules, answer)).map(|answer| answer.n).sum(), all))
+}
+
+fn asked<'a>(surveys: &[&'a Survey]) -> Vec<(&'a str, &'a str)> {
+    rules(surveys).into_iter().map(|(survey, rule)| (survey, rule.question.as_str())).collect()
 }
 
 /// The rule of each survey that has one.
@@ -36,7 +31,7 @@ pub(super) fn rules<'a>(surveys: &[&'a Survey]) -> Vec<(&'a str, &'a Recommendat
     surveys.iter().filter_map(|survey| Some((survey.key.as_str(), survey.recommendation.as_ref()?))).collect()
 }
 
-pub(super) fn counts(rules: &[(&str, &Recommendation)], tally: &[Tally]) -> Counts {
+fn counts(rules: &[(&str, &Recommendation)], tally: &[Tally]) -> Counts {
     Counts::Share {
         hits: tally.iter().filter(|answer| recommends(rules, answer)).map(|answer| answer.n).sum(),
         total: tally.iter().map(|answer| answer.n).sum(),

@@ -17,11 +17,16 @@ answered as materialized (
     join response r on r.shop_id = $1 and r.order_id = placed.order_id and r.verdict = 'human' and r.answered_at <= $2
     order by r.order_id, r.survey, r.counted desc, r.answered_at desc, r.revision desc
 ),
-said as (
-    select class.kind, class.class, answered.customer_id, answered.order_id, answered.ordered_at
+-- Apart, or each answer would be looked up once for each class of its survey.
+given as materialized (
+    select answered.*, a.question, coalesce(a.choice, a.score::text) as answer
     from answered
-    join answer a on a.shop_id = $1 and a.response_id = answered.response_id
-    join class on class.survey = answered.survey and class.question = a.question and class.answer = coalesce(a.choice, a.score::text)
+    join answer a on a.shop_id = $1 and a.response_id = answered.response_id and a.body is null
+),
+said as (
+    select class.kind, class.class, given.customer_id, given.order_id, given.ordered_at
+    from given
+    join class on class.survey = given.survey and class.question = given.question and class.answer = given.answer
     union all
     select 'no_answer', 'no_answer', placed.customer_id, placed.order_id, placed.ordered_at
     from placed
@@ -33,14 +38,20 @@ said as (
 first_said as (
     select distinct on (kind, customer_id) * from said order by kind, customer_id, ordered_at, order_id, class
 )
-select kind as "kind!", class as "class!", days as "days!", count(*) as "customers!", count(*) filter (where exists (
-        select from "order" e
+select kind as "kind!", class as "class!", days as "days!", count(*) as "customers!",
+    count(*) filter (where next_at <= first_said.ordered_at + make_interval(hours => 24 * days)) as "again!"
+from (
+    select first_said.*, (
+        select e.ordered_at from "order" e
         where e.shop_id = $1 and e.customer_id = first_said.customer_id and e.status not in ('cancelled', 'refunded')
           and e.ordered_at >= first_said.ordered_at
           and (e.ordered_at, e.order_id) > (first_said.ordered_at, first_said.order_id)
-          and e.ordered_at <= first_said.ordered_at + make_interval(hours => 24 * days)
-    )) as "again!"
-from first_said
+        order by e.ordered_at
+        limit 1
+    ) as next_at
+    from first_said
+    offset 0 -- looked up once, and not for each of the horizons
+) as first_said
 cross join unnest($5::int[]) as horizon (days)
 -- Only of whom the whole time is known.
 where first_said.ordered_at + make_interval(hours => 24 * days) <= $2

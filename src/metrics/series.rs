@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer};
 use sqlx::PgConnection;
 
 use super::facts::{self, Bucket, ByBucket, Fact, Tallied};
-use super::figure::{Counts, Measure};
+use super::figure::Measure;
 use super::period::{Period, Stretch};
 use super::rollup::{self, FrozenPeriod};
 use super::segment::Segment;
@@ -161,35 +161,53 @@ pub(super) struct Subject<'a> {
     pub(super) span: Span,
 }
 
-/// The figures by period, counted from the rows.
+/// The figures by period, counted from the rows, and what the whole window has.
 pub(super) async fn by_period(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     period: Period,
-) -> sqlx::Result<Series> {
+) -> sqlx::Result<(Series, Tallied)> {
     let first = first_day(conn, subject).await?;
     let Some(cut) = Cut::of(subject, period, first) else {
-        return Ok(Series { period, points: Vec::new() });
+        return Ok((Series { period, points: Vec::new() }, of_window(conn, subject).await?));
     };
-    let tallied = cut.tally(conn, subject, None).await?;
+    let (tallied, all) = if let Period::Rolling(_) = period {
+        (cut.tally(conn, subject, None).await?, of_window(conn, subject).await?)
+    } else {
+        cut.tally_with_window(conn, subject).await?
+    };
     let scores = Scores::of(conn, subject).await?;
-    Ok(cut.series(subject, &tallied, &scores))
+    Ok((cut.series(subject, &tallied, &scores), all))
 }
 
-/// The figures by period, as they were known at a freeze, which is the subject's `as_of`.
+/// The figures by period, as they were known at a freeze, which is the subject's `as_of`, and the facts of the whole window, which begins
+/// and ends with a period or has no bound.
 pub(super) async fn known_by_period(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     (period, frozen): (Period, FrozenPeriod),
-) -> sqlx::Result<Series> {
+) -> sqlx::Result<(Series, Tallied)> {
     let frozen_at = subject.span.as_of;
     let first = rollup::first_day(conn, subject.shop, frozen_at).await?;
     let Some(cut) = Cut::of(subject, period, first) else {
-        return Ok(Series { period, points: Vec::new() });
+        return Ok((Series { period, points: Vec::new() }, Tallied::default()));
     };
     let tallied = rollup::known(conn, subject, frozen_at, frozen, &cut.stretches).await?;
+    let mut all = Tallied::default();
+    tallied.values().for_each(|of_period| all.add_facts(of_period));
+    // Before the first day that counts, programs may have answered.
+    if let (None, Some(first)) = (subject.span.from, cut.stretches.first()) {
+        let before = rollup::known_before(conn, subject, frozen_at, first.first_day).await?;
+        all.add_facts(&before);
+    }
     let scores = Scores::from(rollup::scores(conn, subject, frozen_at).await?);
-    Ok(cut.series(subject, &tallied, &scores))
+    Ok((cut.series(subject, &tallied, &scores), all))
+}
+
+/// What the whole window has, counted from the rows.
+pub(super) async fn of_window(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Tallied> {
+    let tallied = tally(conn, subject, &[whole(subject.span)], None).await?;
+    Ok(tallied.into_values().next().unwrap_or_default())
 }
 
 /// The figures of the whole window by the values of a segment: those of most first.
@@ -271,6 +289,37 @@ impl Cut {
         }
         let buckets: Vec<_> = self.stretches.iter().map(|stretch| clipped(*stretch, subject)).collect();
         tally(conn, subject, &buckets, segment).await
+    }
+
+    /// The same of periods of the calendar, and what the whole window has: its days are counted once.
+    async fn tally_with_window(
+        &self,
+        conn: &mut PgConnection,
+        subject: &Subject<'_>,
+    ) -> sqlx::Result<(ByBucket, Tallied)> {
+        let Subject { shop, surveys, span, .. } = subject;
+        let window = whole(*span);
+        let periods: Vec<_> = self.stretches.iter().map(|stretch| clipped(*stretch, subject)).collect();
+        let (Some(first), Some(last)) = (periods.first(), periods.last()) else {
+            return Ok((ByBucket::new(), of_window(conn, subject).await?));
+        };
+        // What lies before the first and after the last is counted as well: programs may have answered there.
+        let before = Bucket { ends_at: first.starts_at, ..window };
+        let after = Bucket { starts_at: last.ends_at, ..window };
+        let buckets: Vec<_> = [before].iter().chain(&periods).chain([&after]).copied().collect();
+        let (mut tallied, mut all) = (ByBucket::new(), Tallied::default());
+        for ((n, value), of_bucket) in facts::facts(conn, *shop, surveys, &buckets, span.as_of, None).await? {
+            all.add_facts(&of_bucket);
+            if (1..=periods.len()).contains(&n) {
+                tallied.insert((n - 1, value), of_bucket);
+            }
+        }
+        for (of, customers) in facts::customers(conn, *shop, &periods, span.as_of, None).await? {
+            tallied.entry(of).or_default().customers = customers;
+        }
+        let customers = facts::customers(conn, *shop, &[window], span.as_of, None).await?;
+        all.customers = customers.into_values().next().unwrap_or_default();
+        Ok((tallied, all))
     }
 
     /// Days are counted once and added up; customers are counted for each stretch, because they do not add up.
@@ -355,9 +404,7 @@ pub(super) async fn tally(
 }
 
 pub(super) fn measures(tallied: &Tallied, surveys: &[&Survey]) -> Measures {
-    // A metric that facts do not know has counted nothing; a test sees to it that there is none.
-    let nothing = Counts::Share { hits: 0, total: 0, unknown: None };
-    PerMetric::new(|metric| Measure::of(tallied.counts(metric.key, surveys, Fact::Answer).unwrap_or(nothing)))
+    PerMetric::new(|metric| Measure::of(metric.counts(tallied, surveys, Fact::Answer)))
 }
 
 impl Volumes {
@@ -373,7 +420,8 @@ impl Volumes {
     }
 }
 
-fn topics(tallied: &Tallied) -> Vec<Topic> {
+/// What the unhappy named, by survey, question and option.
+pub(super) fn topics(tallied: &Tallied) -> Vec<Topic> {
     let unhappy = |survey: &str| {
         let of_survey =
             tallied.facts.iter().filter(|(key, _)| key.fact == Fact::Unhappy && key.survey == survey);
@@ -443,18 +491,5 @@ impl Scores {
     pub(super) fn on(&self, day: NaiveDate) -> BTreeMap<String, Score> {
         let latest = |scores: &Vec<Score>| scores.iter().rfind(|score| score.rated_on <= day).copied();
         self.0.iter().filter_map(|(source, scores)| Some((source.clone(), latest(scores)?))).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn facts_know_every_metric() {
-        let nothing = Tallied::default();
-        for metric in METRICS {
-            assert!(nothing.counts(metric.key, &[], Fact::Answer).is_some(), "{}", metric.key);
-        }
     }
 }

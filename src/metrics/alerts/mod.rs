@@ -27,6 +27,7 @@ use super::rollup::{self, FrozenPeriod, House};
 use super::segment::Segment;
 use super::series::{self, Score, Subject as Counted};
 use super::window::{Span, day_of};
+use super::{Counting, Metric};
 use crate::config::Notify;
 use crate::survey::Survey;
 
@@ -176,12 +177,12 @@ async fn see<'a>(
             Ok(one(rule::score(&scores, limit), yesterday))
         }
         (Subject::Metric(key), Some(limit)) => {
-            let tallied = over(conn, &counted, key, window, rule.by.as_ref()).await?;
-            let counts = |tallied: &Tallied| tallied.counts(key, &surveys, Fact::Answer);
-            let values: Vec<_> = tallied
-                .iter()
-                .filter_map(|(value, tallied)| Some((value.clone(), counts(tallied)?)))
-                .collect();
+            // The configuration sees to it that there is such a metric.
+            let Some(metric) = Metric::named(key) else { return Ok(Vec::new()) };
+            let tallied = over(conn, &counted, metric, window, rule.by.as_ref()).await?;
+            let counts = |tallied: &Tallied| metric.counts(tallied, &surveys, Fact::Answer);
+            let values: Vec<_> =
+                tallied.iter().map(|(value, tallied)| (value.clone(), counts(tallied))).collect();
             if rule.by.is_some() {
                 let judged = rule::limits(values, limit, rule.min_answers);
                 let seen = judged.into_iter().map(|(segment_value, now)| Seen {
@@ -225,14 +226,14 @@ async fn see<'a>(
 async fn over(
     conn: &mut PgConnection,
     counted: &Counted<'_>,
-    metric: &str,
+    metric: &Metric,
     window: Stretch,
     by: Option<&Segment>,
 ) -> sqlx::Result<Vec<(String, Tallied)>> {
     let Counted { shop, zone, surveys, span } = counted;
     let (from, to) = window.moments(*zone);
     let bucket = [series::whole(Span { from: Some(from), to: Some(to), ..*span })];
-    let tallied = if facts::is_of_customers(metric) {
+    let tallied = if let Counting::Customers(_) = metric.counting {
         let of_each = facts::customers(conn, *shop, &bucket, span.as_of, by).await?.into_iter();
         of_each.map(|(of, customers)| (of, Tallied { customers, ..Tallied::default() })).collect()
     } else if by.is_some() {

@@ -174,7 +174,7 @@ pub enum Scale {
 impl Scale {
     /// Of the values of this metric.
     pub fn of(key: &str) -> Self {
-        match Tallied::default().counts(key, &[], Fact::Answer).map(|counts| Measure::of(counts).unit) {
+        match Metric::named(key).map(|metric| metric.unit) {
             Some(Unit::Points) => Self::Points,
             Some(Unit::Share) => Self::Share,
             None if key == THIRD_PARTY_SCORE => Self::Share,
@@ -474,7 +474,9 @@ impl Week {
         surveys: &[&crate::survey::Survey],
     ) -> Option<Self> {
         match subject {
-            Subject::Metric(key) => tallied.counts(key, surveys, Fact::Answer).map(Self::Counts),
+            Subject::Metric(key) => {
+                Metric::named(key).map(|metric| Self::Counts(metric.counts(tallied, surveys, Fact::Answer)))
+            }
             Subject::Volume(volume) => Some(Self::Number(volume.of(tallied))),
             Subject::Score(_) => None,
         }

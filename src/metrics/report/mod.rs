@@ -5,7 +5,7 @@
 //! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the
 //! templates and the stylesheet are in `templates/report/`. Nothing is written; a report that dies is asked for again.
 //!
-//! Where the figures are what a night knew, who comes back, the funnel and the topics are still counted from the rows as they are,
+//! Where the figures are what a night knew, who comes back and the funnel are still counted from the rows as they are,
 //! because no night keeps them; the page says so.
 
 pub mod words;
@@ -24,9 +24,8 @@ use sqlx::PgConnection;
 
 use super::alerts::rule::{self, Condition};
 use super::alerts::store;
-use super::facts::{self, Fact};
 use super::period::Period;
-use super::series::{self, Subject, Topic};
+use super::series::{self, Subject};
 use super::survival::{self, Median, Returned, Spell};
 use super::window::{Bound, Span, Window, day_of};
 use super::{Asked, Report, ShopReport, funnel, loyalty};
@@ -95,8 +94,6 @@ impl Before {
 pub struct More {
     /// The time to the second order, of first orders of the window.
     pub second_order: Option<SecondOrder>,
-    /// What the unhappy named in the whole window, what was named most first.
-    pub topics: Vec<Topic>,
 }
 
 /// When customers come back for the first time (Kaplan and Meier).
@@ -163,10 +160,7 @@ pub async fn gather(
         let span = window.span(shop.timezone, as_of)?;
         let subject = Subject { shop: *id, zone: shop.timezone, surveys: &surveys, span };
         longest = longest.max(days(&mut snapshot, &subject).await?);
-        more.push(More {
-            second_order: second_order(&mut snapshot, *id, span).await?,
-            topics: topics(&mut snapshot, &subject).await?,
-        });
+        more.push(More { second_order: second_order(&mut snapshot, *id, span).await? });
         let loyalty = loyalty::count(&mut snapshot, &subject).await?;
         ways.push((loyalty, funnel::count(&mut snapshot, &subject).await?));
     }
@@ -228,7 +222,7 @@ async fn before(
             None => (window, as_of - WEEK, Before::Week),
         }
     };
-    let asked = Asked { window, frozen, ..Asked::default() };
+    let asked = Asked { window, frozen, bare: true, ..Asked::default() };
     Ok(named(super::report_of(snapshot, shops, surveys, &asked, as_of).await?))
 }
 
@@ -280,7 +274,8 @@ async fn second_order(
                select ordered_at, lead(ordered_at) over customers as next_at, row_number() over customers as n
                from "order"
                where shop_id = $1 and status not in ('cancelled', 'refunded') and ordered_at <= $2
-               window customers as (partition by customer_id order by ordered_at, order_id)
+               -- Of two orders of one moment it does not matter which is the first.
+               window customers as (partition by customer_id order by ordered_at)
            ) as o
            where n = 1 and ($3::timestamptz is null or ordered_at >= $3) and ($4::timestamptz is null or ordered_at < $4)
            group by 1"#,
@@ -306,26 +301,6 @@ async fn second_order(
         median: curve.median(),
         by: HORIZONS.map(|day| (day, curve.returned_by(day))),
     }))
-}
-
-async fn topics(conn: &mut PgConnection, subject: &Subject<'_>) -> sqlx::Result<Vec<Topic>> {
-    let Subject { shop, surveys, span, .. } = subject;
-    let tallied = facts::facts(conn, *shop, surveys, &[series::whole(*span)], span.as_of, None).await?;
-    let Some(tallied) = tallied.get(&(0, String::new())) else { return Ok(Vec::new()) };
-    let of = |fact: Fact| tallied.facts.iter().filter(move |(key, _)| key.fact == fact);
-    let unhappy =
-        |survey: &str| of(Fact::Unhappy).filter(|(key, _)| key.survey == survey).map(|(_, n)| n).sum();
-    let mut topics: Vec<_> = of(Fact::Topic)
-        .map(|(key, n)| Topic {
-            survey: key.survey.clone(),
-            question: key.question.clone(),
-            option: key.value.clone(),
-            n: *n,
-            unhappy: unhappy(&key.survey),
-        })
-        .collect();
-    topics.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.option.cmp(&b.option)));
-    Ok(topics)
 }
 
 /// Who reads the page.

@@ -611,12 +611,13 @@ pub(super) async fn first_day(
     frozen_at: DateTime<Utc>,
 ) -> sqlx::Result<Option<NaiveDate>> {
     sqlx::query_scalar!(
-        "select min(day) from metric_day
-         where shop_id = $1 and known_from <= $2 and known_to > $2 and fact <> 'answer_with_suspects'",
+        "select day from metric_day
+         where shop_id = $1 and known_from <= $2 and known_to > $2 and fact <> 'answer_with_suspects'
+         order by day limit 1",
         shop.0,
         frozen_at,
     )
-    .fetch_one(conn)
+    .fetch_optional(conn)
     .await
 }
 
@@ -675,6 +676,18 @@ pub(super) async fn known_facts(
     Ok(known)
 }
 
+/// What was known at a freeze of all days before this one.
+pub(super) async fn known_before(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    frozen_at: DateTime<Utc>,
+    day: NaiveDate,
+) -> sqlx::Result<Tallied> {
+    let Some(last_day) = day.pred_opt() else { return Ok(Tallied::default()) };
+    let before = [Stretch { first_day: EVER, last_day }];
+    Ok(known_facts(conn, subject, frozen_at, &before).await?.into_values().next().unwrap_or_default())
+}
+
 /// What was known at a freeze of these periods, which lie side by side: also of their customers.
 pub(super) async fn known(
     conn: &mut PgConnection,
@@ -684,23 +697,37 @@ pub(super) async fn known(
     stretches: &[Stretch],
 ) -> sqlx::Result<ByBucket> {
     let mut known = known_facts(conn, subject, frozen_at, stretches).await?;
+    let day = day_of(frozen_at, subject.zone);
+    let begun: Vec<_> = stretches.iter().copied().filter(|stretch| stretch.first_day <= day).collect();
+    for (n, customers) in known_customers(conn, subject.shop, frozen_at, period, &begun).await? {
+        known.entry((n, String::new())).or_default().customers = customers;
+    }
+    Ok(known)
+}
+
+/// What was known at a freeze of the customers of these periods, by the number of the period.
+pub(super) async fn known_customers(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    frozen_at: DateTime<Utc>,
+    period: FrozenPeriod,
+    stretches: &[Stretch],
+) -> sqlx::Result<BTreeMap<usize, Customers>> {
     let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
     let rows = sqlx::query!(
         r#"select starts_on, customers, "repeat", "returning"
            from metric_customers
-           where shop_id = $1 and period = $3 and known_from <= $2 and known_to > $2 and starts_on = any($4) and starts_on <= $5"#,
-        subject.shop.0,
+           where shop_id = $1 and period = $3 and known_from <= $2 and known_to > $2 and starts_on = any($4)"#,
+        shop.0,
         frozen_at,
         period as FrozenPeriod,
         &starts,
-        day_of(frozen_at, subject.zone),
     )
     .fetch_all(conn)
     .await?;
-    for row in rows {
-        let Ok(n) = starts.binary_search(&row.starts_on) else { continue };
-        known.entry((n, String::new())).or_default().customers =
-            Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
-    }
-    Ok(known)
+    let of_each = rows.into_iter().filter_map(|row| {
+        let customers = Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
+        Some((starts.binary_search(&row.starts_on).ok()?, customers))
+    });
+    Ok(of_each.collect())
 }

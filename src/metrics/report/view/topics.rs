@@ -13,10 +13,9 @@ const MOST_TOPICS: usize = 10;
 impl About<'_> {
     pub(super) fn topics(&self) -> Option<Drawn> {
         let words = self.words;
-        let topics = &self.more.topics;
-        if topics.is_empty() {
-            return None;
-        }
+        let mut topics: Vec<&Topic> = self.shop.topics.iter().collect();
+        topics.sort_by(|a, b| b.n.cmp(&a.n).then_with(|| a.option.cmp(&b.option)));
+        let first = *topics.first()?;
         let share = |topic: &Topic| {
             if topic.unhappy > 0 { topic.n as f64 / topic.unhappy as f64 } else { 0.0 }
         };
@@ -29,9 +28,11 @@ impl About<'_> {
                 Row { name: self.wording(topic).1, share, number }
             })
             .collect();
-        let (_, first) = self.wording(&topics[0]);
-        let values =
-            [("topic", first), ("n", words.count(topics[0].n)), ("of", words.count(topics[0].unhappy))];
+        let values = [
+            ("topic", self.wording(first).1),
+            ("n", words.count(first.n)),
+            ("of", words.count(first.unhappy)),
+        ];
         let text =
             words.say(&words.topics_text, &values.each_ref().map(|(name, value)| (*name, value.as_str())));
         let id = self.id("topics");
