@@ -587,6 +587,25 @@ async fn a_cut_off_begin_does_not_swallow_later_writes() {
     assert_eq!((kept, written), (25, 25));
 }
 
+/// Each use of a connection would be a line in the log of a server that has Postgres's settings.
+#[tokio::test]
+async fn giving_back_a_connection_is_no_warning_in_the_servers_log() {
+    let dir = open_dir();
+    let root = dir.path().join("postgres");
+    let server = start(&root).await;
+    let pool = db::pool(server.options().options([("log_min_messages", "warning")]), 1);
+    for _ in 0..3 {
+        sqlx::raw_sql("select 1").execute(&pool).await.unwrap();
+    }
+    sqlx::raw_sql("do $$ begin raise warning 'so it would look'; end $$").execute(&pool).await.unwrap();
+    pool.close().await;
+    let log = fs::read_to_string(root.join("postgres.log")).unwrap();
+    let warnings: Vec<_> = log.lines().filter(|line| line.contains("WARNING")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("so it would look"), "{warnings:?}");
+    server.close().await;
+}
+
 /// The reason for the `rollback` after each use of a connection. When this fails, sqlx has mended it and the `rollback` can go.
 #[tokio::test]
 async fn without_the_rollback_it_would() {
