@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""How fast answers are taken: the real pages with real forms from 64 connections, beside pgbench with 64 clients. The client is
-collect.rs, which says how it measures; this builds it, and the program with it unless PROGRAM names one.
+"""How fast answers are taken: the real pages with real forms from 64 connections, beside pgbench with 64 clients; then with the
+connections spread over two and four instances. The client is collect.rs, which says how it measures; this builds it, and the program with it
+unless PROGRAM names one.
 
 small: 10,000 answers a round; full: 40,000.
 """

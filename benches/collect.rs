@@ -7,6 +7,11 @@
 //!
 //! It prints what `benches/common.py` says of every stage. The server is the program of PROGRAM, and else the one that cargo has built.
 //!
+//! Then the same with the connections spread over two and four instances of `serve`, which share the database.
+//!
+//! Beside the seconds it says how much processor time an answer took, ours, the client's and the server's: others on the machine change that
+//! less.
+//!
 //! An answer is what the reference survey of the tests brings in: a recommendation and some words, so two rows of answers and one of the
 //! response, and the note that a form was sent. At the end all of them have to be there.
 #![expect(
@@ -39,6 +44,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const CLIENTS: usize = 64;
+/// So many instances of `serve` take the answers.
+const INSTANCES: [usize; 3] = [1, 2, 4];
 const WORDS: &str = "Livraison rapide, produit soigné, je reviendrai.";
 
 const CONFIG: &str = r#"
@@ -129,7 +136,10 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
             "\\set n random(1, 1000000000)\ninsert into bench_row (shop_id, order_id, answered_at, choice, body) values (1, :n, now(), 'yes', '{WORDS}');\n"
         ),
     )?;
-    let (mut serve, address) = serve(dir.path())?;
+    let most = INSTANCES.into_iter().max().unwrap_or(1);
+    let mut instances = (0..most).map(|_| serve(dir.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    let postmaster = std::fs::read_to_string(config.app.data_dir.join("postgres/data/postmaster.pid"))?;
+    let postmaster: u32 = postmaster.lines().next().unwrap_or_default().parse()?;
 
     eprintln!("collect: {n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
     let has_pgbench = Command::new("pgbench").arg("--version").stdout(Stdio::null()).status().is_ok();
@@ -138,32 +148,75 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
         println!("{skipped}");
     }
     for round in 1..=n_rounds {
-        let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
         sqlx::raw_sql("checkpoint").execute(&pool).await?;
         if has_pgbench {
             let contestants = [("pgbench, one row", &script), ("pgbench, an answer's rows", &rows)];
             for (contestant, script) in contestants {
-                sample(contestant, round, n_answers, pgbench(&options, script, n_answers)?, json!({}));
+                let before = of_server(postmaster)?;
+                let seconds = pgbench(&options, script, n_answers)?;
+                let server = of_server(postmaster)? - before;
+                sample(
+                    contestant,
+                    round,
+                    n_answers,
+                    seconds,
+                    json!({ "server_us": each(server, n_answers) }),
+                );
             }
         }
-        let began = Instant::now();
-        let mut took = send(address, requests).await?;
-        let seconds = began.elapsed().as_secs_f64();
-        took.sort_unstable();
-        let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
-        let more = json!({
-            "peak_kib": peak_kib(serve.id())?, "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0),
-        });
-        sample("afterword", round, n_answers, seconds, more);
+        for n in INSTANCES {
+            let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
+            sqlx::raw_sql("checkpoint").execute(&pool).await?;
+            let taking = &instances[..n];
+            let addresses: Vec<_> = taking.iter().map(|(_, address)| *address).collect();
+            let used = || -> anyhow::Result<_> {
+                let ours =
+                    taking.iter().map(|(serve, _)| of_process(serve.id())).sum::<anyhow::Result<f64>>()?;
+                Ok((ours, of_process(std::process::id())?, of_server(postmaster)?))
+            };
+            let last: i64 = sqlx::query_scalar("select coalesce(max(response_id), 0) from response")
+                .fetch_one(&pool)
+                .await?;
+            let before = used()?;
+            let began = Instant::now();
+            let mut took = send(&addresses, requests).await?;
+            let seconds = began.elapsed().as_secs_f64();
+            let after = used()?;
+            // The rows of a batch have been written by one transaction.
+            let batch: i64 = sqlx::query_scalar(
+                "select percentile_disc(0.5) within group (order by n)
+                 from (select count(*) as n from response where response_id > $1 group by xmin::text) as batch",
+            )
+            .bind(last)
+            .fetch_one(&pool)
+            .await?;
+            took.sort_unstable();
+            let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+            let peaks =
+                taking.iter().map(|(serve, _)| peak_kib(serve.id())).collect::<anyhow::Result<Vec<_>>>()?;
+            let more = json!({
+                "peak_kib": peaks.into_iter().max(), "p50_ms": at(0.5), "p99_ms": at(0.99), "max_ms": at(1.0), "batch": batch,
+                "ours_us": each(after.0 - before.0, n_answers), "client_us": each(after.1 - before.1, n_answers),
+                "server_us": each(after.2 - before.2, n_answers),
+            });
+            let contestant = match n {
+                1 => "afterword".to_owned(),
+                _ => format!("afterword, {n} instances"),
+            };
+            sample(&contestant, round, n_answers, seconds, more);
+        }
     }
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(serve.id().try_into()?),
-        nix::sys::signal::Signal::SIGTERM,
-    )?;
-    serve.wait()?;
+    for (serve, _) in &mut instances {
+        let process = nix::unistd::Pid::from_raw(serve.id().try_into()?);
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGTERM)?;
+        serve.wait()?;
+    }
     let counted: i64 =
         sqlx::query_scalar("select count(*) from response where counted").fetch_one(&pool).await?;
-    anyhow::ensure!(counted == i64::try_from(n_answers * n_rounds)?, "only {counted} answers are there");
+    anyhow::ensure!(
+        counted == i64::try_from(n_answers * INSTANCES.len() * n_rounds)?,
+        "only {counted} answers are there"
+    );
     eprintln!("collect: all {counted} answers are there");
     pool.close().await;
     server.close().await;
@@ -187,6 +240,42 @@ fn peak_kib(process: u32) -> anyhow::Result<u64> {
     let peak =
         status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok());
     peak.ok_or_else(|| anyhow::anyhow!("the kernel does not say how much memory the server has had"))
+}
+
+/// Microseconds for each.
+fn each(seconds: f64, n: usize) -> f64 {
+    (seconds * 1e7 / n as f64).round() / 10.0
+}
+
+/// What `/proc/<pid>/stat` says of a process after its name, from its state on: the third field and those that follow (proc(5)).
+fn stat(process: u32) -> anyhow::Result<Vec<String>> {
+    let line = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    let (_, rest) = line.rsplit_once(')').ok_or_else(|| anyhow::anyhow!("the kernel's line has no name"))?;
+    Ok(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Seconds of the processor that fields of such a line, counted from 1 as the manual does, come to. Linux tells them in hundredths.
+fn seconds_of(stat: &[String], fields: std::ops::RangeInclusive<usize>) -> f64 {
+    fields.filter_map(|field| stat.get(field - 3)?.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// Seconds of the processor that a process has had, its own and the kernel's for it.
+fn of_process(process: u32) -> anyhow::Result<f64> {
+    Ok(seconds_of(&stat(process)?, 14..=15))
+}
+
+/// The same of a Postgres server and all of its children, those that are gone too.
+fn of_server(postmaster: u32) -> anyhow::Result<f64> {
+    let mut seconds = seconds_of(&stat(postmaster)?, 14..=17);
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(process) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // One that has ended in the meantime is counted with its parent.
+        let Ok(stat) = stat(process) else { continue };
+        if stat.get(1).and_then(|parent| parent.parse().ok()) == Some(postmaster) {
+            seconds += seconds_of(&stat, 14..=15);
+        }
+    }
+    Ok(seconds)
 }
 
 fn serve(dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
@@ -263,12 +352,14 @@ async fn prepare(
     Ok(invitations.into_iter().map(request).collect())
 }
 
-/// Sends them over all connections, each as soon as the one before is answered; how long each took.
-async fn send(address: SocketAddr, mut requests: Vec<Vec<u8>>) -> anyhow::Result<Vec<Duration>> {
+/// Sends them over all connections, which are spread over the addresses, each as soon as the one before is answered; how long each took.
+async fn send(addresses: &[SocketAddr], mut requests: Vec<Vec<u8>>) -> anyhow::Result<Vec<Duration>> {
     let share = requests.len().div_ceil(CLIENTS);
+    let mut addresses = addresses.iter().cycle();
     let mut clients = Vec::new();
     while !requests.is_empty() {
         let mine = requests.split_off(requests.len().saturating_sub(share));
+        let address = *addresses.next().ok_or_else(|| anyhow::anyhow!("nobody takes answers"))?;
         clients.push(async move {
             let mut stream = TcpStream::connect(address).await?;
             stream.set_nodelay(true)?;

@@ -65,6 +65,8 @@ BUDGETS = (
     ),
     Budget("collect", "afterword", "pgbench, one row", ratio=1, p99_ms=10),
     Budget("collect", "afterword", "pgbench, an answer's rows"),
+    Budget("collect", "afterword, 2 instances", "afterword"),
+    Budget("collect", "afterword, 4 instances", "afterword"),
     Budget("metrics", "rebuild", "DuckDB", ratio=1 / 6),
     Budget("metrics", "kept report, by month", seconds=0.05, without="only the start"),
     Budget("metrics", "kept report, a month", seconds=0.05, without="only the start"),

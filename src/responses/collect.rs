@@ -1,7 +1,9 @@
-//! Many forms, few commits: the pages hand in what was sent, a few tasks store what has come together, in one transaction each, and every
-//! page hears when its own is committed.
+//! Many forms, few commits: the pages hand in what was sent, one task stores what has come together, in a transaction, and every page hears
+//! when its own is committed.
 //!
-//! There is no timer: while one batch is being committed, the next gathers. The channel is bounded; who finds it full is told to come
+//! There is no timer: while one batch is being committed, the next gathers. There is one task and no more, because a batch costs as much
+//! by itself as ten or twenty forms in it: a second one took each form as soon as it came, and all of them together took half as much
+//! processor time again (benches/README.md). The channel is bounded; who finds it full is told to come
 //! again. What was handed in is stored whether or not the browser still waits. A batch that fails is stored one by one, so that one that
 //! cannot be stored hurts only itself. What somebody else holds (an import of the same order) is tried again a little later, and the
 //! others do not wait for it.
@@ -13,8 +15,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::store::{self, Fate, Sent};
@@ -29,8 +31,6 @@ use crate::survey::Versions;
 const AT_ONCE: usize = 200;
 /// How many wait to be taken at most: more than there can be connections in an ordinary hour, and a bound for what they hold in memory.
 const WAITING: usize = 512;
-/// While one waits for the disk, another prepares the next.
-pub const WRITERS: u32 = 2;
 /// So long what another one holds is tried again, before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Everything that is read is looked up by its key. Plans are made once, for the tables as they are then, and made anew when they have
@@ -40,7 +40,7 @@ const BY_KEY: &str = "set enable_seqscan = off; set enable_hashjoin = off; set e
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where pages hand in. When it is dropped, the tasks store what is left, and end.
+/// Where pages hand in. When it is dropped, the task stores what is left, and ends.
 #[derive(Debug)]
 pub struct Collector(mpsc::Sender<Arrival>);
 
@@ -77,22 +77,17 @@ pub enum Refused {
 }
 
 impl Collector {
-    /// Starts the tasks, which connect as the context's pool does. They end when everything is stored after the collector was dropped.
-    pub fn start(context: &Context, versions: &Arc<Versions>) -> (Self, JoinSet<()>) {
+    /// Starts the task, which connects as the context's pool does. It ends when everything is stored after the collector was dropped.
+    pub fn start(context: &Context, versions: &Arc<Versions>) -> (Self, JoinHandle<()>) {
         let (arrivals, received) = mpsc::channel(WAITING);
-        let received = Arc::new(Mutex::new(received));
-        let mut tasks = JoinSet::new();
-        for _ in 0..WRITERS {
-            let writer = Writer {
-                context: context.clone(),
-                versions: Arc::clone(versions),
-                options: context.pool.connect_options(),
-                connection: None,
-                n_stored: 0,
-            };
-            tasks.spawn(writer.run(Arc::clone(&received)));
-        }
-        (Self(arrivals), tasks)
+        let writer = Writer {
+            context: context.clone(),
+            versions: Arc::clone(versions),
+            options: context.pool.connect_options(),
+            connection: None,
+            n_stored: 0,
+        };
+        (Self(arrivals), tokio::spawn(writer.run(received)))
     }
 
     /// Hands in a form and waits until it is committed, or it is known why not. Dropping the future changes nothing about the form.
@@ -128,19 +123,18 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, received: Arc<Mutex<mpsc::Receiver<Arrival>>>) {
-        let take = async |batch: &mut Vec<Arrival>| received.lock().await.recv_many(batch, AT_ONCE).await;
+    async fn run(mut self, mut received: mpsc::Receiver<Arrival>) {
         let mut left = Left::default();
         loop {
             let mut batch = Vec::with_capacity(AT_ONCE);
             if left.arrivals.is_empty() {
-                if take(&mut batch).await == 0 {
+                if received.recv_many(&mut batch, AT_ONCE).await == 0 {
                     break;
                 }
             } else {
                 let pause = if left.has_next { Duration::ZERO } else { PAUSE };
                 // Taking can be cut off: what was not taken stays in the channel.
-                let taken = tokio::time::timeout(pause, take(&mut batch)).await;
+                let taken = tokio::time::timeout(pause, received.recv_many(&mut batch, AT_ONCE)).await;
                 if taken == Ok(0) {
                     tokio::time::sleep(pause).await;
                 }
