@@ -18,7 +18,7 @@ create type metric_fact as enum (
     'score'                 -- how a third party rates the shop: `survey` is the source, `value` the share of its scale, `n` of how many ratings, or −1
 );
 
--- Days are read one by one when they change, and by these. (Whoever asks for the counted answers of one survey in a stretch of time goes by
+-- Days are read one by one when they change, and by these. (Whoever asks for one answer a customer goes by
 -- the first, too: a shop has few surveys, and each index costs every answer that comes in.)
 create index response_placed_idx on response (shop_id, answered_at);
 create index invitation_placed_idx on invitation (shop_id, coalesce(sent_at, decided_at)) where state in ('sent', 'unknown', 'failed');

@@ -374,7 +374,7 @@ impl Place {
     async fn connect(&self, database: &str) -> sqlx::Result<PgConnection> {
         // A stopped (not: dead) server takes connections and never answers. Nobody gets this connection after a timeout, so that
         // cutting it off is harmless.
-        tokio::time::timeout(Duration::from_secs(10), self.options(database).connect())
+        tokio::time::timeout(Duration::from_secs(10), super::untold(self.options(database)).connect())
             .await
             .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }

@@ -317,7 +317,7 @@ fn pool_as_is(options: PgConnectOptions, max_connections: u32) -> PgPool {
                 // A `begin` that was cut off (its web request was dropped) leaves a connection in the pool that is inside a
                 // transaction sqlx does not know of; what the next borrower writes is then never committed, although each
                 // statement succeeds. Outside a transaction this does nothing; without the `begin` each would be a warning in the
-                // server's log. In one that has failed it is refused, and the pool lets go of the connection.
+                // server's log. In one that has failed, where no ordinary way leads, it is refused, and the pool warns and lets go of the connection.
                 sqlx::raw_sql("begin; rollback").execute(connection).await?;
                 Ok(true)
             })
@@ -461,8 +461,8 @@ async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
     untold(limited(options.clone())).connect().await
 }
 
-/// sqlx would warn, with the whole statement, of each that takes a second. Work that takes its time says so itself, and of the rest the
-/// server can tell (`log_min_duration_statement`).
+/// No statement is ever logged by us: sqlx would warn, with its whole text, of each that takes a second. Work that takes its time says so
+/// itself, and of the rest the server can tell (README.md, Several instances).
 fn untold(options: PgConnectOptions) -> PgConnectOptions {
     options.disable_statement_logging()
 }
@@ -475,7 +475,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
         // Compiling a query costs more than it saves on statements that take a second or less.
         ("jit", "off"),
         pooler::KEPT,
-        // Otherwise every `rollback` outside a transaction is a warning in our log.
+        // Otherwise a `begin` that was cut off is a warning in our log once more, when its connection is given back.
         ("client_min_messages", "error"),
     ])
 }

@@ -51,7 +51,7 @@ pub(super) fn explained(error: sqlx::Error) -> anyhow::Error {
 /// # Errors
 /// When it does not answer, or does not keep prepared statements apart.
 pub async fn pages(url: &str, max_connections: u32) -> anyhow::Result<PgPool> {
-    let options = from_url(url)?.application_name("afterword");
+    let options = super::untold(from_url(url)?.application_name("afterword"));
     probe(&options).await.with_context(|| {
         format!("the pages cannot use the database {} ([database] pooled_url)", describe(&options))
     })?;

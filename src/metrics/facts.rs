@@ -1,5 +1,5 @@
-//! What there is so and so many of: the one place where the rows of the earlier stages are counted for series, segments and the
-//! nightly rollup. What follows is arithmetic.
+//! What there is so and so many of: the one place where the rows of the earlier stages are counted: for figures, series, segments
+//! and the nightly rollup. What follows is arithmetic.
 
 use std::collections::BTreeMap;
 
@@ -205,7 +205,7 @@ pub(super) async fn customers(
     as_of: DateTime<Utc>,
     segment: Option<&Segment>,
 ) -> sqlx::Result<BTreeMap<(usize, String), Customers>> {
-    if segment.is_none() && is_one_pass(buckets) {
+    if segment.is_none() && is_one_pass(buckets, as_of) {
         let counted = customers::of_each(conn, shop, &[buckets], as_of).await?;
         let counted = counted.into_iter().flatten().enumerate();
         return Ok(counted
@@ -215,7 +215,7 @@ pub(super) async fn customers(
     }
     let (starts, ends, (kind, attribute)) = (starts(buckets), ends(buckets), Segment::key(segment));
     let shop = shop.0;
-    let rows = if is_one_pass(buckets) {
+    let rows = if is_one_pass(buckets, as_of) {
         let all = sqlx::query_file_as!(
             CustomersRow,
             "src/metrics/customers_all.sql",
@@ -255,10 +255,31 @@ struct CustomersRow {
     returning: i64,
 }
 
+/// Counts the customers of periods, which are in order and do not overlap, by their number, and of the whole window.
+pub(super) async fn customers_and_all(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    periods: &[Bucket],
+    window: Bucket,
+    as_of: DateTime<Utc>,
+) -> sqlx::Result<(BTreeMap<usize, Customers>, Customers)> {
+    let window = [window];
+    if is_one_pass(periods, as_of) {
+        let mut counted = customers::of_each(conn, shop, &[periods, &window], as_of).await?.into_iter();
+        let of_periods = counted.next().unwrap_or_default().into_iter().enumerate();
+        let all = counted.flatten().next().unwrap_or_default();
+        return Ok((of_periods.filter(|(_, of)| of.customers > 0).collect(), all));
+    }
+    let of_periods = customers(conn, shop, periods, as_of, None).await?;
+    let all = customers(conn, shop, &window, as_of, None).await?;
+    let of_periods = of_periods.into_iter().map(|((n, _), of)| (n, of));
+    Ok((of_periods.collect(), all.into_values().next().unwrap_or_default()))
+}
+
 /// Whether to go once over all orders, instead of looking up those of each bucket and what their customers ordered before. Which of the
 /// two changes no figure.
-fn is_one_pass(buckets: &[Bucket]) -> bool {
-    is_long(buckets.iter().map(|bucket| bucket.ends_at - bucket.starts_at).sum())
+fn is_one_pass(buckets: &[Bucket], as_of: DateTime<Utc>) -> bool {
+    is_long(buckets.iter().map(|bucket| bucket.ends_at.min(as_of) - bucket.starts_at).sum())
         && buckets.windows(2).all(|pair| pair[0].ends_at <= pair[1].starts_at)
 }
 

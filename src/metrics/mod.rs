@@ -463,6 +463,7 @@ async fn report_shop(
     let metrics = metrics.with_certainty(|n, metric, figure| {
         let of_frame = match &frame {
             Some(frame) => frame.certainty(metric, surveys),
+            None if asked.bare => Certainty::default(),
             None => Certainty::without_frame(metric.key, night.is_some()),
         };
         let of_shop = asked.targets_of_shop.get(&shop.key).into_iter().flatten();
@@ -514,20 +515,28 @@ async fn counts(
     let surveys = subject.surveys;
     let mut counted = Vec::with_capacity(METRICS.len());
     for metric in METRICS {
-        let (counts, with_suspects) = match metric.of_answers() {
-            None => (metric.counts(tallied, surveys, Fact::Answer), None),
-            Some(_) if !once => {
-                let of = |answer| metric.counts(tallied, surveys, answer);
-                (of(Fact::Answer), Some(of(Fact::AnswerWithSuspects)))
-            }
-            Some(of) => {
-                let people = once_per_customer(conn, subject, of, Whose::People).await?;
-                (people, Some(once_per_customer(conn, subject, of, Whose::Everybody).await?))
-            }
+        let with_suspects = match metric.of_answers() {
+            None => None,
+            Some(_) if !once => Some(metric.counts(tallied, surveys, Fact::AnswerWithSuspects)),
+            Some(of) => Some(once_per_customer(conn, subject, of, Whose::Everybody).await?),
         };
-        counted.push(Counted { counts, with_suspects });
+        counted.push(Counted { counts: peoples(conn, subject, metric, tallied, once).await?, with_suspects });
     }
     Ok(counted)
+}
+
+/// What a metric counts of people.
+async fn peoples(
+    conn: &mut PgConnection,
+    subject: &Subject<'_>,
+    metric: &Metric,
+    tallied: &Tallied,
+    once: bool,
+) -> sqlx::Result<Counts> {
+    match metric.of_answers().filter(|_| once) {
+        Some(of) => once_per_customer(conn, subject, of, Whose::People).await,
+        None => Ok(metric.counts(tallied, subject.surveys, Fact::Answer)),
+    }
 }
 
 async fn once_per_customer(
@@ -562,7 +571,16 @@ async fn known(
         return Ok((known.into_values().next().unwrap_or_default(), None));
     };
     let (series, facts) = series::known_by_period(conn, subject, by).await?;
-    let customers = rollup::known_customers(conn, subject.shop, frozen_at, night.period, &window).await?;
+    let facts = match facts {
+        Some(facts) => facts,
+        // There is no period, but programs may have answered.
+        None => rollup::known_facts(conn, subject, frozen_at, &window)
+            .await?
+            .into_values()
+            .next()
+            .unwrap_or_default(),
+    };
+    let customers = rollup::known_customers(conn, subject, frozen_at, night.period, &window).await?;
     Ok((Tallied { customers: customers.into_values().next().unwrap_or_default(), ..facts }, Some(series)))
 }
 
@@ -573,14 +591,22 @@ async fn counts_before(
     earlier: Earlier,
     once: bool,
 ) -> sqlx::Result<Vec<Option<Counts>>> {
-    let mut of = async |span| {
-        let subject = Subject { span, ..*subject };
-        let tallied = series::of_window(conn, &subject).await?;
-        counts(conn, &subject, &tallied, once).await
-    };
-    let (now, at_that_age) = (of(earlier.span).await?, of(earlier.at_that_age).await?);
-    let each = METRICS.iter().zip(now.into_iter().zip(at_that_age));
-    Ok(each.map(|(metric, (now, ripe))| Some(if metric.ripens { ripe.counts } else { now.counts })).collect())
+    let then = Subject { span: earlier.span, ..*subject };
+    let tallied = series::of_window(conn, &then).await?;
+    // Only facts ripen: whether a mail was answered.
+    let Span { as_of, .. } = earlier.at_that_age;
+    let window = [series::whole(earlier.at_that_age)];
+    let ripe = facts::facts(conn, subject.shop, subject.surveys, &window, as_of, None).await?;
+    let ripe = ripe.into_values().next().unwrap_or_default();
+    let mut before = Vec::with_capacity(METRICS.len());
+    for metric in METRICS {
+        before.push(Some(if metric.ripens {
+            metric.counts(&ripe, subject.surveys, Fact::Answer)
+        } else {
+            peoples(conn, &then, metric, &tallied, once).await?
+        }));
+    }
+    Ok(before)
 }
 
 /// The same, as it was known at a freeze, which is the subject's `as_of`; `None`: the window was not over then. What ripens is there if a

@@ -181,27 +181,29 @@ pub(super) async fn by_period(
 }
 
 /// The figures by period, as they were known at a freeze, which is the subject's `as_of`, and the facts of the whole window, which begins
-/// and ends with a period or has no bound.
+/// and ends with a period or has no bound; `None`: there is no period.
 pub(super) async fn known_by_period(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     (period, frozen): (Period, FrozenPeriod),
-) -> sqlx::Result<(Series, Tallied)> {
+) -> sqlx::Result<(Series, Option<Tallied>)> {
     let frozen_at = subject.span.as_of;
     let first = rollup::first_day(conn, subject.shop, frozen_at).await?;
     let Some(cut) = Cut::of(subject, period, first) else {
-        return Ok((Series { period, points: Vec::new() }, Tallied::default()));
+        return Ok((Series { period, points: Vec::new() }, None));
+    };
+    let Some(first) = cut.stretches.first() else {
+        return Ok((Series { period, points: Vec::new() }, None));
     };
     let tallied = rollup::known(conn, subject, frozen_at, frozen, &cut.stretches).await?;
     let mut all = Tallied::default();
     tallied.values().for_each(|of_period| all.add_facts(of_period));
     // Before the first day that counts, programs may have answered.
-    if let (None, Some(first)) = (subject.span.from, cut.stretches.first()) {
-        let before = rollup::known_before(conn, subject, frozen_at, first.first_day).await?;
-        all.add_facts(&before);
+    if subject.span.from.is_none() {
+        all.add_facts(&rollup::known_facts_before(conn, subject, frozen_at, first.first_day).await?);
     }
     let scores = Scores::from(rollup::scores(conn, subject, frozen_at).await?);
-    Ok((cut.series(subject, &tallied, &scores), all))
+    Ok((cut.series(subject, &tallied, &scores), Some(all)))
 }
 
 /// What the whole window has, counted from the rows.
@@ -300,25 +302,25 @@ impl Cut {
         let Subject { shop, surveys, span, .. } = subject;
         let window = whole(*span);
         let periods: Vec<_> = self.stretches.iter().map(|stretch| clipped(*stretch, subject)).collect();
-        let (Some(first), Some(last)) = (periods.first(), periods.last()) else {
+        let Some(first) = periods.first() else {
             return Ok((ByBucket::new(), of_window(conn, subject).await?));
         };
-        // What lies before the first and after the last is counted as well: programs may have answered there.
+        // Before the first day that counts, programs may have answered.
         let before = Bucket { ends_at: first.starts_at, ..window };
-        let after = Bucket { starts_at: last.ends_at, ..window };
-        let buckets: Vec<_> = [before].iter().chain(&periods).chain([&after]).copied().collect();
+        let buckets: Vec<_> = [before].iter().chain(&periods).copied().collect();
         let (mut tallied, mut all) = (ByBucket::new(), Tallied::default());
         for ((n, value), of_bucket) in facts::facts(conn, *shop, surveys, &buckets, span.as_of, None).await? {
             all.add_facts(&of_bucket);
-            if (1..=periods.len()).contains(&n) {
-                tallied.insert((n - 1, value), of_bucket);
+            if let Some(n) = n.checked_sub(1) {
+                tallied.insert((n, value), of_bucket);
             }
         }
-        for (of, customers) in facts::customers(conn, *shop, &periods, span.as_of, None).await? {
-            tallied.entry(of).or_default().customers = customers;
+        let (of_periods, of_window) =
+            facts::customers_and_all(conn, *shop, &periods, window, span.as_of).await?;
+        for (n, customers) in of_periods {
+            tallied.entry((n, String::new())).or_default().customers = customers;
         }
-        let customers = facts::customers(conn, *shop, &[window], span.as_of, None).await?;
-        all.customers = customers.into_values().next().unwrap_or_default();
+        all.customers = of_window;
         Ok((tallied, all))
     }
 

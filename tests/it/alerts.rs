@@ -398,6 +398,29 @@ async fn of_many_countries_those_that_are_no_chance() {
     assert_eq!(shop.open().await, ["SK"]);
 }
 
+/// Customers do not add up from days: the window's are counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn customers_who_do_not_come_back_are_told_of_all_together_and_by_country() {
+    let below = |by: &str| format!("[[alert]]\nmetric = \"repeat_customer_ratio\"\nbelow = 0.20\n{by}");
+    let rules = format!("{}{}", below(""), below("by = \"country\"\n"));
+    let shop = Shop::new("transport = \"file\"", &rules).await;
+    shop.answers("2026-03-01", "FR", 100, 100).await;
+    shop.night("2026-03-02").await;
+    let open = || async {
+        let mut open = shop.open().await;
+        open.sort();
+        open
+    };
+    assert_eq!(open().await, ["", "FR"]);
+    let all_come_back = r#"
+        insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, country, attributes, imported_at, updated_at)
+        select shop_id, external_id || '-2', customer_id, '2026-03-02 12:00+00', 'fulfilled', '{}', country, '{}', now(), now()
+        from "order""#;
+    sqlx::raw_sql(all_come_back).execute(shop.pool()).await.unwrap();
+    shop.night("2026-03-03").await;
+    assert!(open().await.is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_is_gone_closes_what_it_opened_and_tells_nobody() {
     let relay = Relay::start();

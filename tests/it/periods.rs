@@ -537,10 +537,13 @@ async fn a_second_opinion_agrees_on_every_period() {
     for seed in 0..n_data_sets() {
         let (mut dice, world, id, key) = setting.world(seed).await;
         let as_of = at("2018-01-01T00:00:00Z") + TimeDelta::hours(dice.below(430 * 24) as i64);
+        let plain = setting.report(id, key, Asked::default(), as_of).await;
         for period in ["day", "week", "month", "quarter", "year", "9d"] {
             let period: Period = period.parse().unwrap();
             let asked = Asked { by: Some(period), ..Asked::default() };
-            let series = setting.report(id, key, asked, as_of).await.series.unwrap();
+            let report = setting.report(id, key, asked, as_of).await;
+            assert_eq!((&report.metrics, &report.topics), (&plain.metrics, &plain.topics), "seed {seed}");
+            let series = report.series.unwrap();
             for pair in series.points.windows(2) {
                 let (before, after) = (&pair[0].days, &pair[1].days);
                 let follows = match period {
@@ -902,6 +905,8 @@ async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was
                 rollup::rebuild(pool, house, now + TimeDelta::hours(1), true).await.unwrap();
             assert_eq!(differences, [], "seed {seed}, night {night}");
             let mut reports = Vec::new();
+            let plain = Asked { frozen: true, ..Asked::default() };
+            let plain = setting.report(id, key, plain, now + TimeDelta::hours(2)).await;
             for by in [dice.pick(&["day", "week"]), dice.pick(&["month", "quarter", "year"])] {
                 let ask = |frozen| Asked { by: by.parse().ok(), frozen, ..Asked::default() };
                 let known = setting.report(id, key, ask(true), now + TimeDelta::hours(2)).await;
@@ -909,6 +914,11 @@ async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was
                 let rows = setting.report(id, key, ask(false), now).await;
                 assert_eq!(rows.basis, Basis::Computed);
                 assert_eq!(figures(&known), figures(&rows), "seed {seed}, night {night}");
+                assert_eq!(
+                    (figures(&plain), &plain.topics),
+                    (figures(&known), &known.topics),
+                    "seed {seed}, night {night}"
+                );
                 let (known_series, rows_series) = (known.series.clone().unwrap(), rows.series.unwrap());
                 let of_rows: BTreeMap<_, _> =
                     rows_series.points.iter().map(|p| (p.label.clone(), p)).collect();

@@ -677,7 +677,7 @@ pub(super) async fn known_facts(
 }
 
 /// What was known at a freeze of all days before this one.
-pub(super) async fn known_before(
+pub(super) async fn known_facts_before(
     conn: &mut PgConnection,
     subject: &Subject<'_>,
     frozen_at: DateTime<Utc>,
@@ -697,28 +697,28 @@ pub(super) async fn known(
     stretches: &[Stretch],
 ) -> sqlx::Result<ByBucket> {
     let mut known = known_facts(conn, subject, frozen_at, stretches).await?;
-    let day = day_of(frozen_at, subject.zone);
-    let begun: Vec<_> = stretches.iter().copied().filter(|stretch| stretch.first_day <= day).collect();
-    for (n, customers) in known_customers(conn, subject.shop, frozen_at, period, &begun).await? {
+    for (n, customers) in known_customers(conn, subject, frozen_at, period, stretches).await? {
         known.entry((n, String::new())).or_default().customers = customers;
     }
     Ok(known)
 }
 
-/// What was known at a freeze of the customers of these periods, by the number of the period.
+/// What was known at a freeze of the customers of these periods, by the number of the period; nothing of those that had not begun.
 pub(super) async fn known_customers(
     conn: &mut PgConnection,
-    shop: ShopId,
+    subject: &Subject<'_>,
     frozen_at: DateTime<Utc>,
     period: FrozenPeriod,
     stretches: &[Stretch],
 ) -> sqlx::Result<BTreeMap<usize, Customers>> {
-    let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
+    let day = day_of(frozen_at, subject.zone);
+    let starts: Vec<_> =
+        stretches.iter().map(|stretch| stretch.first_day).filter(|first| *first <= day).collect();
     let rows = sqlx::query!(
         r#"select starts_on, customers, "repeat", "returning"
            from metric_customers
            where shop_id = $1 and period = $3 and known_from <= $2 and known_to > $2 and starts_on = any($4)"#,
-        shop.0,
+        subject.shop.0,
         frozen_at,
         period as FrozenPeriod,
         &starts,
