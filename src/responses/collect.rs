@@ -2,8 +2,8 @@
 //! when its own is committed.
 //!
 //! There is no timer: while one batch is being committed, the next gathers. There is one task and no more, because a batch costs as much
-//! by itself as ten or twenty forms in it: a second one took each form as soon as it came, and all of them together took half as much
-//! processor time again (benches/README.md). The channel is bounded; who finds it full is told to come
+//! by itself as ten or twenty forms in it, and a second one took each form as soon as it came; benches/README.md says what that saves, and
+//! what it does not. The channel is bounded; who finds it full is told to come
 //! again. What was handed in is stored whether or not the browser still waits. A batch that fails is stored one by one, so that one that
 //! cannot be stored hurts only itself. What somebody else holds (an import of the same order) is tried again a little later, and the
 //! others do not wait for it.
