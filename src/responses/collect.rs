@@ -1,22 +1,23 @@
-//! Many forms, few commits: the pages hand in what was sent, one task stores what has come together, in a transaction, and every page hears
-//! when its own is committed.
+//! Many forms, few commits: the pages hand in what was sent, two tasks store what has come together, in one transaction each, and every
+//! page hears when its own is committed.
 //!
-//! There is no timer: while one batch is being committed, the next gathers. There is one task and no more, because a batch costs as much
-//! by itself as ten or twenty forms in it, and a second one took each form as soon as it came; benches/README.md says what that saves, and
-//! what it does not. The channel is bounded; who finds it full is told to come
+//! A form that comes while nothing is being stored is stored at once. While one batch is, the next gathers: the other task begins with
+//! enough for a batch of its own, because a batch costs as much by itself as ten or twenty forms in it, or a few milliseconds later, because
+//! the first may be held up. The channel is bounded; who finds it full is told to come
 //! again. What was handed in is stored whether or not the browser still waits. A batch that fails is stored one by one, so that one that
 //! cannot be stored hurts only itself. What somebody else holds (an import of the same order) is tried again a little later, and the
 //! others do not wait for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection};
-use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+use tokio::sync::{Mutex, Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::store::{self, Fate, Sent};
@@ -31,6 +32,12 @@ use crate::survey::Versions;
 const AT_ONCE: usize = 200;
 /// How many wait to be taken at most: more than there can be connections in an ordinary hour, and a bound for what they hold in memory.
 const WAITING: usize = 512;
+/// While one waits for the disk or for another's row, another goes on.
+pub const WRITERS: u32 = 2;
+/// So many forms begin a batch beside another one.
+const ENOUGH: usize = 32;
+/// So long fewer wait for more, or for the other batch to end.
+const GATHER: Duration = Duration::from_millis(5);
 /// So long what another one holds is tried again, before its sender is told to come back.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Everything that is read is looked up by its key. Plans are made once, for the tables as they are then, and made anew when they have
@@ -40,7 +47,7 @@ const BY_KEY: &str = "set enable_seqscan = off; set enable_hashjoin = off; set e
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where pages hand in. When it is dropped, the task stores what is left, and ends.
+/// Where pages hand in. When it is dropped, the tasks store what is left, and end.
 #[derive(Debug)]
 pub struct Collector(mpsc::Sender<Arrival>);
 
@@ -77,17 +84,26 @@ pub enum Refused {
 }
 
 impl Collector {
-    /// Starts the task, which connects as the context's pool does. It ends when everything is stored after the collector was dropped.
-    pub fn start(context: &Context, versions: &Arc<Versions>) -> (Self, JoinHandle<()>) {
+    /// Starts the tasks, which connect as the context's pool does. They end when everything is stored after the collector was dropped.
+    pub fn start(context: &Context, versions: &Arc<Versions>) -> (Self, JoinSet<()>) {
         let (arrivals, received) = mpsc::channel(WAITING);
-        let writer = Writer {
-            context: context.clone(),
-            versions: Arc::clone(versions),
-            options: context.pool.connect_options(),
-            connection: None,
-            n_stored: 0,
-        };
-        (Self(arrivals), tokio::spawn(writer.run(received)))
+        let queue = Arc::new(Queue {
+            received: Mutex::new(received),
+            n_busy: AtomicU32::new(0),
+            ended: Notify::new(),
+        });
+        let mut tasks = JoinSet::new();
+        for _ in 0..WRITERS {
+            let writer = Writer {
+                context: context.clone(),
+                versions: Arc::clone(versions),
+                options: context.pool.connect_options(),
+                connection: None,
+                n_stored: 0,
+            };
+            tasks.spawn(writer.run(Arc::clone(&queue)));
+        }
+        (Self(arrivals), tasks)
     }
 
     /// Hands in a form and waits until it is committed, or it is known why not. Dropping the future changes nothing about the form.
@@ -102,6 +118,35 @@ impl Collector {
             mpsc::error::TrySendError::Closed(_) => Refused::Ended,
         })?;
         answered.await.map_err(|_| Refused::Ended)?
+    }
+}
+
+/// What waits to be stored, and how many of the tasks are storing.
+struct Queue {
+    received: Mutex<mpsc::Receiver<Arrival>>,
+    n_busy: AtomicU32,
+    /// One of the batches under way has ended.
+    ended: Notify,
+}
+
+impl Queue {
+    /// Waits for forms, and takes them; 0 when there will be none. Being cut off loses none: what is not in the batch is in the channel.
+    async fn take(&self, batch: &mut Vec<Arrival>) -> usize {
+        let mut received = self.received.lock().await;
+        if received.recv_many(batch, AT_ONCE).await == 0 {
+            return 0;
+        }
+        let gather = async {
+            while batch.len() < ENOUGH && self.n_busy.load(Ordering::SeqCst) > 0 {
+                tokio::select! {
+                    n = received.recv_many(batch, AT_ONCE - batch.len()) => if n == 0 { break },
+                    () = self.ended.notified() => {}
+                }
+            }
+        };
+        // Cut off or not, what has come is taken.
+        let _ = tokio::time::timeout(GATHER, gather).await;
+        batch.len()
     }
 }
 
@@ -123,18 +168,18 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(mut self, mut received: mpsc::Receiver<Arrival>) {
+    async fn run(mut self, queue: Arc<Queue>) {
         let mut left = Left::default();
         loop {
             let mut batch = Vec::with_capacity(AT_ONCE);
             if left.arrivals.is_empty() {
-                if received.recv_many(&mut batch, AT_ONCE).await == 0 {
+                if queue.take(&mut batch).await == 0 {
                     break;
                 }
             } else {
                 let pause = if left.has_next { Duration::ZERO } else { PAUSE };
                 // Taking can be cut off: what was not taken stays in the channel.
-                let taken = tokio::time::timeout(pause, received.recv_many(&mut batch, AT_ONCE)).await;
+                let taken = tokio::time::timeout(pause, queue.take(&mut batch)).await;
                 if taken == Ok(0) {
                     tokio::time::sleep(pause).await;
                 }
@@ -142,7 +187,10 @@ impl Writer {
             // What has waited goes first.
             batch.splice(0..0, left.arrivals.drain(..));
             let rest = batch.split_off(batch.len().min(AT_ONCE));
+            queue.n_busy.fetch_add(1, Ordering::SeqCst);
             left = self.settle(batch).await;
+            queue.n_busy.fetch_sub(1, Ordering::SeqCst);
+            queue.ended.notify_one();
             left.arrivals.extend(rest);
         }
         if let Some(connection) = self.connection {

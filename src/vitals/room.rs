@@ -2,19 +2,20 @@
 
 use crate::config::Config;
 use crate::db;
+use crate::responses::collect;
 
 /// How many connections to its database one unattended instance opens at most, when every enabled job runs at the same time and the pages
 /// are full: the pools of `[database] max_connections`; those that store answers and note visits, and the one that asks whether an outage
 /// is over; each run's pool, and what works beside it. Those to a replica are not counted, and with `pooled_url` the pages' are the pooler's.
 pub fn most_connections(config: &Config) -> u32 {
-    /// Stores answers; notes visits; asks whether an outage is over.
-    const SINGLE: u32 = 3;
+    /// Notes visits; asks whether an outage is over.
+    const SINGLE: u32 = 2;
     let (of_jobs, of_pages) = db::shares(config.database.max_connections);
     let runs = config.jobs.iter().filter(|job| job.enabled).map(|job| {
         let connections = job.job.connections();
         connections.pool.min(of_jobs) + connections.beside
     });
-    of_jobs + of_pages + SINGLE + runs.sum::<u32>()
+    of_jobs + of_pages + collect::WRITERS + SINGLE + runs.sum::<u32>()
 }
 
 /// What is to be said when the database has fewer connections (`room`) than this instance may want.

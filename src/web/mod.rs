@@ -83,7 +83,7 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     let app = &context.config.app;
     let (grace, proxies) = (app.shutdown_grace, app.trusted_proxies.clone());
     let versions = Arc::new(Versions::default());
-    let (collector, writing) = Collector::start(&context, &versions);
+    let (collector, mut writing) = Collector::start(&context, &versions);
     let (hits, noting) = HitLog::start(&context.pool);
     // What the pages ask may go by way of a pooler; what was sent is written by the connections above, which have settings of their own.
     let database = &context.config.database;
@@ -99,7 +99,9 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     server::serve(listener, router(web), proxies, stop, grace).await;
     // The last request has dropped its hold on both by now, unless it was cut off; then what it began still ends.
     let written = async {
-        writing.await?;
+        while let Some(ended) = writing.join_next().await {
+            ended?;
+        }
         noting.await
     };
     match tokio::time::timeout(LAST_WRITES, written).await {
