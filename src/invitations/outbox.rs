@@ -148,13 +148,13 @@ async fn reclaim(
         true => 0,
         false => take_back(conn, shop, survey, owners.into_iter().flatten().collect(), now).await?,
     };
-    // Who has answered meanwhile has the mail.
+    // Who has answered meanwhile has the mail. (As text, so that they are found by their key, as in settle.sql.)
     let answered = sqlx::query!(
         "update invitation i
          set state = 'sent',
              sent_at = (select max(a.started_at) from attempt a
                         where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
-         where i.shop_id = $1 and i.state = 'unknown' and i.invitation_id in (
+         where i.shop_id = $1 and i.state::text = 'unknown' and i.invitation_id in (
              select u.invitation_id from invitation u
              join response r
                  on r.shop_id = $1 and r.order_id = u.order_id and r.survey = $2 and r.counted and r.invitation_id = u.invitation_id

@@ -25,7 +25,9 @@ moved as (
     update invitation i set due_at = w.now_due_at, next_attempt_at = w.now_due_at
     from waiting w
     where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is null and w.now_due_at > w.due_at
-        and i.state in ('queued', 'deferred')
+        -- As text, here and below, so that the rows are found by their key: the statistics may be of an hour in which nothing waited, and then
+        -- those who wait would be compared with each other, each with each.
+        and i.state::text in ('queued', 'deferred')
 )
 update invitation i
 set reason = w.reason,
@@ -35,5 +37,5 @@ set reason = w.reason,
         else 'cancelled'
     end)::invitation_state
 from waiting w
-where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is not null and i.state in ('queued', 'deferred')
+where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is not null and i.state::text in ('queued', 'deferred')
 returning i.invitation_id as "invitation: InvitationId", i.state as "state: InvitationState"
