@@ -462,7 +462,7 @@ async fn connect(options: &PgConnectOptions) -> sqlx::Result<PgConnection> {
 }
 
 /// No statement is ever logged by us: sqlx would warn, with its whole text, of each that takes a second. Work that takes its time says so
-/// itself, and of the rest the server can tell (README.md, Several instances).
+/// itself, and of the rest the server can tell (README.md, When the database is away).
 fn untold(options: PgConnectOptions) -> PgConnectOptions {
     options.disable_statement_logging()
 }

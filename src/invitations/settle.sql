@@ -2,7 +2,7 @@
 -- $1 shop, $2 survey, $3 now, $4 trigger, $5 delay, $6 countries with another delay, $7 their delays, $8 max lateness,
 -- $9 a yes is demanded, $10 countries where the opposite holds
 with waiting as (
-    select i.invitation_id, i.due_at,
+    select i.shop_id, i.invitation_id, i.due_at,
         -- A delivery that turned out to be later moves the first mail; one that turned out to be earlier does not.
         case when i.wave = 0 and i.attempts = 0 then greatest(
             i.due_at,
@@ -24,7 +24,7 @@ with waiting as (
 moved as (
     update invitation i set due_at = w.now_due_at, next_attempt_at = w.now_due_at
     from waiting w
-    where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is null and w.now_due_at > w.due_at
+    where i.shop_id = w.shop_id and i.invitation_id = w.invitation_id and w.reason is null and w.now_due_at > w.due_at
         -- As text, here and below, so that the rows are found by their key: the statistics may be of an hour in which nothing waited, and then
         -- those who wait would be compared with each other, each with each.
         and i.state::text in ('queued', 'deferred')
@@ -37,5 +37,5 @@ set reason = w.reason,
         else 'cancelled'
     end)::invitation_state
 from waiting w
-where i.shop_id = $1 and i.invitation_id = w.invitation_id and w.reason is not null and i.state::text in ('queued', 'deferred')
+where i.shop_id = w.shop_id and i.invitation_id = w.invitation_id and w.reason is not null and i.state::text in ('queued', 'deferred')
 returning i.invitation_id as "invitation: InvitationId", i.state as "state: InvitationState"

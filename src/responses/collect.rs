@@ -3,10 +3,9 @@
 //!
 //! A form that comes while nothing is being stored is stored at once. While one batch is, the next gathers: the other task begins with
 //! enough for a batch of its own, because a batch costs as much by itself as ten or twenty forms in it, or a few milliseconds later, because
-//! the first may be held up. The channel is bounded; who finds it full is told to come
-//! again. What was handed in is stored whether or not the browser still waits. A batch that fails is stored one by one, so that one that
-//! cannot be stored hurts only itself. What somebody else holds (an import of the same order) is tried again a little later, and the
-//! others do not wait for it.
+//! the first may be held up. The channel is bounded; who finds it full is told to come again. What was handed in is stored whether or not
+//! the browser still waits. A batch that fails is stored one by one, so that one that cannot be stored hurts only itself. What somebody
+//! else holds (an import of the same order) is tried again a little later, and the others do not wait for it.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -32,7 +31,7 @@ use crate::survey::Versions;
 const AT_ONCE: usize = 200;
 /// How many wait to be taken at most: more than there can be connections in an ordinary hour, and a bound for what they hold in memory.
 const WAITING: usize = 512;
-/// While one waits for the disk or for another's row, another goes on.
+/// While one waits for the disk, another goes on.
 pub const WRITERS: u32 = 2;
 /// So many forms begin a batch beside another one.
 const ENOUGH: usize = 32;
@@ -130,16 +129,17 @@ struct Queue {
 }
 
 impl Queue {
-    /// Waits for forms, and takes them; 0 when there will be none. Being cut off loses none: what is not in the batch is in the channel.
-    async fn take(&self, batch: &mut Vec<Arrival>) -> usize {
+    /// Waits for forms, and takes so many at most; 0 when there will be none, or none is wanted. Being cut off loses none: what is not in the
+    /// batch is in the channel.
+    async fn take(&self, batch: &mut Vec<Arrival>, most: usize) -> usize {
         let mut received = self.received.lock().await;
-        if received.recv_many(batch, AT_ONCE).await == 0 {
+        if received.recv_many(batch, most).await == 0 {
             return 0;
         }
         let gather = async {
-            while batch.len() < ENOUGH && self.n_busy.load(Ordering::SeqCst) > 0 {
+            while batch.len() < ENOUGH.min(most) && self.n_busy.load(Ordering::SeqCst) > 0 {
                 tokio::select! {
-                    n = received.recv_many(batch, AT_ONCE - batch.len()) => if n == 0 { break },
+                    n = received.recv_many(batch, most - batch.len()) => if n == 0 { break },
                     () = self.ended.notified() => {}
                 }
             }
@@ -147,6 +147,23 @@ impl Queue {
         // Cut off or not, what has come is taken.
         let _ = tokio::time::timeout(GATHER, gather).await;
         batch.len()
+    }
+}
+
+/// As long as this lives, one of the tasks is storing.
+struct Busy<'a>(&'a Queue);
+
+impl<'a> Busy<'a> {
+    fn with(queue: &'a Queue) -> Self {
+        queue.n_busy.fetch_add(1, Ordering::SeqCst);
+        Self(queue)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.n_busy.fetch_sub(1, Ordering::SeqCst);
+        self.0.ended.notify_one();
     }
 }
 
@@ -173,25 +190,23 @@ impl Writer {
         loop {
             let mut batch = Vec::with_capacity(AT_ONCE);
             if left.arrivals.is_empty() {
-                if queue.take(&mut batch).await == 0 {
+                if queue.take(&mut batch, AT_ONCE).await == 0 {
                     break;
                 }
             } else {
                 let pause = if left.has_next { Duration::ZERO } else { PAUSE };
-                // Taking can be cut off: what was not taken stays in the channel.
-                let taken = tokio::time::timeout(pause, queue.take(&mut batch)).await;
+                // Taking can be cut off: what was not taken stays in the channel, and so does what there is no room for.
+                let room = AT_ONCE - left.arrivals.len();
+                let taken = tokio::time::timeout(pause, queue.take(&mut batch, room)).await;
                 if taken == Ok(0) {
                     tokio::time::sleep(pause).await;
                 }
             }
             // What has waited goes first.
             batch.splice(0..0, left.arrivals.drain(..));
-            let rest = batch.split_off(batch.len().min(AT_ONCE));
-            queue.n_busy.fetch_add(1, Ordering::SeqCst);
+            let busy = Busy::with(&queue);
             left = self.settle(batch).await;
-            queue.n_busy.fetch_sub(1, Ordering::SeqCst);
-            queue.ended.notify_one();
-            left.arrivals.extend(rest);
+            drop(busy);
         }
         if let Some(connection) = self.connection {
             // Everything is stored; a database that does not take leave is not worth a word.

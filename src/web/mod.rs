@@ -99,10 +99,12 @@ pub async fn serve(listener: TcpListener, context: Context, stop: CancellationTo
     server::serve(listener, router(web), proxies, stop, grace).await;
     // The last request has dropped its hold on both by now, unless it was cut off; then what it began still ends.
     let written = async {
-        while let Some(ended) = writing.join_next().await {
-            ended?;
+        // If one has failed, what the other is storing still ends.
+        let mut ended = Ok(());
+        while let Some(one) = writing.join_next().await {
+            ended = ended.and(one);
         }
-        noting.await
+        noting.await.and(ended)
     };
     match tokio::time::timeout(LAST_WRITES, written).await {
         Ok(ended) => ended.context("writing what was sent"),
