@@ -421,6 +421,7 @@ pub async fn recommendation_rate_of(
     Ok(Figure::new(Counts::Share { hits, total, unknown: None }, metric.noun, definition))
 }
 
+/// The surveys that this shop sends, in the order of jobs.toml.
 fn of_shop<'a>(shop: &Shop, surveys: &'a [Survey]) -> Vec<&'a Survey> {
     surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect()
 }
@@ -686,12 +687,14 @@ async fn begin(pool: &PgPool) -> sqlx::Result<Transaction<'static, Postgres>> {
 /// of many.
 async fn prepare_to_count(conn: &mut PgConnection) -> sqlx::Result<()> {
     // A plan for any window and any segment would be a bad one for all of them. What is looked up by an index mostly is in memory, or on
-    // a disk without a head: taken for as dear as Postgres does (4), a month would be counted by reading all years.
+    // a disk without a head: taken for as dear as Postgres does (4), a month would be counted by reading all years. Whoever has told
+    // Postgres about the disk knows better.
     sqlx::raw_sql(
-        "set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB'; set local random_page_cost = 1.1",
+        "set local plan_cache_mode = force_custom_plan; set local work_mem = '64MB';
+         select set_config('random_page_cost', '1.1', true) where current_setting('random_page_cost') = '4'",
     )
-        .execute(conn)
-        .await?;
+    .execute(conn)
+    .await?;
     Ok(())
 }
 

@@ -29,7 +29,6 @@ use super::series::{self, Score, Subject as Counted};
 use super::window::{Span, day_of};
 use super::{Counting, Metric};
 use crate::config::Notify;
-use crate::survey::Survey;
 
 /// What a rule has found, with what has to be known to read it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -152,8 +151,7 @@ async fn see<'a>(
     frozen_at: DateTime<Utc>,
 ) -> sqlx::Result<Vec<Seen<'a>>> {
     let zone = house.config.timezone;
-    let surveys: Vec<&Survey> =
-        house.surveys.iter().filter(|survey| survey.is_for(&house.config.key)).collect();
+    let surveys = super::of_shop(house.config, house.surveys);
     let span = Span { from: None, to: None, as_of: frozen_at };
     let counted = Counted { shop: house.shop, zone, surveys: &surveys, span };
     // Today is not over.

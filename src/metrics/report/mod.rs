@@ -156,7 +156,7 @@ pub async fn gather(
     let mut longest = 0;
     let mut snapshot = super::begin(pool).await?;
     for (id, shop) in shops {
-        let surveys: Vec<_> = surveys.iter().filter(|survey| survey.is_for(&shop.key)).collect();
+        let surveys = super::of_shop(shop, surveys);
         let span = window.span(shop.timezone, as_of)?;
         let subject = Subject { shop: *id, zone: shop.timezone, surveys: &surveys, span };
         longest = longest.max(days(&mut snapshot, &subject).await?);

@@ -182,7 +182,7 @@ pub struct House<'a> {
 
 impl House<'_> {
     fn surveys(&self) -> Vec<&Survey> {
-        self.surveys.iter().filter(|survey| survey.is_for(&self.config.key)).collect()
+        super::of_shop(self.config, self.surveys)
     }
 
     /// What of jobs.toml the facts depend on.
