@@ -49,7 +49,8 @@ fn n_sent(text: &str) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
-    // `script` gives the program a terminal, and takes its keys from us.
+    // `script` gives the program a terminal, and takes its keys from us. It starts a shell, which makes way: some shells would hear the
+    // keys too, and answer with an exit code of their own.
     if !Command::new("script").arg("--version").output().is_ok_and(|output| output.status.success()) {
         return say(
             "SKIPPED by_hand::ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done: there is no `script` here",
@@ -61,7 +62,7 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     program.run(&["jobs"]).expect(0);
     due_orders(&program.db.pool, MAILS as i32).await;
     let mut child = Command::new("script")
-        .args(["-qefc", concat!(env!("CARGO_BIN_EXE_afterword"), " run send-invitations"), "/dev/null"])
+        .args(["-qefc", concat!("exec ", env!("CARGO_BIN_EXE_afterword"), " run send-invitations"), "/dev/null"])
         .current_dir(program.dir.path())
         .env_remove("DATABASE_URL")
         .env_remove("RUST_LOG")
