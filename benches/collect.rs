@@ -3,11 +3,11 @@
 //! result; answers per second say something about this machine only. `benches/collect.py` builds and runs it. The second contestant is
 //! pgbench writing what an answer is made of, a statement each: into tables with the same columns, keys and indexes, and nothing else.
 //!
-//!     collect [answers in a round, 40000] [rounds, 5]
+//!     collect [answers in a round, 40000] [rounds, 5] [orders that the shop has had before, none]
 //!
 //! It prints what `benches/common.py` says of every stage. The server is the program of PROGRAM, and else the one that cargo has built.
 //!
-//! Then the same with the connections spread over two and four instances of `serve`, which share the database.
+//! Then the same with the connections spread over two and four instances of `serve`, which share the database; not in a shop with a past.
 //!
 //! Beside the seconds it says how much processor time an answer took, ours, the client's and the server's: others on the machine change that
 //! less.
@@ -86,10 +86,14 @@ fn main() -> anyhow::Result<()> {
     // `cargo bench` adds its own word.
     let mut numbers = std::env::args().skip(1).filter_map(|word| word.parse::<usize>().ok());
     let (n_answers, n_rounds) = (numbers.next().unwrap_or(40_000), numbers.next().unwrap_or(5));
-    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(measure(n_answers, n_rounds))
+    let past = numbers.next();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(measure(n_answers, n_rounds, past))
 }
 
-async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
+async fn measure(n_answers: usize, n_rounds: usize, past: Option<usize>) -> anyhow::Result<()> {
     let dir = tempfile::TempDir::with_prefix_in("afterword-bench-", "/tmp")?;
     let path = dir.path().join("jobs.toml");
     std::fs::write(&path, CONFIG)?;
@@ -99,6 +103,10 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
     db::migrate(&options).await?;
     let pool = db::pool(options.clone(), 4);
     let shop = Shops::store(&pool, &config).await?.iter().next().expect("there is a shop").0;
+    if let Some(n_orders) = past {
+        eprintln!("collect: making a past of {n_orders} orders");
+        make_past(&options, n_orders)?;
+    }
     let tokens = Tokens::new(&secret::load_or_make(&config.app.secret_file)?);
     let version = {
         let mut conn = pool.acquire().await?;
@@ -136,7 +144,8 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
             "\\set n random(1, 1000000000)\ninsert into bench_row (shop_id, order_id, answered_at, choice, body) values (1, :n, now(), 'yes', '{WORDS}');\n"
         ),
     )?;
-    let most = INSTANCES.into_iter().max().unwrap_or(1);
+    let n_instances = if past.is_some() { &INSTANCES[..1] } else { &INSTANCES[..] };
+    let most = n_instances.iter().copied().max().unwrap_or(1);
     let mut instances = (0..most).map(|_| serve(dir.path())).collect::<anyhow::Result<Vec<_>>>()?;
     let postmaster = std::fs::read_to_string(config.app.data_dir.join("postgres/data/postmaster.pid"))?;
     let postmaster: u32 = postmaster.lines().next().unwrap_or_default().parse()?;
@@ -158,13 +167,13 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
                 sample(
                     contestant,
                     round,
-                    n_answers,
+                    (past, n_answers),
                     seconds,
                     json!({ "server_us": each(server, n_answers) }),
                 );
             }
         }
-        for n in INSTANCES {
+        for &n in n_instances {
             let requests = prepare(&pool, &tokens, shop, version, n_answers).await?;
             sqlx::raw_sql("checkpoint").execute(&pool).await?;
             let taking = &instances[..n];
@@ -203,7 +212,7 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
                 1 => "afterword".to_owned(),
                 _ => format!("afterword, {n} instances"),
             };
-            sample(&contestant, round, n_answers, seconds, more);
+            sample(&contestant, round, (past, n_answers), seconds, more);
         }
     }
     for (serve, _) in &mut instances {
@@ -212,9 +221,11 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
         serve.wait()?;
     }
     let counted: i64 =
-        sqlx::query_scalar("select count(*) from response where counted").fetch_one(&pool).await?;
+        sqlx::query_scalar("select count(*) from response where counted and survey = 'recommend'")
+            .fetch_one(&pool)
+            .await?;
     anyhow::ensure!(
-        counted == i64::try_from(n_answers * INSTANCES.len() * n_rounds)?,
+        counted == i64::try_from(n_answers * n_instances.len() * n_rounds)?,
         "only {counted} answers are there"
     );
     eprintln!("collect: all {counted} answers are there");
@@ -224,9 +235,15 @@ async fn measure(n_answers: usize, n_rounds: usize) -> anyhow::Result<()> {
 }
 
 /// One measurement, in the form of all stages; `more` is what else is known of it.
-fn sample(contestant: &str, round: usize, n: usize, seconds: f64, more: serde_json::Value) {
+fn sample(
+    contestant: &str,
+    round: usize,
+    (past, n): (Option<usize>, usize),
+    seconds: f64,
+    more: serde_json::Value,
+) {
     let mut sample = json!({
-        "stage": "collect", "size": n, "contestant": contestant, "round": round, "seconds": seconds, "items": n, "peak_kib": null,
+        "stage": "collect", "size": past.unwrap_or(n), "contestant": contestant, "round": round, "seconds": seconds, "items": n, "peak_kib": null,
     });
     if let (Some(sample), serde_json::Value::Object(mut more)) = (sample.as_object_mut(), more) {
         sample.append(&mut more);
@@ -300,6 +317,25 @@ fn serve(dir: &Path) -> anyhow::Result<(Child, SocketAddr)> {
     Ok((serve, address))
 }
 
+/// A shop of three years, by psql, which must be on PATH.
+fn make_past(options: &PgConnectOptions, n_orders: usize) -> anyhow::Result<()> {
+    let made = Command::new("psql")
+        .args(["-Xq", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/benches/metrics/shop.sql")])
+        .args(["-v", &format!("orders={n_orders}"), "-v", &format!("answers={}", n_orders / 5)])
+        .args(["-c", "vacuum analyze"])
+        .args(["-h", &socket(options), "-p", &options.get_port().to_string()])
+        .args(["-U", options.get_username(), options.get_database().unwrap_or("afterword")])
+        .stdout(Stdio::null())
+        .status()?;
+    anyhow::ensure!(made.success(), "psql ended with {made}");
+    Ok(())
+}
+
+fn socket(options: &PgConnectOptions) -> String {
+    let socket = options.get_socket().expect("the private Postgres listens on a socket");
+    socket.to_string_lossy().into_owned()
+}
+
 /// So many orders whose customers were mailed yesterday, and the form of each as a browser sends it.
 async fn prepare(
     pool: &PgPool,
@@ -318,7 +354,7 @@ async fn prepare(
            ), orders as (
              insert into "order" (shop_id, external_id, customer_id, ordered_at, fulfilled_at, status, items, locale, attributes,
                import_run_id, imported_at, updated_at)
-             select $1, 'A-' || customer_id, customer_id, now() - interval '10 days', now() - interval '8 days', 'fulfilled', '{}', 'fr',
+             select $1, 'B-' || customer_id, customer_id, now() - interval '10 days', now() - interval '8 days', 'fulfilled', '{}', 'fr',
                '{}', 1, now(), now()
              from people
              returning order_id, customer_id
@@ -391,12 +427,11 @@ async fn send(addresses: &[SocketAddr], mut requests: Vec<Vec<u8>>) -> anyhow::R
 
 /// How long it took, from the transactions in a second that pgbench says, which leave out what it takes to connect.
 fn pgbench(options: &PgConnectOptions, script: &Path, n: usize) -> anyhow::Result<f64> {
-    let socket = options.get_socket().expect("the private Postgres listens on a socket");
     let output = Command::new("pgbench")
         .args(["-n", "-M", "prepared", "-j", "2", "-c", &CLIENTS.to_string()])
         .args(["-t", &n.div_ceil(CLIENTS).to_string(), "-f"])
         .arg(script)
-        .args(["-h", &socket.to_string_lossy(), "-p", &options.get_port().to_string()])
+        .args(["-h", &socket(options), "-p", &options.get_port().to_string()])
         .args(["-U", options.get_username(), options.get_database().unwrap_or("afterword")])
         .output()?;
     let said = String::from_utf8_lossy(&output.stdout);

@@ -1,7 +1,8 @@
 """What every stage's benchmark needs: a throwaway Postgres, a shop in a directory of its own, a clock, and one form of what was measured.
 
-A stage is a program of its own: `benches/<stage>.py [SIZE] [ROUNDS]`, where SIZE is `small`, `full` or a number. It prints its samples on
-stdout, a JSON object a line:
+A stage is a program of its own: `benches/<stage>.py [SIZE] [ROUNDS] [PAST]`, where SIZE is `small`, `full` or a number. PAST is for the
+stages that do so and so much of something whatever the shop is like: the orders that it has had before. Stages print their samples on
+stdout, a JSON object a line, with PAST for the size where it was given:
 
     {"stage": "import", "size": 50000, "contestant": "psql \\copy", "round": 1, "seconds": 0.31, "items": 50000, "peak_kib": 14120}
 
@@ -45,14 +46,15 @@ class Stage:
         self.name = name
         self.size = small if size == "small" else full if size == "full" else int(size)
         self.rounds = range(1, 1 + (int(words[1]) if len(words) > 1 else ROUNDS))
+        self.past = int(words[2]) if len(words) > 2 else None
 
     def sample(self, contestant: str, round: int, seconds: float, items: int, peak_kib: int | None, **more: float) -> None:
         """One measurement; `more` is what else there is to say about it, such as `p99_ms`."""
-        words = {"stage": self.name, "size": self.size, "contestant": contestant, "round": round}
+        words = {"stage": self.name, "size": self.past or self.size, "contestant": contestant, "round": round}
         print(json.dumps(words | {"seconds": round_to(seconds), "items": items, "peak_kib": peak_kib} | more), flush=True)
 
     def skip(self, contestant: str, why: str) -> None:
-        print(json.dumps({"stage": self.name, "size": self.size, "contestant": contestant, "skipped": why}), flush=True)
+        print(json.dumps({"stage": self.name, "size": self.past or self.size, "contestant": contestant, "skipped": why}), flush=True)
 
     def say(self, what: str) -> None:
         """For who waits."""
@@ -207,8 +209,6 @@ def with_values(statement: Path, values: dict[int, str]) -> str:
     """A statement of the program with its parameters as values, in one line."""
     text = re.sub(r"--.*", "", statement.read_text())
     return " ".join(re.sub(r"\$(\d+)", lambda found: f"({values[int(found[1])]})", text).split())
-
-
 
 
 def peak_of(process: int) -> int:

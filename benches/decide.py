@@ -23,8 +23,6 @@ def main() -> None:
         stage.say(f"making a shop of {stage.size} orders")
         data = f"\\i {common.ROOT}/benches/metrics/shop.sql"
         shop.sql(data, orders=stage.size, answers=stage.size // 5, decided="2025-12-10 23:00+00")
-        # Its rows have numbers of their own.
-        shop.sql("select setval(pg_get_serial_sequence('invitation', 'invitation_id'), max(invitation_id)) from invitation")
         shop.sql("vacuum analyze")
         decide(shop, None)  # enters the survey and its version, and reads what is read the first time
         for round in stage.rounds:

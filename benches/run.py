@@ -4,7 +4,8 @@
     make bench                                     every stage, small, five rounds
     make bench STAGE=import SIZE=full              one of them, as large as the budgets are meant
     make bench STAGE="send collect" ROUNDS=3       SIZE is small, full, or a number of orders, mails, answers or testimonials
-    make bench STAGE=import GROWTH="10000 100000"  at these sizes, and how the time grows with them
+    make bench STAGE=import GROWTH="10000 100000"  at these sizes, and how the time grows with them; of send and collect, after a past of so
+                                                   many orders, and SIZE is what is sent and collected
     make bench ARGS=--json                         the table and every sample as JSON, on stdout
 
 A ratio is of items per second, ours to the other's, in the same round; what stands in the table is the median of the rounds. What could not
@@ -24,7 +25,9 @@ from pathlib import Path
 
 STAGES = ("import", "decide", "send", "relay", "collect", "metrics", "export", "start")
 # These do the same whatever the size.
-SIZELESS = ("start",)
+SIZELESS = ("relay", "start")
+# These do as much whatever has been before; what may grow is what each of it costs.
+WITH_A_PAST = ("send", "collect")
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,13 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     samples, failed = [], []
     for stage in arguments.stages:
-        sizes = arguments.growth if arguments.growth and stage not in SIZELESS else [arguments.size]
-        for size in sizes:
-            lines, status = measure(stage, size, arguments.rounds)
+        runs = [(arguments.size,)]
+        if arguments.growth and stage in WITH_A_PAST:
+            runs = [(arguments.size, past) for past in arguments.growth]
+        elif arguments.growth and stage not in SIZELESS:
+            runs = [(size,) for size in arguments.growth]
+        for run in runs:
+            lines, status = measure(stage, arguments.rounds, *run)
             samples += lines
             if status != 0:
                 failed.append(stage)
@@ -142,9 +149,9 @@ def parse() -> argparse.Namespace:
     return arguments
 
 
-def measure(stage: str, size: str | int, rounds: int) -> tuple[list[dict], int]:
+def measure(stage: str, rounds: int, size: str | int, *past: int) -> tuple[list[dict], int]:
     """What a stage's program prints, and its exit code."""
-    command = [sys.executable, Path(__file__).with_name(f"{stage}.py"), str(size), str(rounds)]
+    command = [sys.executable, Path(__file__).with_name(f"{stage}.py"), *map(str, (size, rounds, *past))]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
         try:
             printed, _ = running.communicate()

@@ -7,7 +7,8 @@ mails of the same size and as many:
 - a queue as a shop with Node would build it, graphile-worker with nodemailer, which also remembers what it has done (benches/graphile).
 
 small: 3,000 mails a turn; full: 20,000. The program sends over 8 connections, like smtp-source, and over 32; and as two and four instances
-of 8 connections, each in a run of its own, from one queue.
+of 8 connections, each in a run of its own, from one queue. In a shop with a past, which nine of ten orders were asked about, as many mails
+leave; then it is measured beside smtp-source alone, which knows of no past.
 """
 
 import os
@@ -28,15 +29,15 @@ def main() -> None:
     postfix = common.tools("postfix.sh")
     if postfix is None:
         common.fail("without smtp-sink there is nothing to send to")
-    lettre = mailing.contestant("lettre-pool")
-    if lettre is None:
-        stage.skip("lettre, pooled, 32 connections", "cargo could not build benches/lettre")
-    queue = common.tools("graphile.sh")
-    if queue is None:
-        stage.skip("graphile-worker with nodemailer", "there is no Node, or npm could not install them")
+    lettre, queue = (None, None) if stage.past else others(stage)
     libraries = os.environ | {"LD_LIBRARY_PATH": str(postfix.parent / "lib" / "postfix")}
-    with common.shop() as shop, mailing.sink(postfix, libraries) as port:
+    # The rows of a past are made in one go.
+    with common.shop(max_wal_size="8GB") as shop, mailing.sink(postfix, libraries) as port:
         relay = mailing.relay(port)
+        if stage.past:
+            stage.say(f"making a past of {stage.past} orders")
+            shop.sql(f"\\i {common.ROOT}/benches/metrics/shop.sql", orders=stage.past, answers=stage.past // 5, decided="2026-03-01")
+            shop.sql("vacuum analyze")
         shop.configure(("send_window = ", ""))
         # The size of a mail, from one that is written as a file.
         mailing.import_orders(shop, "size", 1)
@@ -63,7 +64,7 @@ def main() -> None:
             stage.sample("smtp-source", round, took[0], n, took[1])
             for connections in CONNECTIONS:
                 ours(f"{round}-{connections}", f"afterword, {connections} connections", connections, ("send-invitations",))
-            for instances in INSTANCES:
+            for instances in () if stage.past else INSTANCES:
                 jobs = ("send-invitations", *(f"send-too-{i}" for i in range(2, instances + 1)))
                 ours(f"{round}-x{instances}", f"afterword, {instances} instances of 8 connections", 8, jobs)
             if lettre is not None:
@@ -73,6 +74,17 @@ def main() -> None:
                 # Its tables in a schema of its own, which the program does not look at.
                 took = common.measure(["node", queue / "queue.js", port, n, 32, size], env=shop.environment)
                 stage.sample("graphile-worker with nodemailer", round, took[0], n, took[1])
+
+
+def others(stage: common.Stage) -> tuple[Path | None, Path | None]:
+    """The programs that others send with, where they can be had."""
+    lettre = mailing.contestant("lettre-pool")
+    if lettre is None:
+        stage.skip("lettre, pooled, 32 connections", "cargo could not build benches/lettre")
+    queue = common.tools("graphile.sh")
+    if queue is None:
+        stage.skip("graphile-worker with nodemailer", "there is no Node, or npm could not install them")
+    return lettre, queue
 
 
 def run_all(shop: common.Shop, jobs: tuple) -> int:

@@ -110,3 +110,9 @@ from generate_series('2023-01-01'::timestamptz, '2025-12-31', '1 day') with ordi
 cross join unnest(array['fianet', 'guide']) as source;
 
 set session_replication_role = origin;
+
+-- Who comes after them is numbered after them.
+select setval(pg_get_serial_sequence('customer', 'customer_id'), max(customer_id)) from customer \g /dev/null
+select setval(pg_get_serial_sequence('"order"', 'order_id'), max(order_id)) from "order" \g /dev/null
+select setval(pg_get_serial_sequence('invitation', 'invitation_id'), max(invitation_id)) from invitation \g /dev/null
+select setval(pg_get_serial_sequence('response', 'response_id'), max(response_id)) from response \g /dev/null

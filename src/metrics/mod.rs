@@ -395,7 +395,8 @@ async fn report_of(
     })
 }
 
-/// The recommendation rate of all these shops together, of everything that was answered up to a moment.
+/// The recommendation rate of all these shops together, of everything that was answered up to a moment. The rest of the transaction has the
+/// settings of one in which much is counted.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -405,6 +406,7 @@ pub async fn recommendation_rate_of(
     surveys: &[Survey],
     as_of: DateTime<Utc>,
 ) -> sqlx::Result<Figure> {
+    prepare_to_count(conn).await?;
     let metric = &METRICS[0];
     let (mut hits, mut total) = (0, 0);
     for (id, shop) in shops {

@@ -62,7 +62,11 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     program.run(&["jobs"]).expect(0);
     due_orders(&program.db.pool, MAILS as i32).await;
     let mut child = Command::new("script")
-        .args(["-qefc", concat!("exec ", env!("CARGO_BIN_EXE_afterword"), " run send-invitations"), "/dev/null"])
+        .args([
+            "-qefc",
+            concat!("exec ", env!("CARGO_BIN_EXE_afterword"), " run send-invitations"),
+            "/dev/null",
+        ])
         .current_dir(program.dir.path())
         .env_remove("DATABASE_URL")
         .env_remove("RUST_LOG")

@@ -324,6 +324,21 @@ async fn the_link_of_the_mail_chooses_an_answer() {
     assert!(!page.body.contains(">x<"), "a link fills in no text");
 }
 
+/// As when an import held its order while another instance took the next.
+#[tokio::test]
+async fn a_form_that_is_stored_late_does_not_replace_what_was_sent_after_it() {
+    let mut site = Site::new().await;
+    let sent_at = site.context.clock.now();
+    site.wait().await;
+    assert_eq!(site.send(&[("recommend", "yes")]).await.status, 303);
+    for late in [sent_at, sent_at - TimeDelta::minutes(1)] {
+        site.moved_to(late).await;
+        assert_eq!(site.send(&[("recommend", "no")]).await.status, 200, "its author is asked once more");
+        let counted: Vec<_> = site.stored().await.into_iter().filter(|row| row.1).collect();
+        assert_eq!(counted, [(1, true, "human".to_owned(), answers(&["recommend=yes"]))]);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_is_stored_before_the_thanks() {
     let site = Site::new().await;
