@@ -62,9 +62,7 @@ pub async fn latest(executor: impl PgExecutor<'_>, watched: Watched) -> sqlx::Re
     let counts = sqlx::query!(
         r#"with latest as (
                select row_number() over (order by started_at desc) as nth, outcome, code, enhanced_code
-               from attempt
-               where shop_id = $1 and started_at > $2 and outcome in ('sent', 'failed')
-               order by started_at desc limit $3
+               from latest_attempts($1, $2, $3)
            )
            select
                count(*) filter (where nth <= $4) as "n_latest!",

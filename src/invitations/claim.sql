@@ -2,7 +2,7 @@
 -- $1 shop, $2 survey, $3 now, $4 how many, $5 owner, $6 trigger is the order's date, $7 max lateness, $8 a yes is demanded,
 -- $9 countries where the opposite holds
 with due as (
-    select i.shop_id, i.invitation_id
+    select i.invitation_id
     from invitation i
     where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
         and i.due_at >= $3::timestamptz - $7::interval
@@ -20,8 +20,8 @@ with due as (
 claimed as (
     update invitation i
     set state = 'claimed', claimed_by = $5, fence = fence + 1, lease_until = now() + interval '15 minutes'
-    from due
-    where i.shop_id = due.shop_id and i.invitation_id = due.invitation_id
+    -- As an array, so that they are found by their key: joined with the table, some hundreds are worth reading all of it.
+    where i.shop_id = $1 and i.invitation_id = any (array(select invitation_id from due))
     returning i.*
 )
 select i.invitation_id as "invitation!: InvitationId", i.fence as "fence!", i.wave as "wave!", i.attempts as "attempts!", i.message_id,

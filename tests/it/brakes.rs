@@ -57,6 +57,35 @@ async fn too_many_refusals_pause_the_job_until_somebody_resumes_it() {
     assert_eq!(relay.accepted().len(), 39);
 }
 
+/// It is done before every batch, however much was ever mailed, and before Postgres has looked at what was mailed a minute ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_latest_mails_are_looked_at_and_no_others_whatever_the_statistics_say() {
+    let program = Program::new(&shipped_with(1)).await;
+    let pool = &program.db.pool;
+    let shop = factories::shop(pool, "maison").await;
+    let made = "with of_attempts as (
+            insert into invitation (shop_id, order_id, customer_id, survey, wave, survey_version_id, state, due_at, decided_at,
+                next_attempt_at, sent_at)
+            select $1, n, n, 'satisfaction', 0, 1, 'sent', '2026-03-10', '2026-03-10', '2026-03-10', '2026-03-10'
+            from generate_series(1, 50000) n
+            returning shop_id, invitation_id
+        )
+        insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, text)
+        select shop_id, invitation_id, 1, timestamptz '2026-03-10' + invitation_id * interval '1 second', 'final', 'sent', '2.0.0 Ok'
+        from of_attempts";
+    sqlx::raw_sql("alter table attempt set (autovacuum_enabled = false)").execute(pool).await.unwrap();
+    sqlx::query(made).bind(shop).execute(pool).await.unwrap();
+    let explain = "explain (analyze, buffers, format json)
+        select * from latest_attempts((select shop_id from shop limit 1), '1970-01-01', 1000)";
+    let plan: serde_json::Value = sqlx::query_scalar(explain).fetch_one(pool).await.unwrap();
+    let top = &plan[0]["Plan"];
+    let pages = top["Shared Hit Blocks"].as_u64().unwrap() + top["Shared Read Blocks"].as_u64().unwrap();
+    let all: i64 =
+        sqlx::query_scalar("select pg_relation_size('attempt') / 8192").fetch_one(pool).await.unwrap();
+    assert_eq!(top["Actual Rows"].as_u64(), Some(1000), "{plan}");
+    assert!(i64::try_from(2 * pages).unwrap() < all, "{pages} of {all} pages: {plan}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn too_many_addresses_that_do_not_exist_pause_the_job() {
     let relay = Relay::start();
