@@ -153,7 +153,7 @@ async fn measure(n_answers: usize, n_rounds: usize, past: Option<usize>) -> anyh
     eprintln!("collect: {n_answers} answers in a round, {n_rounds} rounds, {CLIENTS} clients");
     let has_pgbench = Command::new("pgbench").arg("--version").stdout(Stdio::null()).status().is_ok();
     if !has_pgbench {
-        let skipped = json!({ "stage": "collect", "size": n_answers, "contestant": "pgbench", "skipped": "it is not on PATH" });
+        let skipped = json!({ "stage": "collect", "size": past.unwrap_or(n_answers), "contestant": "pgbench", "skipped": "it is not on PATH" });
         println!("{skipped}");
     }
     for round in 1..=n_rounds {
@@ -322,7 +322,8 @@ fn make_past(options: &PgConnectOptions, n_orders: usize) -> anyhow::Result<()> 
     let made = Command::new("psql")
         .args(["-Xq", "-f", concat!(env!("CARGO_MANIFEST_DIR"), "/benches/metrics/shop.sql")])
         .args(["-v", &format!("orders={n_orders}"), "-v", &format!("answers={}", n_orders / 5)])
-        .args(["-c", "vacuum analyze"])
+        .args(["-v", &format!("began={}", (Utc::now() - TimeDelta::days(3 * 365 + 2)).date_naive())])
+        .args(["-c", "vacuum analyze", "-c", "checkpoint"])
         .args(["-h", &socket(options), "-p", &options.get_port().to_string()])
         .args(["-U", options.get_username(), options.get_database().unwrap_or("afterword")])
         .stdout(Stdio::null())

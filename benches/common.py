@@ -1,6 +1,6 @@
 """What every stage's benchmark needs: a throwaway Postgres, a shop in a directory of its own, a clock, and one form of what was measured.
 
-A stage is a program of its own: `benches/<stage>.py [SIZE] [ROUNDS] [PAST]`, where SIZE is `small`, `full` or a number. PAST is for the
+A stage is a program of its own: `benches/<stage>.py [SIZE] [ROUNDS] [PAST]`, where SIZE is `small`, `full` or a number. PAST, which is not 0, is for the
 stages that do so and so much of something whatever the shop is like: the orders that it has had before. Stages print their samples on
 stdout, a JSON object a line, with PAST for the size where it was given:
 

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 STAGES = ("import", "decide", "send", "relay", "collect", "metrics", "export", "start")
-# These do the same whatever the size.
-SIZELESS = ("relay", "start")
+# These measure the way there, or the start, and have no curve.
+WITHOUT_GROWTH = ("relay", "start")
 # These do as much whatever has been before; what may grow is what each of it costs.
 WITH_A_PAST = ("send", "collect")
 
@@ -107,7 +107,7 @@ def main() -> None:
         runs = [(arguments.size,)]
         if arguments.growth and stage in WITH_A_PAST:
             runs = [(arguments.size, past) for past in arguments.growth]
-        elif arguments.growth and stage not in SIZELESS:
+        elif arguments.growth and stage not in WITHOUT_GROWTH:
             runs = [(size,) for size in arguments.growth]
         for run in runs:
             lines, status = measure(stage, arguments.rounds, *run)
@@ -255,6 +255,7 @@ def exponents(samples: list[dict]) -> dict[str, float]:
 
 
 def show(rows: list[Row], rounds: int) -> None:
+    # After GROWTH the size of WITH_A_PAST is that of the past.
     heads = ("stage", "size", "ours", "took", "per second", "beside", "per second", "ratio", "budget", "p99", "peak", "met")
     cells = [
         (

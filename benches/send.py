@@ -14,6 +14,7 @@ leave; then it is measured beside smtp-source alone, which knows of no past.
 import os
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import common
@@ -36,13 +37,17 @@ def main() -> None:
         relay = mailing.relay(port)
         if stage.past:
             stage.say(f"making a past of {stage.past} orders")
-            shop.sql(f"\\i {common.ROOT}/benches/metrics/shop.sql", orders=stage.past, answers=stage.past // 5, decided="2026-03-01")
+            # It ended yesterday: what the throttle and the brakes look at is there.
+            now = datetime.now(UTC)
+            past = {"orders": stage.past, "answers": stage.past // 5, "began": (now - timedelta(days=3 * 365 + 2)).date(), "decided": now}
+            shop.sql(f"\\i {common.ROOT}/benches/metrics/shop.sql", **past)
             shop.sql("vacuum analyze")
         shop.configure(("send_window = ", ""))
-        # The size of a mail, from one that is written as a file.
+        # The size of a mail, from one that is written as a file; what else was due leaves so too.
         mailing.import_orders(shop, "size", 1)
         shop.run("run", "send-invitations")
-        size = sum(path.stat().st_size for path in (shop.place / "data" / "outbox").glob("*.eml"))
+        mails = [path.read_bytes() for path in (shop.place / "data" / "outbox").glob("*.eml")]
+        size = next(len(mail) for mail in mails if b"csizex0@" in mail)
         stage.say(f"{n} mails of {size} bytes a turn")
         source = [postfix / "smtp-source", "-s", 8, "-d", "-m", n, "-l", size, "-f", "a@shop.example", "-t", "b@customer.example"]
 
@@ -55,9 +60,11 @@ def main() -> None:
             began = time.monotonic()
             peak_kib = run_all(shop, jobs)
             seconds = time.monotonic() - began
-            if (sent := mailing.n_sent(shop) - before) != n:
+            sent = mailing.n_sent(shop) - before
+            # Orders of the past become due all the while.
+            if sent < n or (sent > n and not stage.past):
                 common.fail(f"{sent} mails were sent, not {n}")
-            stage.sample(name, round, seconds, n, peak_kib)
+            stage.sample(name, round, seconds, sent, peak_kib)
 
         for round in stage.rounds:
             took = common.measure([*source, f"127.0.0.1:{port}"], env=libraries)

@@ -112,10 +112,11 @@ return coalesce(enhanced_code in ('5.1.1', '5.1.2', '5.1.3', '5.1.6', '5.1.10', 
 create index attempt_recent_idx on attempt (shop_id, started_at);
 -- The latest tries at which a relay took or refused a mail, the latest first. They are read from the index in its order, whatever the
 -- statistics say: with those of an hour in which little was mailed, every look would read and sort all that was ever mailed.
-create function latest_attempts(shop int, since timestamptz, n bigint) returns setof attempt language sql stable
+create function latest_attempts(shop int, since timestamptz, n bigint)
+returns table (started_at timestamptz, outcome attempt_outcome, code smallint, enhanced_code text) language sql stable
 set enable_sort = off set enable_bitmapscan = off set enable_seqscan = off
 begin atomic
-    select * from attempt
+    select started_at, outcome, code, enhanced_code from attempt
     where shop_id = shop and started_at > since and outcome in ('sent', 'failed')
     order by started_at desc
     limit n;

@@ -22,8 +22,8 @@ if command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
     fetch() { (cd "$unpacked" && apt-get -qq -o APT::Sandbox::User=root download pgloader libct4 libsybdb5); }
     unpack() {
         for package in "$unpacked"/*.deb; do dpkg -x "$package" "$unpacked/tree" || return 1; done
-        printf '#!/bin/sh\nLD_LIBRARY_PATH=%q exec %q "$@"\n' "$(echo "$unpacked"/tree/usr/lib/*-linux-gnu*)" "$unpacked/tree/usr/bin/pgloader" \
-            >"$unpacked/pgloader"
+        libraries=$(dirname "$(find "$unpacked/tree" -name 'libsybdb.so.5' | head -n 1)")
+        printf '#!/usr/bin/env bash\nLD_LIBRARY_PATH=%q exec %q "$@"\n' "$libraries" "$unpacked/tree/usr/bin/pgloader" >"$unpacked/pgloader"
         chmod +x "$unpacked/pgloader"
         rm -f "$unpacked"/*.deb
     }

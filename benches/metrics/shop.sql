@@ -3,11 +3,16 @@
 --
 -- Seven customers for ten orders, most of them with one order and some with many; nine of ten orders are asked about, six of ten mailed,
 -- and what is asked for of `answers` comes back, one in fifty of it changed later and one in fifty sent by a program first.
--- What became due before `decided` has been decided about.
+-- It begins at `began`, and what became due before `decided` has been decided about, which is its end where nothing else is said.
 \set ON_ERROR_STOP on
+\if :{?began}
+\else
+\set began '2023-01-01'
+\endif
+select (:'began'::date + interval '3 years')::date as ended \gset
 \if :{?decided}
 \else
-\set decided '2026-01-01'
+\set decided :ended
 \endif
 set session_replication_role = replica; -- nothing is counted yet: no need to note what changed
 set synchronous_commit = off;
@@ -34,12 +39,12 @@ select :shop, i, 'A-' || i, 1 + floor(:orders * 0.7 * power(pg_temp.chance(i, 1)
     jsonb_build_object('channel', case when pg_temp.chance(i, 6) < 0.5 then 'web' else 'app' end), 1, placed.at, placed.at
 from generate_series(1, :orders) i
 cross join lateral (
-    select timestamptz '2023-01-01 00:00+00'
+    select :'began'::date::timestamptz
         + interval '1 second' * floor((i - 1 + pg_temp.chance(i, 7)) * 3 * 365 * 86400 / :orders) as at
 ) as placed;
 
 insert into survey_version (shop_id, survey, digest, questionnaire, created_at)
-values (:shop, 'satisfaction', '\x00', '{"questions":[]}', '2023-01-01'), (:shop, 'nps', '\x01', '{"questions":[]}', '2023-01-01');
+values (:shop, 'satisfaction', '\x00', '{"questions":[]}', :'began'), (:shop, 'nps', '\x01', '{"questions":[]}', :'began');
 
 -- The first mail's number is the order's; reminders come after.
 insert into invitation (shop_id, invitation_id, order_id, customer_id, survey, wave, survey_version_id, state, reason, due_at, decided_at,
@@ -57,6 +62,12 @@ from (
     where shop_id = :shop and fulfilled_at is not null and (wave = 0 or pg_temp.chance(order_id, 9) < 0.3)
 ) as decided
 where due < :'decided';
+
+insert into attempt (shop_id, invitation_id, attempt, started_at, phase, outcome, code, text)
+select :shop, invitation_id, 1, due_at + interval '2 hours', 'final', state::text::attempt_outcome,
+    case state when 'sent' then 250 when 'failed' then 550 end, case state when 'sent' then '2.0.0 Ok' else '5.7.1 refused' end
+from invitation
+where shop_id = :shop and state in ('sent', 'failed', 'unknown');
 
 insert into bounce (shop_id, invitation_id, digest, kind, reason, received_at)
 select :shop, invitation_id, int8send(invitation_id), 'hard', 'no such mailbox', sent_at + interval '1 minute'
@@ -83,7 +94,7 @@ cross join lateral generate_series(0, last) part
 cross join lateral (
     select sent_at + interval '1 second' * floor(600 + 86400 * 8 * (part + pg_temp.chance(order_id, 13) * pg_temp.chance(order_id, 14))) as at
 ) as given
-where at < '2026-01-01';
+where at < :'ended';
 
 insert into answer (shop_id, response_id, question, score, choice, body)
 select :shop, response_id, said.*
@@ -106,7 +117,7 @@ cross join lateral (
 
 insert into rating (shop_id, source, rated_on, score, scale, ratings, imported_at, updated_at)
 select :shop, source, day, 4.4 + 0.4 * pg_temp.chance(n, 17), 5, 1000 + n, day, day
-from generate_series('2023-01-01'::timestamptz, '2025-12-31', '1 day') with ordinality as d (day, n)
+from generate_series(:'began'::timestamptz, :'ended'::timestamptz - interval '1 day', '1 day') with ordinality as d (day, n)
 cross join unnest(array['fianet', 'guide']) as source;
 
 set session_replication_role = origin;

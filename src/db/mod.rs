@@ -378,6 +378,9 @@ pub async fn try_turn(connection: &mut PgConnection, turn: Turn, shop: ShopId) -
     .await
 }
 
+/// So many rows of a shop are worth statistics.
+const MANY: u64 = 1000;
+
 /// The tables that grow in leaps.
 #[derive(Debug, Clone, Copy)]
 pub enum Table {
@@ -435,23 +438,35 @@ pub async fn analyze_unknown(pool: &PgPool, tables: &[Table]) -> sqlx::Result<()
     Ok(())
 }
 
-/// Brings the planner's statistics up to date after rows were added, when they are a tenth or more of what it knows of. Postgres does
-/// so by itself within a minute or so; until then it plans as if the table were empty, and what runs next takes a hundred times as
-/// long.
+/// Brings the planner's statistics up to date after rows of a shop were added, when they are a tenth or more of what it knows of, or many
+/// and the first it would know of this shop. Postgres does so by itself within a minute or so, of a new shop beside a large one after a
+/// tenth more; until then it plans as if there were one row, and what runs next takes a hundred times as long.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn analyze_grown(connection: &mut PgConnection, table: Table, n_added: u64) -> sqlx::Result<()> {
+pub async fn analyze_grown(
+    connection: &mut PgConnection,
+    table: Table,
+    shop: ShopId,
+    n_added: u64,
+) -> sqlx::Result<()> {
     let (name, analyze) = table.statements();
-    let known = sqlx::query_scalar!(
-        r#"select greatest(reltuples, 0)::float8 as "known!" from pg_class where oid = $1::text::regclass"#,
-        name
+    let known = sqlx::query!(
+        r#"select greatest(t.reltuples, 0)::float8 as "n!",
+             exists (
+               select from pg_stats s
+               where s.schemaname = t.relnamespace::regnamespace::text and s.tablename = t.relname and s.attname = 'shop_id'
+                 and $2 = any(s.most_common_vals::text::int[])
+             ) as "has_shop!"
+           from pg_class t where t.oid = $1::text::regclass"#,
+        name,
+        shop.0,
     )
     .fetch_one(&mut *connection)
     .await?;
     #[expect(clippy::cast_precision_loss, reason = "a tenth more or less decides nothing")]
-    let has_grown = n_added as f64 > known / 10.0;
-    if has_grown {
+    let has_grown = n_added as f64 > known.n / 10.0;
+    if has_grown || (n_added >= MANY && !known.has_shop) {
         sqlx::raw_sql(analyze).execute(connection).await?;
     }
     Ok(())

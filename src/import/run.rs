@@ -303,7 +303,7 @@ impl Run {
             return Ok(());
         }
         for table in grown {
-            db::analyze_grown(&mut transaction, *table, report.n_inserted).await?;
+            db::analyze_grown(&mut transaction, *table, self.shop, report.n_inserted).await?;
         }
         transaction.commit().await?;
         Ok(())

@@ -6,6 +6,8 @@ with due as (
     from invitation i
     where i.shop_id = $1 and i.survey = $2 and i.state in ('queued', 'deferred') and i.next_attempt_at <= $3
         and i.due_at >= $3::timestamptz - $7::interval
+        -- Nothing is tried before it is due: so the index begins after what has been unknown for long.
+        and i.next_attempt_at >= $3::timestamptz - $7::interval
         -- A question per row and no join, so that it is asked of the first rows of the queue only, whatever the statistics say.
         and (
             select b.reason is null and ($6 or b.fulfilled_at is not null)
@@ -20,8 +22,9 @@ with due as (
 claimed as (
     update invitation i
     set state = 'claimed', claimed_by = $5, fence = fence + 1, lease_until = now() + interval '15 minutes'
-    -- As an array, so that they are found by their key: joined with the table, some hundreds are worth reading all of it.
-    where i.shop_id = $1 and i.invitation_id = any (array(select invitation_id from due))
+    -- As an array, so that they are found by their key: joined with the table, some hundreds are worth reading all of it. And the shop as
+    -- something that is not known while planning: one that the statistics have never seen passes for a single row.
+    where i.shop_id = (select $1::int) and i.invitation_id = any (array(select invitation_id from due))
     returning i.*
 )
 select i.invitation_id as "invitation!: InvitationId", i.fence as "fence!", i.wave as "wave!", i.attempts as "attempts!", i.message_id,

@@ -311,7 +311,7 @@ async fn decide_and_settle(
     report.reminders = decide::remind(&mut transaction, &terms).await?;
     // Before anything looks at the new rows: thousands of them would be joined as if there were none.
     let n_decided = report.first.n() + report.reminders.n();
-    db::analyze_grown(&mut transaction, Table::Invitation, n_decided).await?;
+    db::analyze_grown(&mut transaction, Table::Invitation, shop_id, n_decided).await?;
     if manner.dry_run {
         let watched = brakes::Watched {
             shop: shop_id,

@@ -583,7 +583,9 @@ pub async fn accept(conn: &mut PgConnection, shop: ShopId, id: InvitationId) -> 
          set state = 'sent',
              sent_at = (select max(a.started_at) from attempt a
                         where a.shop_id = i.shop_id and a.invitation_id = i.invitation_id)
-         where i.shop_id = $1 and i.invitation_id = $2 and i.state = 'unknown'",
+         where i.shop_id = $1 and i.invitation_id = $2
+           -- As text: see `release`.
+           and i.state::text = 'unknown'",
         shop.0,
         id.0,
     )

@@ -395,8 +395,7 @@ async fn report_of(
     })
 }
 
-/// The recommendation rate of all these shops together, of everything that was answered up to a moment. The rest of the transaction has the
-/// settings of one in which much is counted.
+/// The recommendation rate of all these shops together, of everything that was answered up to a moment.
 ///
 /// # Errors
 /// When the database does not answer.
@@ -417,6 +416,12 @@ pub async fn recommendation_rate_of(
         hits += yes;
         total += all;
     }
+    // What comes after it in the transaction is planned as if this had not been.
+    sqlx::raw_sql(
+        "set local plan_cache_mode to default; set local work_mem to default; set local random_page_cost to default",
+    )
+    .execute(conn)
+    .await?;
     let surveys: Vec<&Survey> =
         surveys.iter().filter(|survey| shops.iter().any(|(_, shop)| survey.is_for(&shop.key))).collect();
     let definition = metric.defined(Some(recommendation_rate::detail(&surveys)), false);

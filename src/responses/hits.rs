@@ -246,6 +246,8 @@ async fn write(
             let mut new = options.connect().await?;
             // A note that a crash of the server takes with it changes nothing, so none waits for the disk.
             sqlx::raw_sql("set synchronous_commit = off").execute(&mut new).await?;
+            // Made for a table that is all but empty, a plan that is kept would read all of it for each invitation later on.
+            sqlx::raw_sql("set enable_seqscan = off").execute(&mut new).await?;
             connection.insert(new)
         }
     };

@@ -22,7 +22,7 @@ use std::path::Path;
 use chrono::{DateTime, TimeDelta, Utc};
 use csv::ByteRecord;
 use serde_json::{Map, Value};
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use self::format::{Candidates, ResponseColumns, ResponseFormat, candidates};
 use crate::config::ResponseMapping;
@@ -34,7 +34,6 @@ use crate::import::row::{self, given, on, refuse_nul, text};
 use crate::import::run::{self, Destination, ImportKind, ImportOptions, ImportReport, Run};
 use crate::import::text::{Fault, Source, Written};
 use crate::import::times::Times;
-use crate::masked;
 use crate::survey::{self, QuestionKind, Questionnaire, Survey};
 use crate::types::{Clock, EmailAddress, ShopId, SurveyVersionId};
 
@@ -127,27 +126,10 @@ pub async fn import_responses(
     }
     merge.store(&mut transaction, prepared).await?;
     transaction.commit().await?;
-    grown(to.pool, prepared.n_new, report.n_aside).await;
+    aside::grown(to, report.n_aside).await;
     aside::try_after(&mut report, to, clock.now()).await;
     progress(length, length);
     Ok(report)
-}
-
-/// Brings the planner up to date about the tables that new rows went into; after the commit, because it would lengthen the locks. The rows
-/// are in by then, and where this fails Postgres does it by itself some time later.
-async fn grown(pool: &PgPool, n_new: u64, n_aside: u64) {
-    let analyze = async {
-        let mut connection = pool.acquire().await?;
-        for (table, n) in [(Table::Response, n_new), (Table::Answer, n_new), (Table::ResponseAside, n_aside)]
-        {
-            db::analyze_grown(&mut connection, table, n).await?;
-        }
-        Ok::<(), sqlx::Error>(())
-    };
-    if let Err(error) = analyze.await {
-        let error = masked::reason(&error.into());
-        tracing::warn!(error, "the planner's figures of answers could not be brought up to date");
-    }
 }
 
 struct Settled {
@@ -413,6 +395,10 @@ impl Merge<'_> {
             .bind(self.shop)
             .execute(&mut *connection)
             .await?;
+        // Before the new rows are looked at: thousands of them would be compared with each other, as if there were one.
+        for table in [Table::Response, Table::Answer] {
+            db::analyze_grown(connection, table, self.shop, prepared.n_new).await?;
+        }
         self.count(connection, false).await?;
         if prepared.n_invited > 0 {
             self.execute(connection, include_str!("import/lock_invitations.sql")).await?;

@@ -356,7 +356,9 @@ async fn answers(out: &mut Exposition, context: &Context, now: DateTime<Utc>) ->
     let imports = sqlx::query!(
         r#"select shop_id, kind as "kind: ImportKind", count(*) as "n_files!", sum(n_read)::bigint as "n_read!",
                sum(n_rejected)::bigint as "n_rejected!"
-           from import_run where finished_at > $1 and finished_at <= $2 group by 1, 2 order by 1, 2"#,
+           from import_run where shop_id = any ($1) and finished_at > $2 and finished_at <= $3
+           group by 1, 2 order by 1, 2"#,
+        &shops(context),
         now - DAY,
         now,
     )

@@ -64,7 +64,7 @@ async fn ctrl_c_ends_a_run_after_what_is_in_hand_and_says_what_was_done() {
     let mut child = Command::new("script")
         .args([
             "-qefc",
-            concat!("exec ", env!("CARGO_BIN_EXE_afterword"), " run send-invitations"),
+            concat!("exec '", env!("CARGO_BIN_EXE_afterword"), "' run send-invitations"),
             "/dev/null",
         ])
         .current_dir(program.dir.path())

@@ -11,6 +11,7 @@ use std::time::Duration;
 use afterword::config::Config;
 use afterword::db::embedded::{self, Durability, Server};
 use afterword::db::{self, SchemaError};
+use afterword::types::ShopId;
 use chrono::TimeDelta;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User};
@@ -614,4 +615,33 @@ async fn without_the_rollback_it_would() {
     })
     .await;
     assert!(kept < written, "{kept} of {written}");
+}
+
+/// Postgres looks at a table by itself after a tenth more of it; until then a new shop beside a large one passes for a single row.
+#[tokio::test]
+async fn a_new_shop_beside_a_large_one_is_known_as_soon_as_it_has_many_rows() {
+    let db = TestDb::new().await;
+    let mut conn = db.pool.acquire().await.unwrap();
+    let rows = |shop: i32, from: i32, n: i32| {
+        format!(
+            "insert into suppression (shop_id, address_hash, reason, created_at)
+             select {shop}, int4send(n), 'manual', now() from generate_series({from}, {from} + {n} - 1) n;"
+        )
+    };
+    let large = rows(1, 1, 20_000);
+    let large =
+        format!("alter table suppression set (autovacuum_enabled = false); {large} analyze suppression");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(large)).execute(&mut *conn).await.unwrap();
+    for (from, n, is_known) in [(1, 900, false), (1_001, 1_500, true)] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(rows(2, from, n))).execute(&mut *conn).await.unwrap();
+        let added = u64::try_from(n).unwrap();
+        db::analyze_grown(&mut conn, db::Table::Suppression, ShopId(2), added).await.unwrap();
+        let known = "select count(*) from pg_stats
+                     where tablename = 'suppression' and attname = 'shop_id' and 2 = any(most_common_vals::text::int[])";
+        assert_eq!(
+            sqlx::query_scalar::<_, i64>(known).fetch_one(&mut *conn).await.unwrap() == 1,
+            is_known,
+            "{n}"
+        );
+    }
 }

@@ -401,6 +401,45 @@ async fn a_long_queue_is_settled_whatever_the_statistics_say() {
     assert_eq!(sqlx::query_scalar::<_, i64>(moved).fetch_one(&mut *transaction).await.unwrap(), 5_000);
 }
 
+/// Also those of a shop that Postgres's statistics have never seen, beside one that they know.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_finds_its_rows_by_their_keys_whatever_the_statistics_say() {
+    let program = Program::new(&shipped()).await;
+    let mut conn = program.db.pool.acquire().await.unwrap();
+    let rows = |shop: i32, from: i32, n: i32, state: &str, sent_at: &str| {
+        format!(
+            "insert into invitation (shop_id, order_id, customer_id, survey, wave, survey_version_id, state, due_at, decided_at,
+                 next_attempt_at, sent_at)
+             select {shop}, n, n, 'satisfaction', 0, 1, '{state}', '2026-03-10', '2026-03-10', '2026-03-10', {sent_at}
+             from generate_series({from}, {from} + {n} - 1) n;"
+        )
+    };
+    let known = rows(1, 1, 60_000, "sent", "'2026-03-10'");
+    let made =
+        format!("alter table invitation set (autovacuum_enabled = false); {known} analyze invitation;");
+    let claim = format!("prepare claim as {};", include_str!("../../src/invitations/claim.sql"));
+    for (shop, from) in [(1, 60_001), (2, 1)] {
+        let waiting = rows(shop, from, 20_000, "queued", "null");
+        let before = if shop == 1 { made.as_str() } else { "deallocate claim;" };
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("{before} {waiting} {claim}")))
+            .execute(&mut *conn)
+            .await
+            .unwrap();
+        let explain = format!(
+            "explain (format json) execute claim ({shop}, 'satisfaction', '2026-03-12', 200, 1, false, '7 days', false, '{{}}')"
+        );
+        let plan: serde_json::Value = sqlx::query_scalar(sqlx::AssertSqlSafe(explain))
+            .persistent(false)
+            .fetch_one(&mut *conn)
+            .await
+            .unwrap();
+        let plan = serde_json::to_string_pretty(&plan).unwrap();
+        let by_key = |line: &str| line.contains("\"Index Cond\"") && line.contains("invitation_id = ANY");
+        assert!(plan.lines().any(by_key), "{plan}");
+        assert!(!plan.contains("Hash"), "{plan}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_unknown_is_settled_by_hand() {
     let relay = Relay::start();

@@ -1,6 +1,7 @@
 //! [3] Answers of other tools: files into a real database.
 
 use std::path::Path;
+use std::time::Duration;
 
 use afterword::config::Config;
 use afterword::import::ImportError;
@@ -452,6 +453,27 @@ async fn what_is_said_of_a_file_of_orders_stands_when_looking_for_waiting_answer
     sqlx::raw_sql("drop trigger be_taken_back on response_aside").execute(&program.db.pool).await.unwrap();
     let report = program.run(&["--json", "import", "responses", "answers.csv"]).expect(0).json();
     assert_eq!(report[0]["waited"]["n_matched"], 1, "{report}");
+}
+
+/// As when a shop brings in its years of answers: before its rows were known to Postgres, each was compared with each, for an hour.
+#[tokio::test]
+async fn the_first_file_of_a_shop_may_be_long() {
+    let shop = Shop::new().await;
+    let made = r#"
+        with c as (
+            insert into customer (shop_id, email, email_key)
+            select $1, n || '@customer.example', n || '@customer.example' from generate_series(1, 60000) n
+            returning customer_id
+        )
+        insert into "order" (shop_id, external_id, customer_id, ordered_at, fulfilled_at, status, items, attributes, imported_at, updated_at)
+        select $1, 'L-' || row_number() over (), customer_id, '2026-03-01', '2026-03-03', 'fulfilled', '{}', '{}', now(), now() from c"#;
+    sqlx::query(made).bind(shop.id).execute(&shop.db.pool).await.unwrap();
+    let rows: String = (1..=60_000).map(|n| format!("L-{n},2026-04-01T10:00:00Z,yes\n")).collect();
+    let file = format!("order_id,answered_at,recommend\n{rows}");
+    let imported = tokio::time::timeout(Duration::from_secs(60), shop.import(&file)).await;
+    assert_eq!(imported.expect("it takes some seconds").n_inserted, 60_000);
+    let counted = "select count(*)::text from response where shop_id = $1 and counted";
+    assert_eq!(shop.select(counted).await, ["60000"]);
 }
 
 #[tokio::test]

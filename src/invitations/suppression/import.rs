@@ -23,7 +23,7 @@ use crate::import::row;
 use crate::import::run;
 use crate::import::text::{Fault, Source, Whence, Written};
 use crate::nearest::did_you_mean;
-use crate::types::EmailAddress;
+use crate::types::{EmailAddress, ShopId};
 
 /// What a column of addresses or of their hashes is called, in letters and digits alone; the first of these that a header has is taken,
 /// because `address` may be a street where there is an `email` too.
@@ -152,7 +152,8 @@ pub async fn import(
     if options.dry_run {
         transaction.rollback().await?;
     } else {
-        db::analyze_grown(&mut transaction, Table::Suppression, n_inserted).await?;
+        db::analyze_grown(&mut transaction, Table::Suppression, ShopId(options.scope.shop_id()), n_inserted)
+            .await?;
         transaction.commit().await?;
     }
     Ok(ImportReport {

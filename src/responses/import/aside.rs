@@ -8,8 +8,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
 
-use super::{Merge, grown, texts};
-use crate::db::{self, Turn, again};
+use super::{Merge, texts};
+use crate::db::{self, Table, Turn, again};
 use crate::import::ImportError;
 use crate::import::rejects::Reject;
 use crate::import::run::{self, Destination, ImportReport, Waited};
@@ -58,6 +58,19 @@ pub async fn try_after(report: &mut ImportReport, to: Destination<'_>, now: Date
     }
 }
 
+/// Brings the planner up to date about what waits; after the commit, because it would lengthen the locks. The rows are in by then, and where
+/// this fails Postgres does it by itself some time later.
+pub(super) async fn grown(to: Destination<'_>, n_aside: u64) {
+    let analyze = async {
+        let mut connection = to.pool.acquire().await?;
+        db::analyze_grown(&mut connection, Table::ResponseAside, to.shop, n_aside).await
+    };
+    if let Err(error) = analyze.await {
+        let error = masked::reason(&error.into());
+        tracing::warn!(error, "the planner's figures of answers that wait could not be brought up to date");
+    }
+}
+
 /// Stores the answers whose order has come, and gives up on those that have waited too long. `None`: nothing was waiting. Is begun anew
 /// by itself where the database has ended its transaction for the sake of another one.
 ///
@@ -101,29 +114,29 @@ async fn try_once(to: Destination<'_>, now: DateTime<Utc>) -> Result<Option<Wait
         .execute(&mut *transaction)
         .await?
         .rows_affected();
-    let n_new = if n_matched > 0 { store_found(&mut transaction, to, now).await? } else { 0 };
+    if n_matched > 0 {
+        store_found(&mut transaction, to, now).await?;
+    }
     let expired = expire(&mut transaction, to.shop, now).await?;
     let n_waiting =
         sqlx::query_scalar!(r#"select count(*) as "n!" from response_aside where shop_id = $1"#, to.shop.0)
             .fetch_one(&mut *transaction)
             .await?;
     transaction.commit().await?;
-    grown(to.pool, n_new, 0).await;
     Ok(Some(Waited { n_matched, n_waiting: u64::try_from(n_waiting).unwrap_or_default(), ..expired }))
 }
 
-/// Stores what was found, survey by survey and version by version. Returns how many responses are new.
+/// Stores what was found, survey by survey and version by version.
 async fn store_found(
     connection: &mut PgConnection,
     to: Destination<'_>,
     now: DateTime<Utc>,
-) -> Result<u64, ImportError> {
+) -> Result<(), ImportError> {
     let found: Vec<(String, SurveyVersionId)> =
         sqlx::query_as("select distinct survey, survey_version_id from found_aside order by 1, 2")
             .persistent(false)
             .fetch_all(&mut *connection)
             .await?;
-    let mut n_new = 0;
     for (survey, version) in found {
         let asked = survey::asked(connection, to.shop, version).await.map_err(|error| {
             match error.downcast::<sqlx::Error>() {
@@ -149,7 +162,6 @@ async fn store_found(
         };
         let prepared = merge.prepare(connection).await?;
         merge.store(connection, prepared).await?;
-        n_new += prepared.n_new;
     }
     sqlx::query(
         "delete from response_aside w using found_aside f
@@ -159,7 +171,7 @@ async fn store_found(
     .bind(to.shop)
     .execute(connection)
     .await?;
-    Ok(n_new)
+    Ok(())
 }
 
 /// Gives up on what has waited too long.
