@@ -46,7 +46,7 @@ def main() -> None:
         # The size of a mail, from one that is written as a file; what else was due leaves so too.
         mailing.import_orders(shop, "size", 1)
         shop.run("run", "send-invitations")
-        mails = [path.read_bytes() for path in (shop.place / "data" / "outbox").glob("*.eml")]
+        mails = (path.read_bytes() for path in (shop.place / "data" / "outbox").glob("*.eml"))
         size = next(len(mail) for mail in mails if b"csizex0@" in mail)
         stage.say(f"{n} mails of {size} bytes a turn")
         source = [postfix / "smtp-source", "-s", 8, "-d", "-m", n, "-l", size, "-f", "a@shop.example", "-t", "b@customer.example"]
