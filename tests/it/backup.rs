@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::TestDb;
 use crate::support::data_dir;
-use crate::support::program::{Program, Ran, command, ran, shipped, shipped_with};
+use crate::support::program::{Program, Ran, command, install, ran, shipped, shipped_with};
 use crate::support::smtp::Relay;
 
 const NOW: &str = "2026-03-12T10:00:00Z";
@@ -119,8 +119,8 @@ async fn a_password_is_not_in_the_list_of_processes() {
             program.path("passwords").display(),
             tools.join(tool).display()
         );
-        fs::write(bin.join(tool), script).unwrap();
-        fs::set_permissions(bin.join(tool), fs::Permissions::from_mode(0o755)).unwrap();
+        let script = program.write("script", script);
+        install(&script, &bin.join(tool));
     }
     let with_password = |db: &TestDb| {
         let url = db.url.replacen('@', ":hush%20hush@", 1);

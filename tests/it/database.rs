@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
 
 use crate::support::factories::{self, Order, Response};
-use crate::support::program::{Program, command, ran, shipped};
+use crate::support::program::{Program, command, install, ran, shipped};
 use crate::support::{TestDb, data_dir, on_own_runtime, say, shared, test_name};
 
 async fn count(pool: &PgPool, sql: &'static str) -> i64 {
@@ -362,7 +362,7 @@ async fn a_plain_user_has_a_server_too() {
     let dir = open_dir();
     // The user cannot necessarily reach the place where this binary lies.
     let program = dir.path().join("it");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    install(&std::env::current_exe().unwrap(), &program);
     let home = dir.path().join("home");
     fs::create_dir(&home).unwrap();
     std::os::unix::fs::chown(&home, Some(nobody.uid.as_raw()), Some(nobody.gid.as_raw())).unwrap();

@@ -17,6 +17,12 @@ use tempfile::TempDir;
 use super::TestDb;
 use super::config::smtp;
 
+/// Copies a program that a test starts. Another process does it: were the copy open for writing here, a child that another test starts
+/// at that moment would hold it open too, and the system runs no file that is (ETXTBSY).
+pub fn install(program: &Path, to: &Path) {
+    assert!(Command::new("install").args(["-m", "755"]).args([program, to]).status().unwrap().success());
+}
+
 /// A directory with a jobs.toml, a database, and the program to run there.
 pub struct Program {
     pub dir: TempDir,
