@@ -71,6 +71,25 @@ create unique index metric_day_current_key on metric_day (shop_id, day, fact, su
 -- Reports have the latest scores of each third party.
 create index metric_day_score_idx on metric_day (shop_id, survey, day) where fact = 'score';
 
+-- The sum of the days of each month, without scores, which do not add up: a report of years reads some dozens of rows for what it counts
+-- instead of a thousand.
+create table metric_month (
+    shop_id    int not null references shop,
+    month      date not null, -- its first day
+    fact       metric_fact not null,
+    survey     text not null,
+    question   text not null,
+    value      text not null,
+    n          bigint not null,
+    known_from timestamptz not null,
+    known_to   timestamptz not null default 'infinity',
+    primary key (shop_id, month, fact, survey, question, value, known_from),
+    constraint metric_month_was_known check (known_from < known_to)
+);
+create unique index metric_month_current_key on metric_month (shop_id, month, fact, survey, question, value) where known_to = 'infinity';
+-- The month that is not over has a version for each night. Reports mostly want those of the latest night.
+create index metric_month_known_idx on metric_month (shop_id, known_to, known_from);
+
 -- Customers do not add up: one who came on two days is one customer of the month.
 create type metric_period as enum ('day', 'week', 'month', 'quarter', 'year', 'ever');
 

@@ -932,8 +932,23 @@ async fn what_a_night_has_counted_is_what_a_rebuild_counts_and_stays_what_it_was
             }
             nights.push((now, reports));
         }
-        // Whatever has happened since, each night reads as it did.
+        // Whatever has happened since, each night reads as it did, and its months are the sums of its days.
         for (now, reports) in nights {
+            let unequal = sqlx::query_scalar!(
+                r#"with d as (
+                       select date_trunc('month', day::timestamp)::date as month, fact, survey, question, value, sum(n)::bigint as n
+                       from metric_day
+                       where shop_id = $1 and known_from <= $2 and known_to > $2 and fact <> 'score'
+                       group by 1, 2, 3, 4, 5
+                   ), m as (
+                       select month, fact, survey, question, value, n from metric_month
+                       where shop_id = $1 and known_from <= $2 and known_to > $2
+                   )
+                   select count(*) as "n!" from (table d except table m union all (table m except table d)) as unequal"#,
+                id.0,
+                now,
+            );
+            assert_eq!(unequal.fetch_one(pool).await.unwrap(), 0, "seed {seed}, {now}");
             for (by, report) in reports {
                 let ask = Asked { by: by.parse().ok(), frozen: true, ..Asked::default() };
                 let again = setting.report(id, key, ask, now + TimeDelta::hours(3)).await;
@@ -1030,6 +1045,35 @@ async fn the_report_of_a_night_stays_what_it_was() {
 }
 
 #[tokio::test]
+async fn of_the_month_that_is_not_over_a_night_tells_what_was_until_then() {
+    let program = Program::new(&shipped()).await;
+    let ahead = "5,lea@customer.example,2026-04-20T10:00:00+02:00,fulfilled,FR,web\n";
+    program.write("orders.csv", format!("{ORDERS}{ahead}").replace("cancelled", "fulfilled"));
+    program.run(&["import", "orders", "orders.csv", "--shop", "maison"]).expect(0);
+    let orders = |as_of: &str, by: &str| {
+        let report = program.run(&["report", "--by", by, "--json", "--as-of", as_of]).expect(0).json();
+        let shop = &report["shops"][0];
+        let points = shop["series"]["points"].as_array().unwrap();
+        let orders: Vec<_> =
+            points.iter().map(|point| point["volumes"]["orders"].as_i64().unwrap()).collect();
+        (shop["basis"].as_str().unwrap().to_owned(), orders)
+    };
+    let check = |basis: &str| {
+        for (by, expected) in [("month", vec![1, 2, 0, 1]), ("quarter", vec![3, 1]), ("year", vec![4])] {
+            assert_eq!(orders("2026-04-12T12:00:00Z", by), (basis.to_owned(), expected), "{by}");
+        }
+    };
+    check("computed");
+    program.run(&["run", "nightly-metrics", "--as-of", "2026-04-12T01:15:00Z"]).expect(0);
+    check("frozen");
+    // Once the month is over it has what was placed in it, without anything having changed.
+    program.run(&["run", "nightly-metrics", "--as-of", "2026-05-12T01:15:00Z"]).expect(0);
+    let later = orders("2026-05-12T12:00:00Z", "month");
+    assert_eq!(later, ("frozen".to_owned(), vec![1, 2, 0, 2, 0]));
+    check("frozen");
+}
+
+#[tokio::test]
 async fn what_the_nights_got_wrong_is_found_and_put_right() {
     let program = Program::new(&shipped()).await;
     program.write("orders.csv", ORDERS);
@@ -1046,6 +1090,10 @@ async fn what_the_nights_got_wrong_is_found_and_put_right() {
     .await
     .unwrap();
     program.run(&["run", "nightly-metrics", "--as-of", "2026-05-02T01:15:00Z"]).expect(0);
+    sqlx::raw_sql("update metric_month set n = n + 1 where month = '2026-02-01' and fact = 'orders'")
+        .execute(&program.db.pool)
+        .await
+        .unwrap();
     for _ in 0..2 {
         let check = ["metrics", "rebuild", "--check", "--json", "--as-of", "2026-05-02T02:00:00Z"];
         let found = program.run(&check).expect(1).json();
@@ -1056,6 +1104,8 @@ async fn what_the_nights_got_wrong_is_found_and_put_right() {
             .map(|d| (d["what"].as_str().unwrap(), d["on"].as_str().unwrap()))
             .collect();
         assert!(found.contains(&("Orders", "2026-01-31")), "{found:?}");
+        assert!(found.contains(&("Orders of the month", "2026-01-01")), "{found:?}");
+        assert!(found.contains(&("Orders of the month", "2026-02-01")), "{found:?}");
         assert!(found.contains(&("customers of the month", "2026-01-01")), "{found:?}");
         // Her order of February was not her first; now it is.
         assert!(found.contains(&("customers of the day", "2026-02-01")), "{found:?}");

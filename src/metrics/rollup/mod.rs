@@ -1,14 +1,16 @@
 //! The figures as they were known: what each day has is counted once, at night, and kept with from when to when it was known.
 //!
 //! In: what was written since the last time (`metric_change`, filled by triggers of the tables that are counted). Out: versions of rows in
-//! `metric_day` and `metric_customers`, and a row in `metric_freeze`. The days that were touched are counted anew from the rows
+//! `metric_day`, `metric_month` and `metric_customers`, and a row in `metric_freeze`. The days that were touched are counted anew from the rows
 //! themselves, by the same queries as series and as a rebuild of everything, so that there is one way to count; the customers of months and
-//! years, of whom a night changes few, are those that were kept, and what the changed orders make of them (`changed.rs`). One transaction:
-//! if we die, nothing was taken and nothing was written.
+//! years, of whom a night changes few, are those that were kept, and what the changed orders make of them (`changed.rs`). What a month has is
+//! the sum of its days, and is kept too, so that reports of years do not add up days (`known.rs`). One transaction: if we die, nothing was
+//! taken and nothing was written.
 //!
 //! A day knows no "as of": what is dated in the future counts on its day, and reports read the days up to theirs.
 
 mod changed;
+mod known;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,11 +22,15 @@ use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use self::changed::Changed;
+pub(super) use self::known::{
+    first_day, frozen_window, is_whole_periods, known, known_customers, known_facts, known_facts_before,
+    last_freeze, scores,
+};
 use super::customers;
-use super::facts::{self, Bucket, ByBucket, Customers, Fact, Key, Rules, Tallied};
+use super::facts::{self, Bucket, Customers, Fact, Key, Rules};
 use super::period::{Period, Stretch};
-use super::series::{Score, Subject, whole};
-use super::window::{Span, Window, day_of};
+use super::series::whole;
+use super::window::{Span, day_of};
 use crate::config::Shop;
 use crate::db;
 use crate::stop::go_on;
@@ -166,10 +172,26 @@ fn buckets_of(periods: &[OfKind]) -> Vec<Vec<Bucket>> {
 /// From so many changed orders on it is quicker to count all.
 const FEW_CHANGES: i64 = 200_000;
 
-/// What a shop's days have, counted or kept.
+/// What a shop's days have, or its months, by the first of the month.
 type Days = BTreeMap<(NaiveDate, Key), i64>;
 /// How many customers its periods have.
 type Periods = BTreeMap<(FrozenPeriod, NaiveDate), Customers>;
+
+/// All that a shop has, counted or kept.
+struct Figures {
+    days: Days,
+    months: Days,
+    customers: Periods,
+}
+
+/// What months have: the sum of what their days have. Scores do not add up.
+fn months_of(days: &Days) -> Days {
+    let mut months = Days::new();
+    for ((day, key), n) in days.iter().filter(|((_, key), _)| key.fact != Fact::Score) {
+        *months.entry((Period::Month.around(*day).first_day, key.clone())).or_default() += n;
+    }
+    months
+}
 
 /// A shop whose figures are frozen.
 #[derive(Debug, Clone, Copy)]
@@ -234,6 +256,8 @@ pub async fn rebuild(
     let touched = all(&mut tx, house).await?;
     let kept = kept(&mut tx, house.shop).await?;
     let counted = count(&mut tx, house, &touched, &unstopped).await?;
+    let (days, customers) = counted;
+    let counted = Figures { months: months_of(&days), days, customers };
     let differences = differences(&house.config.key, &kept, &counted);
     if check {
         tx.rollback().await?;
@@ -241,7 +265,8 @@ pub async fn rebuild(
         if !differences.is_empty() {
             // A version that begins and ends in the same moment never was.
             discard(&mut tx, house.shop, now).await?;
-            frozen.n_changed = keep(&mut tx, house.shop, &touched, &counted, now).await?;
+            frozen.n_changed =
+                keep(&mut tx, house.shop, &touched, &counted.days, &counted.customers, now).await?;
         }
         tx.commit().await?;
     }
@@ -308,9 +333,9 @@ async fn count_touched(
             }
         }
     }
-    let counted = count(conn, house, &touched, stop).await?;
+    let (days, customers) = count(conn, house, &touched, stop).await?;
     go_on(stop)?;
-    let n_changed = keep(conn, house.shop, &touched, &counted, now).await?;
+    let n_changed = keep(conn, house.shop, &touched, &days, &customers, now).await?;
     sqlx::query!(
         "insert into metric_freeze (shop_id, frozen_at, rules) values ($1, $2, $3)",
         house.shop.0,
@@ -375,7 +400,7 @@ async fn count(
 }
 
 /// What is kept as the latest of what is known.
-async fn kept(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<(Days, Periods)> {
+async fn kept(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<Figures> {
     let rows = sqlx::query!(
         r#"select day, fact as "fact: Fact", survey, question, value, n
            from metric_day where shop_id = $1 and known_to = 'infinity'"#,
@@ -389,6 +414,18 @@ async fn kept(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<(Days, Peri
     });
     let days = days.collect();
     let rows = sqlx::query!(
+        r#"select month, fact as "fact: Fact", survey, question, value, n
+           from metric_month where shop_id = $1 and known_to = 'infinity'"#,
+        shop.0,
+    )
+    .fetch_all(&mut *conn)
+    .await?;
+    let months = rows.into_iter().map(|row| {
+        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
+        ((row.month, key), row.n)
+    });
+    let months = months.collect();
+    let rows = sqlx::query!(
         r#"select period as "period: FrozenPeriod", starts_on, customers, "repeat", "returning"
            from metric_customers where shop_id = $1 and known_to = 'infinity'"#,
         shop.0,
@@ -399,7 +436,7 @@ async fn kept(conn: &mut PgConnection, shop: ShopId) -> sqlx::Result<(Days, Peri
         let customers = Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
         ((row.period, row.starts_on), customers)
     });
-    Ok((days, periods.collect()))
+    Ok(Figures { days, months, customers: periods.collect() })
 }
 
 /// Closes the versions that hold no more and begins the new ones. Comes back with how many began or ended.
@@ -407,7 +444,8 @@ async fn keep(
     conn: &mut PgConnection,
     shop: ShopId,
     touched: &Touched,
-    (days, periods): &(Days, Periods),
+    days: &Days,
+    customers: &Periods,
     now: DateTime<Utc>,
 ) -> sqlx::Result<usize> {
     let touched_days: Vec<_> = touched.days.iter().copied().collect();
@@ -455,8 +493,54 @@ async fn keep(
     )
     .execute(&mut *conn)
     .await?;
-    let n_periods = keep_periods(conn, shop, touched, periods, now).await?;
+    keep_months(conn, shop, touched, now).await?;
+    let n_periods = keep_periods(conn, shop, touched, customers, now).await?;
     Ok(usize::try_from(ended.rows_affected() + begun.rows_affected()).unwrap_or(usize::MAX) + n_periods)
+}
+
+/// Adds up the months of the days that were touched, which are kept already.
+async fn keep_months(
+    conn: &mut PgConnection,
+    shop: ShopId,
+    touched: &Touched,
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    let months: BTreeSet<_> = touched.days.iter().map(|day| Period::Month.around(*day)).collect();
+    let days: Vec<_> = months
+        .iter()
+        .flat_map(|month| month.first_day.iter_days().take_while(|day| *day <= month.last_day))
+        .collect();
+    let months: Vec<_> = months.iter().map(|month| month.first_day).collect();
+    sqlx::query!(
+        "update metric_month m set known_to = $2
+         where m.shop_id = $1 and m.known_to = 'infinity' and m.month = any($3)
+           and (m.month, m.fact, m.survey, m.question, m.value, m.n) not in (
+               select date_trunc('month', day::timestamp)::date, fact, survey, question, value, sum(n)::bigint
+               from metric_day
+               where shop_id = $1 and known_to = 'infinity' and fact <> 'score' and day = any($4)
+               group by 1, 2, 3, 4, 5
+           )",
+        shop.0,
+        now,
+        &months,
+        &days,
+    )
+    .execute(&mut *conn)
+    .await?;
+    sqlx::query!(
+        "insert into metric_month (shop_id, month, fact, survey, question, value, n, known_from)
+         select $1, date_trunc('month', day::timestamp)::date, fact, survey, question, value, sum(n)::bigint, $2
+         from metric_day
+         where shop_id = $1 and known_to = 'infinity' and fact <> 'score' and day = any($3)
+         group by 2, 3, 4, 5, 6
+         on conflict (shop_id, month, fact, survey, question, value) where known_to = 'infinity' do nothing",
+        shop.0,
+        now,
+        &days,
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
 }
 
 async fn keep_periods(
@@ -521,6 +605,16 @@ async fn discard(conn: &mut PgConnection, shop: ShopId, now: DateTime<Utc>) -> s
     )
     .execute(&mut *conn)
     .await?;
+    sqlx::query!("delete from metric_month where shop_id = $1 and known_from = $2", shop.0, now)
+        .execute(&mut *conn)
+        .await?;
+    sqlx::query!(
+        "update metric_month set known_to = 'infinity' where shop_id = $1 and known_to = $2",
+        shop.0,
+        now
+    )
+    .execute(&mut *conn)
+    .await?;
     sqlx::query!("delete from metric_customers where shop_id = $1 and known_from = $2", shop.0, now)
         .execute(&mut *conn)
         .await?;
@@ -534,200 +628,32 @@ async fn discard(conn: &mut PgConnection, shop: ShopId, now: DateTime<Utc>) -> s
     Ok(())
 }
 
-fn differences(shop: &str, kept: &(Days, Periods), counted: &(Days, Periods)) -> Vec<Difference> {
+fn differences(shop: &str, kept: &Figures, counted: &Figures) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut differ = |what: String, on: NaiveDate, kept: Option<String>, counted: Option<String>| {
         if kept != counted {
             found.push(Difference { shop: shop.to_owned(), what, on, kept, counted });
         }
     };
-    let days: BTreeSet<_> = kept.0.keys().chain(counted.0.keys()).collect();
-    for of in days {
-        let (day, Key { fact, survey, question, value }) = of;
-        let parts = [format!("{fact:?}"), survey.clone(), question.clone(), value.clone()];
-        let what = parts.iter().filter(|part| !part.is_empty()).cloned().collect::<Vec<_>>().join(" ");
-        let n = |days: &Days| days.get(of).map(ToString::to_string);
-        differ(what, *day, n(&kept.0), n(&counted.0));
+    for (of, kept, counted) in
+        [("", &kept.days, &counted.days), ("of the month", &kept.months, &counted.months)]
+    {
+        for key in kept.keys().chain(counted.keys()).collect::<BTreeSet<_>>() {
+            let (on, Key { fact, survey, question, value }) = key;
+            let fact = format!("{fact:?}");
+            let parts = [fact.as_str(), survey, question, value, of];
+            let what = parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
+            let n = |days: &Days| days.get(key).map(ToString::to_string);
+            differ(what, *on, n(kept), n(counted));
+        }
     }
-    let periods: BTreeSet<_> = kept.1.keys().chain(counted.1.keys()).collect();
-    for of in periods {
+    for of in kept.customers.keys().chain(counted.customers.keys()).collect::<BTreeSet<_>>() {
         let in_words = |periods: &Periods| {
             let Customers { customers, repeat, returning } = periods.get(of)?;
             Some(format!("{customers}, {repeat} repeat, {returning} returning"))
         };
         let what = format!("customers of the {:?}", of.0).to_lowercase();
-        differ(what, of.1, in_words(&kept.1), in_words(&counted.1));
+        differ(what, of.1, in_words(&kept.customers), in_words(&counted.customers));
     }
     found
-}
-
-// ---- Reading what was known.
-
-/// The last moment at or before this one as of which a shop's figures are frozen.
-pub(super) async fn last_freeze(
-    conn: &mut PgConnection,
-    shop: ShopId,
-    as_of: DateTime<Utc>,
-) -> sqlx::Result<Option<DateTime<Utc>>> {
-    sqlx::query_scalar!(
-        "select max(frozen_at) from metric_freeze where shop_id = $1 and frozen_at <= $2",
-        shop.0,
-        as_of,
-    )
-    .fetch_one(conn)
-    .await
-}
-
-/// The period that a window is, if it is one in which customers were counted.
-pub(super) fn frozen_window(span: Span, zone: Tz) -> Option<(FrozenPeriod, Stretch)> {
-    let (from, to) = match (span.from, span.to) {
-        (None, None) => {
-            let last_day = day_of(everything().as_of, Tz::UTC);
-            return Some((FrozenPeriod::Ever, Stretch { first_day: EVER, last_day }));
-        }
-        (Some(from), Some(to)) => (from, to),
-        _ => return None,
-    };
-    Period::CALENDAR.into_iter().find_map(|period| {
-        let stretch = period.around(day_of(from, zone));
-        (stretch.moments(zone) == (from, to)).then_some((FrozenPeriod::of(period)?, stretch))
-    })
-}
-
-/// Whether a window begins and ends with a period, so that a series of them can be read from what was known.
-pub(super) fn is_whole_periods(window: Window, zone: Tz, period: Period) -> bool {
-    let is_bound = |moment: DateTime<Utc>| {
-        let stretch = period.around(day_of(moment, zone));
-        stretch.moments(zone).0 == moment
-    };
-    let bounds = [window.from, window.to];
-    bounds.into_iter().flatten().all(|bound| is_bound(bound.at(zone)))
-}
-
-/// The first day that had anything that counts, as it was known at a freeze.
-pub(super) async fn first_day(
-    conn: &mut PgConnection,
-    shop: ShopId,
-    frozen_at: DateTime<Utc>,
-) -> sqlx::Result<Option<NaiveDate>> {
-    sqlx::query_scalar!(
-        "select day from metric_day
-         where shop_id = $1 and known_from <= $2 and known_to > $2 and fact <> 'answer_with_suspects'
-         order by day limit 1",
-        shop.0,
-        frozen_at,
-    )
-    .fetch_optional(conn)
-    .await
-}
-
-/// The scores of third parties that were known at a freeze, by source and in the order of time.
-pub(super) async fn scores(
-    conn: &mut PgConnection,
-    subject: &Subject<'_>,
-    frozen_at: DateTime<Utc>,
-) -> sqlx::Result<Vec<(String, Score)>> {
-    let rows = sqlx::query!(
-        r#"select survey as source, day, value::float8 as "score!", nullif(n, -1) as ratings
-           from metric_day
-           where shop_id = $1 and known_from <= $2 and known_to > $2 and day <= $3 and fact = 'score'
-           order by survey, day"#,
-        subject.shop.0,
-        frozen_at,
-        day_of(frozen_at, subject.zone),
-    )
-    .fetch_all(conn)
-    .await?;
-    let score = |row: (NaiveDate, f64, Option<i64>)| Score { rated_on: row.0, score: row.1, ratings: row.2 };
-    Ok(rows.into_iter().map(|row| (row.source, score((row.day, row.score, row.ratings)))).collect())
-}
-
-/// What was known at a freeze of the days of these stretches, which lie side by side.
-pub(super) async fn known_facts(
-    conn: &mut PgConnection,
-    subject: &Subject<'_>,
-    frozen_at: DateTime<Utc>,
-    stretches: &[Stretch],
-) -> sqlx::Result<ByBucket> {
-    let starts: Vec<_> = stretches.iter().map(|stretch| stretch.first_day).collect();
-    let (Some(first), Some(last)) = (stretches.first(), stretches.last()) else {
-        return Ok(ByBucket::new());
-    };
-    let rows = sqlx::query!(
-        r#"select width_bucket(day, $5::date[]) as "n!", fact as "fact: Fact", survey, question, value, sum(n)::bigint as "count!"
-           from metric_day
-           where shop_id = $1 and known_from <= $2 and known_to > $2 and day between $3 and $4 and fact <> 'score'
-           group by 1, 2, 3, 4, 5"#,
-        subject.shop.0,
-        frozen_at,
-        first.first_day,
-        last.last_day.min(day_of(frozen_at, subject.zone)),
-        &starts,
-    )
-    .fetch_all(conn)
-    .await?;
-    let index = |n: i32| usize::try_from(n - 1).unwrap_or_default();
-    let mut known = ByBucket::new();
-    for row in rows {
-        let key = Key { fact: row.fact, survey: row.survey, question: row.question, value: row.value };
-        let tallied: &mut Tallied = known.entry((index(row.n), String::new())).or_default();
-        tallied.facts.insert(key, row.count);
-    }
-    Ok(known)
-}
-
-/// What was known at a freeze of all days before this one.
-pub(super) async fn known_facts_before(
-    conn: &mut PgConnection,
-    subject: &Subject<'_>,
-    frozen_at: DateTime<Utc>,
-    day: NaiveDate,
-) -> sqlx::Result<Tallied> {
-    let Some(last_day) = day.pred_opt() else { return Ok(Tallied::default()) };
-    let before = [Stretch { first_day: EVER, last_day }];
-    Ok(known_facts(conn, subject, frozen_at, &before).await?.into_values().next().unwrap_or_default())
-}
-
-/// What was known at a freeze of these periods, which lie side by side: also of their customers.
-pub(super) async fn known(
-    conn: &mut PgConnection,
-    subject: &Subject<'_>,
-    frozen_at: DateTime<Utc>,
-    period: FrozenPeriod,
-    stretches: &[Stretch],
-) -> sqlx::Result<ByBucket> {
-    let mut known = known_facts(conn, subject, frozen_at, stretches).await?;
-    for (n, customers) in known_customers(conn, subject, frozen_at, period, stretches).await? {
-        known.entry((n, String::new())).or_default().customers = customers;
-    }
-    Ok(known)
-}
-
-/// What was known at a freeze of the customers of these periods, by the number of the period; nothing of those that had not begun.
-pub(super) async fn known_customers(
-    conn: &mut PgConnection,
-    subject: &Subject<'_>,
-    frozen_at: DateTime<Utc>,
-    period: FrozenPeriod,
-    stretches: &[Stretch],
-) -> sqlx::Result<BTreeMap<usize, Customers>> {
-    let day = day_of(frozen_at, subject.zone);
-    let starts: Vec<_> =
-        stretches.iter().map(|stretch| stretch.first_day).filter(|first| *first <= day).collect();
-    let rows = sqlx::query!(
-        r#"select starts_on, customers, "repeat", "returning"
-           from metric_customers
-           where shop_id = $1 and period = $3 and known_from <= $2 and known_to > $2 and starts_on = any($4)"#,
-        subject.shop.0,
-        frozen_at,
-        period as FrozenPeriod,
-        &starts,
-    )
-    .fetch_all(conn)
-    .await?;
-    let of_each = rows.into_iter().filter_map(|row| {
-        let customers = Customers { customers: row.customers, repeat: row.repeat, returning: row.returning };
-        Some((starts.binary_search(&row.starts_on).ok()?, customers))
-    });
-    Ok(of_each.collect())
 }
