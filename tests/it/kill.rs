@@ -22,7 +22,7 @@ use crate::support::{data_dir, random, say};
 const N_CONNECTIONS: usize = 8;
 
 /// How many there are of something: in `make test`, and in `make soak`.
-fn scaled(test: usize, soak: usize) -> usize {
+pub fn scaled(test: usize, soak: usize) -> usize {
     if std::env::var_os("AFTERWORD_SOAK").is_some() { soak } else { test }
 }
 
@@ -43,7 +43,7 @@ fn config(port: u16) -> String {
 
 /// So many more orders that became due just now, by customers of their own. The program runs on the system's clock, so they lie around
 /// it.
-async fn due_orders(pool: &PgPool, n: usize) {
+pub async fn due_orders(pool: &PgPool, n: usize) {
     let n = i32::try_from(n).unwrap();
     let sql = "select count(*)::int from customer";
     let before: i32 = sqlx::query_scalar(sql).fetch_one(pool).await.unwrap();
@@ -93,7 +93,7 @@ async fn in_the_middle_within(
 
 /// Every mail has a state and is sent or unknown; none left twice; no row says `sent` that the relay does not have. Comes back with how
 /// many are unknown.
-async fn check(pool: &PgPool, relay: &Relay, n_mails: usize) -> usize {
+pub async fn check(pool: &PgPool, relay: &Relay, n_mails: usize) -> usize {
     let mut accepted: BTreeMap<String, usize> = BTreeMap::new();
     for mail in relay.accepted() {
         *accepted.entry(mail.to).or_default() += 1;
@@ -118,7 +118,7 @@ async fn check(pool: &PgPool, relay: &Relay, n_mails: usize) -> usize {
 }
 
 /// The run that sends what is left.
-fn run_to_the_end(program: &Program) -> Ran {
+pub fn run_to_the_end(program: &Program) -> Ran {
     let last = program.run(&["run", "send-invitations", "--json"]);
     assert!([0, 3].contains(&last.code), "{last:?}");
     last

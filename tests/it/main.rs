@@ -20,6 +20,7 @@ mod delivery;
 mod mail;
 mod explain;
 mod kill;
+mod wire;
 mod bounces;
 mod surveys;
 mod pages;
