@@ -23,7 +23,7 @@ test: postgres postfix pgbouncer prometheus schemathesis chromium libreoffice ##
 	@scripts/test.sh $(ARGS)
 
 soak: postgres schemathesis ## The kill tests at length: 10,000 mails and 200 kills, and as much of the other faults; ten minutes of killed instances; 5,000 steps of the clocks; crowds for a minute; 5,000 cases for the private API; an hour with everything going wrong
-	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: instances:: clocks:: collect::half_open periods:: private_jobs::whatever soak:: --nocapture --test-threads 1
+	@AFTERWORD_SOAK=1 scripts/test.sh --test it -- kill:: wire:: instances:: clocks:: collect::half_open periods:: private_jobs::whatever soak:: --nocapture --test-threads 1
 
 # Clippy's run includes `unused_crate_dependencies` of src/lib.rs, which is the check for unused dependencies. sqlx comes first because
 # the compiler's errors about queries are the ones to read first.
