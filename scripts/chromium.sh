@@ -36,8 +36,8 @@ if command -v apt-get >/dev/null; then
     if [ "$as_root" != none ]; then
         echo "No chromium with its driver here: installing Debian's packages chromium and chromium-driver" >&2
         {
-            $as_root apt-get update -qq &&
-                $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-liberation fonts-dejavu-core
+            $as_root apt-get update -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30 &&
+                $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --yes --no-install-recommends chromium chromium-driver fonts-liberation fonts-dejavu-core
         } >&2 || echo "Installing the packages chromium and chromium-driver failed" >&2
         if find_programs; then
             exit

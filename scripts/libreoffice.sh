@@ -22,9 +22,9 @@ if command -v apt-get >/dev/null; then
         echo "No LibreOffice here: installing Debian's package libreoffice-calc" >&2
         {
             # The download may take its time or be given up; unpacking must not be cut off in the middle.
-            $as_root apt-get update -qq &&
-                timeout 120 $as_root apt-get install -qq --yes --no-install-recommends --download-only libreoffice-calc &&
-                $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends libreoffice-calc
+            $as_root apt-get update -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30 &&
+                timeout 120 $as_root apt-get install -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --yes --no-install-recommends --download-only libreoffice-calc &&
+                $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --yes --no-install-recommends libreoffice-calc
         } >&2 || echo "Installing the package libreoffice-calc failed" >&2
         if find_program; then
             exit

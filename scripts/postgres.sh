@@ -45,12 +45,12 @@ find_programs() {
 install_programs() {
     local as_root="$1" common_was_there=true
     dpkg-query --show --showformat='${Status}' postgresql-common 2>/dev/null | grep -q ' installed$' || common_was_there=false
-    $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends postgresql-common
+    $as_root apt-get update -qq -o Acquire::Retries=3 -o Acquire::http::Timeout=30
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --yes --no-install-recommends postgresql-common
     if ! $common_was_there; then
         $as_root sed -i 's/^#\?create_main_cluster.*$/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
     fi
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends postgresql
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -o Acquire::Retries=3 -o DPkg::Lock::Timeout=120 --yes --no-install-recommends postgresql
 }
 
 if find_programs; then

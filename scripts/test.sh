@@ -3,6 +3,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
+# Many tests wait most of the time: for a relay that is slow, for the next minute.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) + 1))}
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 cargo test "$@" 2>&1 | tee "$log"

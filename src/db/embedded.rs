@@ -752,13 +752,19 @@ mod tests {
     fn pretend(directory: &Path, version: &str) {
         fs::create_dir_all(directory).unwrap();
         for program in ["initdb", "postgres"] {
+            let written = directory.join("written");
+            let script = format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version} (Debian {version}-1)'\n");
+            fs::write(&written, script).unwrap();
+            // Copied by another process: what is open for writing here, or in a child that another test starts just then, cannot be run.
             let path = directory.join(program);
-            fs::write(
-                &path,
-                format!("#!/bin/sh\necho 'postgres (PostgreSQL) {version} (Debian {version}-1)'\n"),
-            )
-            .unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            assert!(
+                Command::new("install")
+                    .args(["-m", "755"])
+                    .args([&written, &path])
+                    .status()
+                    .unwrap()
+                    .success()
+            );
         }
     }
 

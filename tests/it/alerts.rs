@@ -217,8 +217,9 @@ impl Hook {
                 }
                 let mut body = vec![0; headers["content-length"].parse().unwrap()];
                 input.read_exact(&mut body).unwrap();
-                kept.lock().unwrap().push(Request { headers, body: String::from_utf8(body).unwrap() });
+                // Before the request can be seen: a test changes it when it has seen one.
                 let status = answer.load(Ordering::Relaxed);
+                kept.lock().unwrap().push(Request { headers, body: String::from_utf8(body).unwrap() });
                 let answer = format!(
                     "HTTP/1.1 {status} x\r\nLocation: http://127.0.0.1:{port}/elsewhere\r\nContent-Length: 0\r\n\
                      Connection: close\r\n\r\n"

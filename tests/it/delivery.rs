@@ -24,7 +24,7 @@ use crate::support::{on_own_runtime, random};
 /// Orders are delivered on 3 March; with a delay of seven days they are due on the 10th.
 const NOW: &str = "2026-03-12T10:00:00Z";
 /// How long the relay may take in these tests.
-const LIMIT: Duration = Duration::from_secs(1);
+const LIMIT: Duration = Duration::from_secs(2);
 
 /// A program and a context that sends to a relay as a test wants it.
 struct House {
@@ -62,7 +62,8 @@ impl House {
             port,
             tls: Tls::None,
             credentials: None,
-            limits: Limits::all(LIMIT),
+            // A relay of these tests is a thread of this process, and may have to wait for its turn.
+            limits: Limits::all(Duration::from_secs(60)),
         };
         change(&mut mail, &mut smtp);
         mail.transport = Transport::Smtp(Box::new(smtp));
@@ -264,6 +265,7 @@ async fn check(house: &House, case: Case, patience: Duration) -> Duration {
     house.orders(names.map(str::to_owned)).await;
     let context = |now| {
         house.sending_to(relay.port, now, |_, smtp| {
+            smtp.limits = Limits::all(LIMIT);
             if case.step == Step::Starttls {
                 smtp.tls = Tls::Opportunistic;
             }
@@ -603,7 +605,7 @@ async fn without_a_limit_the_rate_that_was_measured_is_halved() {
         };
         let (report, asked) =
             tokio::join!(invitations::send(&context, survey, Manner::default(), &stop), ended);
-        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
         let delivery = report.unwrap().shops.remove(0).delivery;
         assert!(delivery.stopped && delivery.n_deferred == 1, "{delivery:?}");
         let (rate, full): (f64, f64) = sqlx::query_as("select rate_per_minute, full_rate from relay")

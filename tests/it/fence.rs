@@ -119,7 +119,7 @@ async fn what_is_left_open_by_a_stopped_program_is_ended_by_the_database() {
     let db = TestDb::new().await;
     context(&db.pool, vec![]).await;
     let zombie = claim(&db.pool, at("2026-03-01T09:00:00Z")).await.unwrap();
-    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_millis(300), 4);
+    let of_zombie = db::pool_of_run(&db.pool, &zombie.fence(), Duration::from_secs(1), 4);
     let mut open = of_zombie.begin().await.unwrap();
     sqlx::query("update shop set name = 'never'").execute(&mut *open).await.unwrap();
     lease_runs_out(&db.pool).await;
@@ -179,13 +179,14 @@ async fn a_job_that_did_not_stop_when_its_time_was_over_writes_nothing_more() {
     let let_go = CancellationToken::new();
     let mut job = probe(|_| async { Ok(done("never")) });
     job.job = AnyJob::new(Deaf { let_go: let_go.clone(), wrote });
-    job.timeout = Duration::from_millis(100);
+    job.timeout = Duration::from_secs(3);
     let pace = Pace { grace: Duration::from_millis(100), ..Pace::usual(Duration::ZERO) };
     let stop = CancellationToken::new();
     let outcome = runner::run_at_pace(&context, &job, Occurrence::ByHand, false, &stop, pace).await.unwrap();
     assert!(matches!(outcome, Outcome::Failed { .. }), "{outcome:?}");
     let_go.cancel();
-    let error = written.recv().await.unwrap().unwrap_err();
+    let written = tokio::time::timeout(Duration::from_secs(20), written.recv()).await;
+    let error = written.expect("it had no connection when it was told to stop").unwrap().unwrap_err();
     assert_eq!(code(&error), "AW001", "{error}");
     assert_ne!(name(&db.pool).await, "of the deaf");
 }

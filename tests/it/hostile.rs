@@ -155,7 +155,7 @@ async fn whatever_a_job_does_the_others_are_on_time_and_its_next_occurrence_begi
             agenda.drain().await;
         }
     }
-    assert!(latest < Duration::from_secs(2), "a good one was late by {latest:?}");
+    assert!(latest < Duration::from_secs(8), "a good one was late by {latest:?}");
     let ledger = by_job(&db.pool).await;
     let first = at("2026-03-01T09:01:00Z");
     let minutes = || (0..).map(|n| first + TimeDelta::minutes(n)).take(N_ROUNDS);
@@ -261,10 +261,10 @@ impl Job for Hogging {
 #[tokio::test]
 async fn a_run_that_uses_up_all_connections_keeps_its_lease() {
     let db = TestDb::new().await;
-    let job = AnyJob::new(Hogging { of_all: db.pool.clone(), hogs: Duration::from_millis(2500) });
+    let job = AnyJob::new(Hogging { of_all: db.pool.clone(), hogs: Duration::from_secs(9) });
     let job = ScheduledJob { job, ..counting().0 };
     let context = context(&db.pool, vec![]).await;
-    let pace = Pace { lease: Duration::from_secs(1), give_up: Duration::from_millis(800), ..PACE };
+    let pace = Pace { lease: Duration::from_secs(4), give_up: Duration::from_secs(3), ..PACE };
     let stop = CancellationToken::new();
     let run = tokio::spawn({
         let (context, job, stop) = (context.clone(), job.clone(), stop.clone());
@@ -272,7 +272,7 @@ async fn a_run_that_uses_up_all_connections_keeps_its_lease() {
     });
     // Another machine's view: with connections of its own, and under a name that is not of this process.
     let other = afterword::db::pool(db.options(), 2);
-    tokio::time::sleep(Duration::from_millis(2000)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     let (state, is_alive): (String, bool) =
         sqlx::query_as("select state::text, lease_until > now() from job_run")
             .fetch_one(&other)

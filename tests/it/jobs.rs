@@ -123,9 +123,9 @@ pub fn at(moment: &str) -> DateTime<Utc> {
 /// Times that do not make the tests wait.
 fn quick() -> Pace {
     Pace {
-        lease: Duration::from_millis(1500),
+        lease: Duration::from_millis(4000),
         renew: Duration::from_millis(100),
-        give_up: Duration::from_millis(1000),
+        give_up: Duration::from_millis(3000),
         grace: Duration::from_millis(300),
     }
 }
@@ -323,7 +323,7 @@ async fn a_long_run_keeps_its_lease_and_a_lost_one_stops_it() {
     let long = probe(|stop| async move {
         tokio::select! {
             () = stop.cancelled() => Ok(RunReport { outcome: RunOutcome::Partial, ..done("told to stop") }),
-            () = tokio::time::sleep(Duration::from_millis(3000)) => Ok(done("slept")),
+            () = tokio::time::sleep(Duration::from_millis(9000)) => Ok(done("slept")),
         }
     });
     let run = |job: ScheduledJob| {
@@ -331,14 +331,16 @@ async fn a_long_run_keeps_its_lease_and_a_lost_one_stops_it() {
         tokio::spawn(async move { quickly(&context, &job, &CancellationToken::new()).await })
     };
     let first = run(long.clone());
-    tokio::time::sleep(Duration::from_millis(2200)).await;
+    tokio::time::sleep(Duration::from_millis(6000)).await;
     let second = quickly(&context, &long, &CancellationToken::new()).await;
     assert!(matches!(second, Outcome::Refused(Refusal::Running { .. })), "{second:?}");
     assert_eq!(first.await.unwrap(), Outcome::Ended(done("slept")));
 
     // Another instance takes it for dead: it is told to stop, and what it says afterwards does not count.
     let zombie = run(long);
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    while !states(&db.pool).await.iter().any(|(state, _)| *state == JobRunState::Running) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let closed: JobRunId = sqlx::query_scalar(
         "update job_run set state = 'interrupted', reason = 'taken for dead', finished_at = now(), lease_until = null
          where state = 'running' returning job_run_id",
@@ -467,7 +469,7 @@ async fn a_run_whose_database_is_gone_stops_before_another_may_begin() {
     // The heart's own connections find the table locked: they wait, and no renewal comes through.
     let mut lock = db.pool.begin().await.unwrap();
     sqlx::query("lock table job_run in access exclusive mode").execute(&mut *lock).await.unwrap();
-    tokio::time::timeout(Duration::from_secs(5), was_told.recv()).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(30), was_told.recv()).await.unwrap().unwrap();
     lock.rollback().await.unwrap();
     assert!(matches!(run.await.unwrap(), Outcome::Ended(_)));
 }

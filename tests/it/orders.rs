@@ -801,7 +801,7 @@ async fn every_order_has_a_customer_and_every_customer_a_shop() {
 async fn an_import_may_take_long_and_wait_long() {
     let shop = Shop::new().await;
     sqlx::raw_sql(
-        r#"create function dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(1.5); return null; end $$;
+        r#"create function dawdle() returns trigger language plpgsql as $$ begin perform pg_sleep(4); return null; end $$;
            create trigger dawdle after insert on "order" for each statement execute function dawdle()"#,
     )
     .execute(&shop.db.pool)
@@ -810,7 +810,7 @@ async fn an_import_may_take_long_and_wait_long() {
     let hasty = PgPoolOptions::new()
         .after_connect(|connection, _| {
             Box::pin(async move {
-                sqlx::raw_sql("set statement_timeout = '1s'; set lock_timeout = '500ms'")
+                sqlx::raw_sql("set statement_timeout = '3s'; set lock_timeout = '2s'")
                     .execute(connection)
                     .await?;
                 Ok(())

@@ -299,11 +299,13 @@ async fn systemd_is_told_what_serve_does() {
         .unwrap();
     assert_eq!(hear(), "READY=1");
     assert!(std::net::TcpStream::connect(&free).is_ok(), "ready means that the pages are there");
-    let begun = Instant::now();
-    for _ in 0..4 {
+    // A third of the interval lies between two; what we were late to hear comes at once.
+    let gaps = (0..10).map(|_| {
+        let since = Instant::now();
         assert_eq!(hear(), "WATCHDOG=1");
-    }
-    assert!(begun.elapsed() >= Duration::from_millis(250), "a third of the interval lies between two");
+        since.elapsed()
+    });
+    assert!(gaps.max().unwrap() >= Duration::from_millis(60));
     // What is stuck falls silent, so that systemd kills it.
     let pid = Pid::from_raw(serve.id().try_into().unwrap());
     kill(pid, Signal::SIGSTOP).unwrap();

@@ -641,8 +641,14 @@ async fn only_so_many_are_exported_at_a_time() {
     let house = House::new().await;
     approved(house.pool(), "maison", 2_500, 6_000).await;
     approved(house.pool(), "atelier", 2_500, 6_000).await;
-    let stalled =
-        ["maison", "atelier"].map(|shop| house.stalled(&format!("/exports/testimonials.csv?shop={shop}")));
+    // Both at once: nobody is given more than some seconds to take a file.
+    let stalled = std::thread::scope(|scope| {
+        let house = &house;
+        let stalled = ["maison", "atelier"].map(|shop| {
+            scope.spawn(move || house.stalled(&format!("/exports/testimonials.csv?shop={shop}")))
+        });
+        stalled.map(|stalled| stalled.join().unwrap())
+    });
     for path in ["/exports/testimonials.csv?shop=maison", "/exports", "/exports/metrics.csv"] {
         let answer = house.get("team", path);
         assert_eq!((answer.status, answer.header("retry-after")), (503, Some("30")), "{path}");

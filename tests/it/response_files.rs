@@ -470,7 +470,7 @@ async fn the_first_file_of_a_shop_may_be_long() {
     sqlx::query(made).bind(shop.id).execute(&shop.db.pool).await.unwrap();
     let rows: String = (1..=60_000).map(|n| format!("L-{n},2026-04-01T10:00:00Z,yes\n")).collect();
     let file = format!("order_id,answered_at,recommend\n{rows}");
-    let imported = tokio::time::timeout(Duration::from_secs(60), shop.import(&file)).await;
+    let imported = tokio::time::timeout(Duration::from_secs(300), shop.import(&file)).await;
     assert_eq!(imported.expect("it takes some seconds").n_inserted, 60_000);
     let counted = "select count(*)::text from response where shop_id = $1 and counted";
     assert_eq!(shop.select(counted).await, ["60000"]);
