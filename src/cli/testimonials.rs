@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::import::ImportError;
 use crate::testimonials::candidate::Filter;
 use crate::testimonials::decisions::{self, Report};
-use crate::testimonials::flags::Flag;
+use crate::testimonials::flags::{Flag, Part};
 use crate::testimonials::moderation::{self, Entry, Outcome, Ruling};
 use crate::testimonials::rejection::{self, Told};
 use crate::testimonials::unattended::{self, Overdue, WaitsFor};
@@ -216,10 +216,17 @@ fn state_words(entry: &Entry) -> String {
 
 /// The rules that were met, each once.
 fn flag_words(flags: &[Flag]) -> String {
-    let mut words: Vec<&str> = flags.iter().map(|flag| flag.rule.text()).collect();
+    let mut words: Vec<String> = flags.iter().map(flag_word).collect();
     words.sort_unstable();
     words.dedup();
     words.join(", ")
+}
+
+fn flag_word(flag: &Flag) -> String {
+    match flag.part {
+        Part::Text => flag.rule.text().to_owned(),
+        Part::DisplayName => format!("{} in the name", flag.rule.text()),
+    }
 }
 
 async fn show(
@@ -263,8 +270,12 @@ async fn show(
     add("Name", Some(entry.display_name.clone()).filter(|name| !name.is_empty()));
     add("Text", Some(entry.text.clone()));
     for flag in &entry.flags {
-        let found: String = flag.found(&entry.text).chars().take(80).collect();
-        add("Flag", Some(format!("{} at character {}: {found}", flag.rule.text(), flag.start)));
+        let part = match flag.part {
+            Part::Text => &entry.text,
+            Part::DisplayName => &entry.display_name,
+        };
+        let found: String = flag.found(part).chars().take(80).collect();
+        add("Flag", Some(format!("{} at character {}: {found}", flag_word(flag), flag.start)));
     }
     if let Some(reply) = &entry.reply {
         add(

@@ -19,13 +19,18 @@ pub struct Author<'a> {
 /// name in one column, and so only the first part of a first name is taken (`Marie Claire` becomes `Marie`, `Jean-Pierre` stays), and
 /// what looks like an address is no name.
 pub fn display_name(rule: DisplayName, author: Author<'_>) -> String {
-    let given = author.as_given.map(str::trim).filter(|name| !name.is_empty());
-    match (rule, given) {
+    match (rule, printed_as_given(rule, author)) {
         (DisplayName::Anonymous, _) => String::new(),
         (DisplayName::AsGiven, Some(name)) => name.to_owned(),
         (DisplayName::FirstName, _) => first_name(author).unwrap_or_default().to_owned(),
         (DisplayName::AsGiven | DisplayName::FirstNameInitial, _) => first_name_initial(author),
     }
+}
+
+/// The name to print, where it is what the author typed.
+pub fn printed_as_given(rule: DisplayName, author: Author<'_>) -> Option<&str> {
+    let given = author.as_given.map(str::trim).filter(|name| !name.is_empty());
+    given.filter(|_| rule == DisplayName::AsGiven)
 }
 
 /// How an author is named when the configuration says one thing today and the page said another when the consent was given: as agreed.

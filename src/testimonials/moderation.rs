@@ -12,7 +12,7 @@ use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
 use super::candidate::{self, Candidate, Filter, Questionnaires, Reply};
-use super::display_name::{agreed, display_name};
+use super::display_name::{agreed, display_name, printed_as_given};
 use super::flags::{self, About, Flag};
 use super::{RejectReason, TestimonialState, rejection, withdrawal};
 use crate::config::{Shop, Testimonials};
@@ -99,18 +99,20 @@ pub(super) async fn looked_at(
                 .into_iter()
                 .filter(|number| owners.get(number).is_some_and(|owner| *owner != candidate.customer))
                 .collect();
-            let flags = flags::flags(
-                text,
-                &About {
-                    locale: &candidate.locale,
-                    rating: said.rating,
-                    recommend: said.recommend,
-                    order: &candidate.order,
-                    last_name: candidate.last_name.as_deref(),
-                    staff: &rules.staff,
-                    other_orders: &other_orders,
-                },
-            );
+            let about = About {
+                locale: &candidate.locale,
+                rating: said.rating,
+                recommend: said.recommend,
+                order: &candidate.order,
+                last_name: candidate.last_name.as_deref(),
+                staff: &rules.staff,
+                other_orders: &other_orders,
+            };
+            let mut flags = flags::flags(text, &about);
+            let named = agreed(rules.display_name, candidate.agreed_names);
+            if let Some(name) = printed_as_given(named, candidate.author()) {
+                flags.extend(flags::flags_of_name(name, &about));
+            }
             Ok(Entry {
                 id: candidate.id,
                 order: candidate.order.clone(),
@@ -121,10 +123,7 @@ pub(super) async fn looked_at(
                 rating: said.rating,
                 recommend: said.recommend.map(str::to_owned),
                 text: text.to_owned(),
-                display_name: display_name(
-                    agreed(rules.display_name, candidate.agreed_names),
-                    candidate.author(),
-                ),
+                display_name: display_name(named, candidate.author()),
                 flags,
                 received_at: candidate.received_at,
                 decided_at: candidate.decided_at,

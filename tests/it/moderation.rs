@@ -595,6 +595,42 @@ async fn what_no_rule_flags_is_approved_by_itself_where_that_is_configured() {
     assert_eq!(setting.state(plain).await, ("rejected".to_owned(), false));
 }
 
+/// A name that the author typed is printed as typed, so a person reads it first where a rule sees something in it; a name that is not
+/// printed is nobody's business.
+#[tokio::test]
+async fn a_flagged_name_waits_for_a_person_where_it_is_printed() {
+    let setting = Setting::new("", &["moderation = \"flagged\"", "display_name = \"as_given\""]).await;
+    let with = async |n, name, rule: &str| {
+        let id = setting.answer_with(n, "fr", |r| Response { display_name: Some(name), ..r }).await;
+        setting
+            .execute(&format!("update response set display_name_rule = '{rule}' where response_id = {id}"))
+            .await;
+        id
+    };
+    let plain = with(1, "la Parisienne", "as_given").await;
+    let flagged = [
+        with(2, "0612345678", "as_given").await,
+        with(3, " spam.example", "as_given").await,
+        with(4, "gros connard", "as_given").await,
+    ];
+    let not_printed = with(5, "0612345678", "first_name_initial").await;
+    setting.job(NOW).await;
+    for id in [plain, not_printed] {
+        assert_eq!(setting.state(id).await, ("approved".to_owned(), true));
+    }
+    for id in flagged {
+        assert_eq!(setting.state(id).await, ("pending".to_owned(), false));
+    }
+    let list = setting.program.run(&["testimonials", "list", "--flagged", "--json"]).expect(0).json();
+    let flags: Vec<_> = list.as_array().unwrap().iter().map(|entry| entry["flags"].clone()).collect();
+    let flag = |rule, start, end| serde_json::json!([{ "rule": rule, "part": "display_name", "start": start, "end": end }]);
+    assert_eq!(flags, [flag("contact", 0, 10), flag("link", 0, 12), flag("profanity", 5, 12)]);
+    let table = setting.program.run(&["testimonials", "list"]).expect(0).stdout;
+    assert!(table.contains("link in the name"), "{table}");
+    let shown = setting.program.run(&["testimonials", "show", &flagged[1].to_string()]).expect(0).stdout;
+    assert!(shown.contains("link in the name at character 0: spam.example"), "{shown}");
+}
+
 /// From the job that approves what no rule flags to the end of the time for which words are published.
 #[tokio::test]
 async fn unflagged_words_are_published_for_as_long_as_announced_and_then_taken_back() {

@@ -1,5 +1,5 @@
-//! What a person should look at before words are published. Pure: a text and what is known about it come in; which rules it meets, and
-//! where, goes out.
+//! What a person should look at before words, and the name that their author typed, are published. Pure: a text and what is known about
+//! it come in; which rules it meets, and where, goes out.
 //!
 //! A rule points at something and decides nothing: no word is ever changed, a flag is no reason to reject, and none looks at the score
 //! alone. Where `moderation = "flagged"`, what no rule meets is approved by itself; so the rules rather see one thing too many, and
@@ -65,16 +65,27 @@ impl Rule {
     }
 }
 
+/// What a flag points into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// The author's words.
+    Text,
+    /// The name the author typed.
+    DisplayName,
+}
+
 /// A rule that was met, and where. Counted in characters (Unicode scalar values) from 0; the end is the first after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Flag {
     pub rule: Rule,
+    pub part: Part,
     pub start: usize,
     pub end: usize,
 }
 
 impl Flag {
-    /// The words it points at.
+    /// What it points at, in the part it points into.
     pub fn found<'t>(&self, text: &'t str) -> &'t str {
         let at = |n| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
         &text[at(self.start)..at(self.end)]
@@ -102,19 +113,9 @@ pub struct About<'a> {
 /// The rules that a text meets, in the order of the text.
 pub fn flags(text: &str, about: &About<'_>) -> Vec<Flag> {
     let tokens = tokens(text);
-    let mut found: Vec<(Rule, usize, usize)> = Vec::new();
-    let mut add = |rule, spans: Vec<(usize, usize)>| {
-        found.extend(spans.into_iter().map(|(start, end)| (rule, start, end)));
-    };
-    let mails = mail_addresses(text, &tokens);
-    let mut contacts = mails.clone();
-    contacts.extend(handles(text));
-    contacts.extend(long_numbers(text, about.order));
-    contacts.extend(streets(text, &tokens));
-    add(Rule::Contact, contacts);
-    add(Rule::Link, links(text, &tokens, &mails));
+    let mut found = of_any_part(text, &tokens, about);
+    let mut add = |rule, spans: Vec<Span>| found.extend(spans.into_iter().map(|span| (rule, span)));
     add(Rule::Name, names(text, &tokens, about));
-    add(Rule::Profanity, profanity(text, &tokens, language(about.locale)));
     add(Rule::Capitals, capitals(text, &tokens));
     let others = mentions(&tokens, text).into_iter().filter(|(start, end)| {
         let number = &text[*start..*end];
@@ -125,11 +126,36 @@ pub fn flags(text: &str, about: &About<'_>) -> Vec<Flag> {
     if !matches!(language(about.locale), "fr" | "en") && !text.trim().is_empty() {
         add(Rule::Language, vec![(0, text.len())]);
     }
-    // From bytes to characters, which every language counts alike.
+    in_characters(Part::Text, text, found)
+}
+
+/// The rules that the name meets which the author typed, in its order: those about what must not stand under any words either. A name is
+/// a name, may be in capitals, and contradicts nothing.
+pub fn flags_of_name(name: &str, about: &About<'_>) -> Vec<Flag> {
+    in_characters(Part::DisplayName, name, of_any_part(name, &tokens(name), about))
+}
+
+/// The rules for words and names alike.
+fn of_any_part(text: &str, tokens: &[Token<'_>], about: &About<'_>) -> Vec<(Rule, Span)> {
+    let mails = mail_addresses(text, tokens);
+    let mut contacts = mails.clone();
+    contacts.extend(handles(text));
+    contacts.extend(long_numbers(text, about.order));
+    contacts.extend(streets(text, tokens));
+    let links = links(text, tokens, &mails);
+    let profanity = profanity(text, tokens, language(about.locale));
+    [(Rule::Contact, contacts), (Rule::Link, links), (Rule::Profanity, profanity)]
+        .into_iter()
+        .flat_map(|(rule, spans)| spans.into_iter().map(move |span| (rule, span)))
+        .collect()
+}
+
+/// From bytes to characters, which every language counts alike.
+fn in_characters(part: Part, text: &str, found: Vec<(Rule, Span)>) -> Vec<Flag> {
     let count = |end: usize| text[..end].chars().count();
     let mut flags: Vec<Flag> = found
         .into_iter()
-        .map(|(rule, start, end)| Flag { rule, start: count(start), end: count(end) })
+        .map(|(rule, (start, end))| Flag { rule, part, start: count(start), end: count(end) })
         .collect();
     flags.sort_by_key(|flag| (flag.start, flag.rule, flag.end));
     flags.dedup();

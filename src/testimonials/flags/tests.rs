@@ -163,6 +163,25 @@ fn what_cannot_be_read_is_left_to_a_person() {
 }
 
 #[test]
+fn a_name_has_neither_an_address_nor_an_insult() {
+    let check = |name: &str, expected: &[(Rule, &str)]| {
+        let flags = flags_of_name(name, &about());
+        let found: Vec<_> = flags.iter().map(|flag| (flag.rule, flag.found(name))).collect();
+        assert_eq!(found, expected, "{name:?}");
+        assert!(flags.iter().all(|flag| flag.part == Part::DisplayName), "{name:?}");
+    };
+    check("0612345678", &[(Rule::Contact, "0612345678")]);
+    check("Cléo @cleo_d", &[(Rule::Contact, "@cleo_d")]);
+    check("spam.example", &[(Rule::Link, "spam.example")]);
+    check("Cléo, sale connard", &[(Rule::Profanity, "connard")]);
+    for name in
+        ["Claire D.", "M. Martin", "Mme DURAND DE LA TOUR", "J.-P. Petit", "la Parisienne 🗼", "Zoé 75011"]
+    {
+        check(name, &[]);
+    }
+}
+
+#[test]
 fn every_rule_has_its_words() {
     let texts: HashSet<&str> = Rule::ALL.iter().map(|rule| rule.text()).collect();
     assert_eq!(texts.len(), Rule::ALL.len());
@@ -186,6 +205,9 @@ proptest! {
         for flag in flags(&text, &about) {
             prop_assert!(flag.start < flag.end && flag.end <= text.chars().count(), "{flag:?}");
             prop_assert!(!flag.found(&text).is_empty());
+        }
+        for flag in flags_of_name(&text, &about) {
+            prop_assert!(flag.start < flag.end && !flag.found(&text).is_empty(), "{flag:?}");
         }
     }
 }
