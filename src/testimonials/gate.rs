@@ -45,6 +45,8 @@ pub struct Testimonial {
     pub submitted_at: DateTime<Utc>,
     /// When it first left in an export.
     pub published_at: DateTime<Utc>,
+    /// When something of it, or its order or what the shop answers, was last different.
+    pub changed_at: DateTime<Utc>,
     /// The wording of the consent.
     pub consent_version: String,
     /// What the shop answers.
@@ -140,6 +142,7 @@ pub fn admit(
         experience_date: day(candidate.fulfilled_at.unwrap_or(candidate.ordered_at), house.shop.timezone),
         submitted_at: candidate.answered_at,
         published_at: candidate.published_at.unwrap_or(house.now),
+        changed_at: candidate.changed_at,
         consent_version: consent_version.to_owned(),
         reply: candidate.reply(),
     }))
@@ -297,6 +300,7 @@ mod tests {
                 experience_date: "2026-03-03".parse().unwrap(),
                 submitted_at: moment("2026-03-10T10:00:00Z"),
                 published_at: moment("2026-04-01T06:00:00Z"),
+                changed_at: moment("2026-03-10T10:00:00Z"),
                 consent_version: "2026-11".to_owned(),
                 reply: Some(Reply {
                     text: "Merci !".to_owned(),

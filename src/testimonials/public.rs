@@ -14,7 +14,7 @@ use serde::Serialize;
 pub enum Visibility {
     /// It leaves as it is.
     Public,
-    /// Something that is made from it leaves: the initial of a name, the day of a moment, the answers to some of the questions.
+    /// Something that is made from it leaves: the initial of a name, the day of a moment, the latest of several, the answers to some of the questions.
     Part,
     /// The gate and moderators look at it; it never leaves.
     Inside,
@@ -58,7 +58,7 @@ pub const COLUMNS: &[(&str, &[(&str, Visibility)])] = &[
             ("attributes", Private),
             ("import_run_id", Private),
             ("imported_at", Private),
-            ("updated_at", Inside),
+            ("updated_at", Part),
         ],
     ),
     (
@@ -103,7 +103,7 @@ pub const COLUMNS: &[(&str, &[(&str, Visibility)])] = &[
             ("external_id", Private),
             ("locale", Part),
             ("answered_at", Public),
-            ("received_at", Inside),
+            ("received_at", Part),
             ("consent_version", Public),
             ("display_name", Public),
             ("display_name_rule", Inside),
@@ -127,7 +127,7 @@ pub const COLUMNS: &[(&str, &[(&str, Visibility)])] = &[
             ("response_id", Public),
             ("state", Inside),
             ("reject_reason", Inside),
-            ("decided_at", Inside),
+            ("decided_at", Part),
             ("by_rules", Inside),
             ("published_at", Public),
         ],
@@ -166,6 +166,7 @@ pub enum Field {
     ExperienceDate,
     SubmittedAt,
     PublishedAt,
+    ChangedAt,
     Verified,
     ConsentVersion,
     Reply,
@@ -174,7 +175,7 @@ pub enum Field {
 
 impl Field {
     /// Every field.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::TestimonialId,
         Self::Shop,
         Self::Rating,
@@ -188,6 +189,7 @@ impl Field {
         Self::ExperienceDate,
         Self::SubmittedAt,
         Self::PublishedAt,
+        Self::ChangedAt,
         Self::Verified,
         Self::ConsentVersion,
         Self::Reply,
@@ -210,6 +212,7 @@ impl Field {
             Self::ExperienceDate => "experience_date",
             Self::SubmittedAt => "submitted_at",
             Self::PublishedAt => "published_at",
+            Self::ChangedAt => "changed_at",
             Self::Verified => "verified",
             Self::ConsentVersion => "consent_version",
             Self::Reply => "reply",
@@ -235,6 +238,12 @@ impl Field {
             Self::ExperienceDate => &[("order", "fulfilled_at"), ("order", "ordered_at")],
             Self::SubmittedAt => &[("response", "answered_at")],
             Self::PublishedAt => &[("testimonial", "published_at")],
+            Self::ChangedAt => &[
+                ("testimonial", "decided_at"),
+                ("response", "received_at"),
+                ("order", "updated_at"),
+                ("reply", "replied_at"),
+            ],
             Self::ConsentVersion => &[("response", "consent_version")],
             Self::Reply => &[("reply", "body")],
             Self::RepliedAt => &[("reply", "replied_at")],

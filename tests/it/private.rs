@@ -490,6 +490,76 @@ async fn testimonials_are_pulled_once_and_again_only_when_something_has_changed(
     assert_eq!(destinations, ["access marketing", "access team", "out.csv"]);
 }
 
+/// Its timestamps are those of what it shows, and not of the moment it was asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_feed_with_timestamps_is_known_again_later() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 2, 40).await;
+    let rated = "insert into answer (shop_id, response_id, question, score) select shop_id, response_id, 'overall', 5 from response";
+    sqlx::raw_sql(rated).execute(house.pool()).await.unwrap();
+    let path = "/exports/testimonials.csv?shop=maison&format=google-merchant";
+    let pull = |known: &str| {
+        let headers = [("authorization", bearer("marketing")), ("if-none-match", known.to_owned())];
+        house.ask("GET", path, &headers.each_ref().map(|(name, value)| (*name, value.as_str())))
+    };
+    let first = pull("");
+    let body = String::from_utf8(first.body.clone()).unwrap();
+    assert_eq!((first.status, body.matches("<review ").count()), (200, 2), "{body}");
+    assert_eq!(
+        body.matches("<create_timestamp>2026-03-10T00:00:00Z</create_timestamp>").count(),
+        2,
+        "{body}"
+    );
+    // Decided on two days later; two reviews and the shop.
+    let updated = "<last_update_timestamp>2026-03-12T00:00:00Z</last_update_timestamp>";
+    assert_eq!(body.matches(updated).count(), 3, "{body}");
+    house.quiet().await;
+    assert_eq!(house.left().await, (1, 2));
+    // Timestamps have seconds.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let etag = first.header("etag").unwrap();
+    let again = pull(etag);
+    assert_eq!((again.status, again.header("etag")), (304, Some(etag)));
+    let reply = "insert into reply (shop_id, response_id, revision, body, replied_at)
+                 select shop_id, min(response_id), 1, 'Merci', '2026-03-15' from testimonial group by shop_id";
+    sqlx::raw_sql(reply).execute(house.pool()).await.unwrap();
+    let changed = pull(etag);
+    let body = String::from_utf8(changed.body).unwrap();
+    assert_eq!((changed.status, body.matches("2026-03-15T00:00:00Z").count()), (200, 1), "{body}");
+}
+
+/// Separator, decimals and headings are those of who asks, and the shop's where nobody says.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_for_people_comes_in_the_language_that_is_asked_for() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 1, 40).await;
+    let path = "/exports/testimonials.csv?shop=maison&format=excel";
+    for (more, head) in [
+        ("", "\u{feff}Numéro;Boutique;"),
+        ("&locale=", "\u{feff}Numéro;Boutique;"),
+        ("&locale=fr", "\u{feff}Numéro;Boutique;"),
+        ("&locale=en", "\u{feff}Number,Shop,"),
+        ("&locale=en-GB", "\u{feff}Number,Shop,"),
+    ] {
+        let answer = house.get("marketing", &format!("{path}{more}"));
+        let body = String::from_utf8(answer.body).unwrap();
+        assert!(answer.status == 200 && body.starts_with(head), "{more}: {body}");
+        house.quiet().await;
+    }
+    // The manifest is that of the same file.
+    let file = house.get("marketing", &format!("{path}&locale=en")).body;
+    house.quiet().await;
+    let manifest = path.replace(".csv", ".manifest.json");
+    let manifest = house.get("marketing", &format!("{manifest}&locale=en")).body;
+    let sum: String = sha2::Sha256::digest(&file).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(String::from_utf8(manifest).unwrap().contains(&sum), "{sum}");
+    for wrong in ["&locale=xx", "&locale=%00", "&locale=french"] {
+        let answer = house.get("marketing", &format!("{path}{wrong}"));
+        let body = String::from_utf8(answer.body).unwrap();
+        assert!(answer.status == 400 && body.contains("locale: known are fr and en"), "{wrong}: {body}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_who_goes_away_leaves_nothing_and_memory_stays_flat() {
     let house = House::new().await;

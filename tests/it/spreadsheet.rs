@@ -1,11 +1,12 @@
-//! The file for people, opened by `LibreOffice` as a person would: in French and in English, with 10,000 cells that want to be formulas.
+//! The file for people, opened by `LibreOffice` as a person would: in French and in English, with 10,000 cells that want to be formulas, and
+//! some that want to be numbers and dates.
 //! `scripts/libreoffice.sh` finds or installs it; `make test` calls that.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
-use afterword::csv_rows::guarded;
+use afterword::csv_rows::guarded_text;
 use quick_xml::events::{BytesStart, Event};
 
 use crate::support::factories::{self, Order, Response};
@@ -143,6 +144,42 @@ fn hostile(n: usize) -> Vec<String> {
     all.take(n).collect()
 }
 
+/// Words that a spreadsheet reads as numbers, dates, times and truth values, in one of the two languages at least.
+const VALUES: [&str; 32] = [
+    "10/10",
+    "5/5",
+    " 5/5 ",
+    "00123",
+    "1E5",
+    "1e+5",
+    "1,5",
+    "1.5",
+    "1-2",
+    "10:30",
+    "10:30 PM",
+    "50%",
+    "20 %",
+    "1 000",
+    "1\u{202f}000",
+    "1,000",
+    "1 1/2",
+    "5.5.5",
+    "(5)",
+    "5 €",
+    "€5",
+    "$5",
+    "TRUE",
+    "vrai",
+    "faux",
+    "mars 2026",
+    "3 mars",
+    "mai 68",
+    "lundi 3 mars 2026",
+    "May 5",
+    "2026-11",
+    "2026-03-10T10:00",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_spreadsheet_shows_what_was_written_and_runs_nothing() {
     let program = Program::new(&shipped()).await;
@@ -158,8 +195,9 @@ async fn a_spreadsheet_shows_what_was_written_and_runs_nothing() {
     };
     first.insert(pool).await;
     // One order, one answer and one testimonial for each text, in one statement.
-    let texts = hostile(10_000);
+    let mut texts = hostile(10_000);
     assert_eq!(texts.len(), 10_000);
+    texts.extend(VALUES.map(str::to_owned));
     sqlx::query(
         r#"with given as (
                select n, body from unnest($1::text[]) with ordinality as given (body, n)
@@ -222,7 +260,8 @@ async fn a_spreadsheet_shows_what_was_written_and_runs_nothing() {
             // LibreOffice loses tabs in cells of several lines.
             let seen = |text: &str| text.replace("\r\n", "\n").replace('\r', "\n").replace('\t', "");
             let (shown, body) = (seen(&row[comment].text), &written[&id]);
-            assert_eq!(shown, seen(&guarded(body)), "{locale}: {body:?}");
+            assert_eq!(row[comment].kind, "string", "{locale}: {body:?}");
+            assert_eq!(shown, seen(&guarded_text(body)), "{locale}: {body:?}");
             assert_eq!(
                 (row[date].kind.as_str(), row[date].value.as_str()),
                 ("date", "2026-03-03"),
@@ -249,8 +288,9 @@ async fn a_spreadsheet_shows_what_was_written_and_runs_nothing() {
         assert_eq!((rows[1][rate].kind.as_str(), rows[1][rate].value.as_str()), ("float", "1"), "{locale}");
     }
 
-    // The same without the guard would run: LibreOffice was asked in earnest.
-    let unguarded = program.write("unguarded.csv", "a,b\r\n1,=1+1\r\n");
+    // The same without the guard would run, or be something else: LibreOffice was asked in earnest.
+    let unguarded = program.write("unguarded.csv", "a,b\r\n1,=1+1\r\n10/10,00123\r\n");
     let rows = opened(&unguarded, b',', 1033).unwrap();
     assert!(rows[1][1].is_formula, "{rows:?}");
+    assert_eq!((rows[2][0].kind.as_str(), rows[2][1].value.as_str()), ("date", "123"), "{rows:?}");
 }

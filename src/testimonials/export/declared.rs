@@ -120,6 +120,10 @@ fn changes() -> Vec<Change> {
             &[Field::PublishedAt],
             Testimonial { published_at: "2026-04-02T06:00:00Z".parse().unwrap(), ..full() },
         ),
+        one(
+            &[Field::ChangedAt],
+            Testimonial { changed_at: "2026-03-20T10:00:00Z".parse().unwrap(), ..full() },
+        ),
         one(&[Field::ConsentVersion], Testimonial { consent_version: text("2027-01"), ..full() }),
         one(&[Field::Reply], Testimonial { reply: Some(Reply { text: text("Merci"), ..reply() }), ..full() }),
         one(

@@ -1,4 +1,5 @@
-//! For a person with a spreadsheet: columns with words for names, in French or English, and texts that no spreadsheet takes for a formula.
+//! For a person with a spreadsheet: columns with words for names, in French or English, and texts that no spreadsheet takes for a formula,
+//! a number or a date.
 //!
 //! The separator and the decimals are those of the reader's language, because a spreadsheet goes by these when it opens a file: where
 //! decimals have a comma, fields are separated by semicolons. Dates are written 2026-03-10, which every spreadsheet takes for a date
@@ -9,14 +10,14 @@ use std::borrow::Cow;
 use super::format::{
     About, Change, Column, Dialect, ExportFormat, Gone, Increments, Item, Layout, Refused, Table, at_most,
 };
-use crate::csv_rows::guarded;
+use crate::csv_rows::guarded_text;
 use crate::testimonials::gate::Testimonial;
 use crate::testimonials::public::Field;
 use crate::types::Locale;
 
 pub(super) const FORMAT: ExportFormat = ExportFormat {
     name: "excel",
-    description: "for people with a spreadsheet, in their language; what looks like a formula gets an apostrophe before it",
+    description: "for people with a spreadsheet, in their language; words that look like a formula, a number or a date get an apostrophe before them",
     extension: "csv",
     media_type: "text/csv; charset=utf-8",
     says_selection: true,
@@ -100,6 +101,7 @@ fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Res
         experience_date,
         submitted_at,
         published_at,
+        changed_at: _,
         consent_version,
         reply,
     } = item.testimonial();
@@ -162,12 +164,12 @@ fn cell(text: &str) -> Result<Cow<'_, str>, Refused> {
         return Err(Refused::Unprintable);
     }
     // One more is the apostrophe's.
-    at_most(text, LONGEST_CELL - 1).map(guarded)
+    at_most(text, LONGEST_CELL - 1).map(guarded_text)
 }
 
 fn gone(about: &About<'_>, gone: &Gone<'_>, record: &mut csv::StringRecord) {
     record.push_field(&gone.id.to_string());
-    record.push_field(&guarded(gone.shop));
+    record.push_field(&guarded_text(gone.shop));
     for _ in 2..COLUMNS.len() {
         record.push_field("");
     }

@@ -105,7 +105,8 @@ pub struct About<'a> {
     pub since: Option<DateTime<Utc>>,
     /// What it is a selection of.
     pub selected: Option<&'a Selected>,
-    pub now: DateTime<Utc>,
+    /// When somebody last decided on one that may be published, or was.
+    pub decided_at: Option<DateTime<Utc>>,
 }
 
 impl<'a> About<'a> {
@@ -246,17 +247,36 @@ pub(super) fn harmless(text: &str) -> Result<&str, Refused> {
 }
 
 /// Whether a spreadsheet would call a function, or another program, when it opens this as a cell: it begins as a formula does, and somewhere
-/// a name is followed by its bracket (`HYPERLINK(`), or a program by its topic (`cmd|'…'!A1`). "- Très bien !" does neither.
+/// a function is called ([`calls`]), or a program by its topic (`cmd|'…'!A1`). "- Très bien !" does neither.
 fn would_run(text: &str) -> bool {
     let text = text.trim_start_matches(|c: char| c.is_whitespace() || c == '\u{feff}' || c == '\'');
     let Some(rest) = text.strip_prefix(['=', '+', '-', '@', '＝', '＋', '－', '＠']) else {
         return false;
     };
-    let calls = rest.char_indices().filter(|(_, c)| *c == '(' || *c == '（').any(|(at, _)| {
-        rest[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.')
-    });
     let talks = rest.find('|').is_some_and(|at| rest[at..].contains('!'));
-    calls || talks
+    talks || rest.char_indices().any(|(at, c)| matches!(c, '(' | '（') && calls(rest, at))
+}
+
+/// Whether the bracket at this place is that of a function: its name stands right before it (`HYPERLINK(`), or with blanks between
+/// (`HYPERLINK (`), which spreadsheets run as well. With blanks it may also be a remark, as in "- Livraison (rapide)" and "-1 étoile
+/// (2 jours)". A function's name follows a sign and not another word, and what it is given has a digit, a quotation mark or another
+/// bracket, or is nothing.
+fn calls(text: &str, at: usize) -> bool {
+    let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
+    let before = text[..at].trim_end_matches(is_blank);
+    let around = before.trim_end_matches(|c: char| c.is_alphanumeric() || c == '_' || c == '.');
+    if around.len() == before.len() {
+        return false;
+    }
+    if before.len() == at {
+        return true;
+    }
+    const SIGNS: &str = "=+-*/^&<>(;,~:@＝＋－＊／＾＆＜＞（；，＠";
+    let sign = around.trim_end_matches(is_blank).chars().next_back();
+    let given = text[at..].trim_start_matches(['(', '（']).trim_start_matches(is_blank);
+    let given = given.split([')', '）']).next().unwrap_or_default();
+    let is_remark = |c: char| !(c.is_numeric() || matches!(c, '"' | '(' | ':' | '＂' | '（' | '：'));
+    sign.is_none_or(|sign| SIGNS.contains(sign)) && (given.is_empty() || !given.chars().all(is_remark))
 }
 
 /// Not longer than so many characters.
@@ -299,6 +319,13 @@ mod tests {
             " \r\n=NOW()",
             "＝HYPERLINK(1)",
             "'=NOW()",
+            "=HYPERLINK (\"http://evil.example\",\"x\")",
+            "=\"x\"&WEBSERVICE (\"http://evil.example\")",
+            "-1+hyperlink\t\u{a0}\n(A1)",
+            "- SERVICEWEB (B2)",
+            "+NOW ( )",
+            "=1;A1 INDEX (WEBSERVICE (\"http://evil.example\");1)",
+            "＝HYPERLINK （1）",
         ] {
             assert_eq!(harmless(text), Err(Refused::Formula), "{text}");
         }
@@ -307,6 +334,9 @@ mod tests {
             "=) merci",
             "+1",
             "-1 étoile (dommage)",
+            "-1 étoile (2 jours de retard)",
+            "- Livraison (rapide) et colis soigné (vraiment !)",
+            "=) merci (5/5)",
             "@Claire merci",
             "bien =NOW()",
             "",

@@ -71,6 +71,7 @@ fn row(about: &About<'_>, item: Item<'_>, record: &mut csv::StringRecord) -> Res
         experience_date,
         submitted_at,
         published_at,
+        changed_at: _,
         consent_version,
         reply,
     } = item.testimonial();

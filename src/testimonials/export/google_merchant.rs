@@ -1,7 +1,9 @@
 //! Google's merchant review feed, version 5.0, for the ratings of sellers: <https://developers.google.com/merchant-review-feeds/xmlschema>.
 //! The elements stand in the order of its sample (<https://developers.google.com/merchant-review-feeds/v5samplefeed>).
 //!
-//! Of the withdrawn ones the documents say that an element holds each with a time; its attributes are taken to be those of `review`.
+//! An update has to change its timestamp (<https://developers.google.com/merchant-review-feeds/qachecklist>), and what has not changed must not, or
+//! nobody who pulls the file would ever have it already. When a shop's own name or address was changed is not kept anywhere; its entry is as
+//! new as the latest decision about a testimonial.
 
 use std::fmt::Write as _;
 
@@ -26,7 +28,7 @@ const ELEMENTS: [Column; 9] = [
     ("@mid", &[Field::Shop]),
     ("reviewer_name", &[Field::DisplayName]),
     ("create_timestamp", &[Field::SubmittedAt]),
-    ("last_update_timestamp", &[Field::SubmittedAt]),
+    ("last_update_timestamp", &[Field::ChangedAt]),
     ("country_code", &[Field::Country]),
     ("content", &[Field::Comment]),
     ("ratings", &[Field::Rating]),
@@ -48,7 +50,9 @@ fn open(about: &About<'_>, out: &mut String) {
         own(out, "name", &shop.name);
         own(out, "merchant_url", &shop.url);
         own(out, "rating_url", &shop.url);
-        own(out, "last_update_timestamp", &rfc3339(about.now));
+        if let Some(decided_at) = about.decided_at {
+            own(out, "last_update_timestamp", &rfc3339(decided_at));
+        }
         out.push_str("</merchant>\n");
     }
     out.push_str("</merchants>\n<reviews>\n");
@@ -66,7 +70,7 @@ fn piece(_: &About<'_>, item: Item<'_>, out: &mut String) -> Result<(), Refused>
         element(out, "reviewer_name", &testimonial.display_name)?;
     }
     element(out, "create_timestamp", &rfc3339(testimonial.submitted_at))?;
-    element(out, "last_update_timestamp", &rfc3339(testimonial.submitted_at))?;
+    element(out, "last_update_timestamp", &rfc3339(testimonial.changed_at))?;
     element(out, "country_code", country)?;
     element(out, "content", &testimonial.comment)?;
     let _ = write!(out, "<ratings><overall min=\"1\" max=\"5\">{rating}</overall></ratings>");
@@ -79,9 +83,7 @@ fn close(_: &About<'_>, _: &Written, gone: &[Gone<'_>], out: &mut String) {
     if !gone.is_empty() {
         out.push_str("<deleted_reviews>\n");
         for gone in gone {
-            let _ = write!(out, "<deleted_review id=\"{}\" mid=\"", gone.id);
-            let _ = text(out, gone.shop);
-            out.push_str("\">");
+            let _ = write!(out, "<deleted_review id=\"{}\">", gone.id);
             own(out, "last_update_timestamp", &rfc3339(gone.at));
             out.push_str("</deleted_review>\n");
         }

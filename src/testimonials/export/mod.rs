@@ -483,13 +483,14 @@ async fn write(
     let selected = report.selection.clone();
     let default_locale = export.shops.first().map(|(_, shop)| &shop.locale);
     let english = Locale::english();
+    let decided_at = if purpose == Purpose::Preview { None } else { decided_at(&mut tx, export).await? };
     let about = About {
         shops: export.shops,
         locale: export.locale.or(default_locale).unwrap_or(&english),
         product_urls: &export.rules.product_urls,
         since: export.since,
         selected: selected.as_ref(),
-        now,
+        decided_at,
     };
     let mut writing = Writing::begin(export.format, about, out)?;
     let at_most = (purpose == Purpose::Preview).then_some(LOOKED_AT);
@@ -563,6 +564,18 @@ async fn n_eligible(conn: &mut PgConnection, export: Export<'_>, now: DateTime<U
         }
     }
     Ok(n)
+}
+
+/// When somebody last decided on one that may be published, or was.
+async fn decided_at(conn: &mut PgConnection, export: Export<'_>) -> sqlx::Result<Option<DateTime<Utc>>> {
+    let shops: Vec<i32> = export.shops.iter().map(|(shop, _)| shop.0).collect();
+    sqlx::query_scalar!(
+        "select max(decided_at) from testimonial
+         where shop_id = any($1) and (state = 'approved' or published_at is not null)",
+        &shops,
+    )
+    .fetch_one(conn)
+    .await
 }
 
 /// An export, as far as it is of one shop.

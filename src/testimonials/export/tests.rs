@@ -8,7 +8,7 @@ use quick_xml::events::Event;
 
 use super::format::{Gone, Layout};
 use super::*;
-use crate::csv_rows::guarded;
+use crate::csv_rows::guarded_text;
 use crate::metrics::figure::Counts;
 use crate::testimonials::candidate::Reply;
 use crate::testimonials::gate::Testimonial;
@@ -28,6 +28,7 @@ pub(super) fn testimonial(id: i64) -> Testimonial {
         experience_date: "2026-03-03".parse().unwrap(),
         submitted_at: "2026-03-10T23:30:00Z".parse().unwrap(),
         published_at: "2026-04-01T06:00:00Z".parse().unwrap(),
+        changed_at: "2026-03-12T23:30:00Z".parse().unwrap(),
         consent_version: "2026-11".to_owned(),
         reply: Some(Reply {
             text: "Merci, et à bientôt !".to_owned(),
@@ -36,6 +37,8 @@ pub(super) fn testimonial(id: i64) -> Testimonial {
         }),
     }
 }
+
+const NOW: &str = "2026-04-01T06:00:00Z";
 
 fn maison() -> Shop {
     Shop {
@@ -67,7 +70,7 @@ pub(super) struct Asked {
 
 /// What is the same for a whole file, for who wants to know it.
 pub(super) fn about<T>(asked: Asked, then: impl FnOnce(About<'_>) -> T) -> T {
-    let (maison, now) = (maison(), "2026-04-01T06:00:00Z".parse().unwrap());
+    let (maison, now) = (maison(), NOW.parse::<DateTime<Utc>>().unwrap());
     let url = |key: &str| format!("https://{key}.example");
     let atelier = Shop { key: "atelier".to_owned(), url: url("atelier"), ..maison.clone() };
     let shops = [(ShopId(1), &maison), (ShopId(2), &atelier)];
@@ -86,7 +89,7 @@ pub(super) fn about<T>(asked: Asked, then: impl FnOnce(About<'_>) -> T) -> T {
         product_urls: &BTreeMap::from(urls),
         since: asked.since.then_some(now + TimeDelta::seconds(1)),
         selected: asked.selected.then_some(&selected),
-        now,
+        decided_at: Some("2026-03-12T10:00:00Z".parse().unwrap()),
     })
 }
 
@@ -104,7 +107,7 @@ pub(super) fn written(
             let change = if is_new { Change::Added } else { Change::Changed };
             refused.extend(writing.item(Item { publishable: &publishable, change }).unwrap().err());
         }
-        writing.gone(Gone { id: ResponseId(99), shop: "maison", at: about.now }).unwrap();
+        writing.gone(Gone { id: ResponseId(99), shop: "maison", at: NOW.parse().unwrap() }).unwrap();
         writing.end().unwrap();
         (String::from_utf8(file).unwrap(), refused)
     })
@@ -374,6 +377,9 @@ fn the_feeds_have_what_their_schema_requires_in_its_order() {
             assert_eq!(text("/feed/reviews/review/products/product/product_ids/skus/sku"), Some("P-100"));
         } else {
             assert_eq!(text("/feed/merchants/merchant/name"), Some("Maison & Exemple"));
+            assert_eq!(text("/feed/merchants/merchant/last_update_timestamp"), Some("2026-03-12T10:00:00Z"));
+            assert_eq!(text("/feed/reviews/review/create_timestamp"), Some("2026-03-10T23:30:00Z"));
+            assert_eq!(text("/feed/reviews/review/last_update_timestamp"), Some("2026-03-12T23:30:00Z"));
         }
     }
 }
@@ -448,7 +454,7 @@ proptest! {
             let mut read = read_back(format, &file);
             prop_assert_eq!(read.pop(), Some((other.comment.clone(), other.display_name.clone())), "{}", format.name);
             let expected = match refused.as_slice() {
-                [] if format.name == "excel" => vec![(guarded(&comment).into_owned(), guarded(&name).into_owned())],
+                [] if format.name == "excel" => vec![(guarded_text(&comment).into_owned(), guarded_text(&name).into_owned())],
                 [] => vec![(comment.clone(), name.clone())],
                 [_] => vec![],
                 [_, ..] => panic!("{refused:?}"),
@@ -470,7 +476,7 @@ proptest! {
     /// The guard can be taken off again, and what it leaves begins no formula.
     #[test]
     fn a_guarded_text_is_no_formula_and_not_lost(text in typed()) {
-        let cell = guarded(&text);
+        let cell = guarded_text(&text);
         let begins = |text: &str| text.trim_start_matches([' ', '\u{a0}', '\u{feff}', '\u{3000}']).starts_with(['=', '+', '-', '@', '\t', '\r', '\n']);
         prop_assert!(!begins(&cell));
         prop_assert_eq!(if cell.len() > text.len() { cell.strip_prefix('\'').unwrap() } else { &*cell }, text.as_str());

@@ -31,7 +31,7 @@ use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::window::Window;
 use crate::testimonials::export::{self, Export, ExportFormat, Written, describe_export, write_export};
-use crate::types::ShopId;
+use crate::types::{Locale, ShopId};
 
 /// In which a reader takes the whole file. While they do, other exports of the shop wait.
 const TAKING_LIMIT: Duration = Duration::from_secs(300);
@@ -43,7 +43,7 @@ pub(super) struct Asked {
     pub(super) shop: Option<String>,
     format: Option<String>,
     pub(super) since: Option<String>,
-    /// The page's language; the form sends it along.
+    /// The language of the page, which the form sends along, and of a file for people.
     pub(super) locale: Option<String>,
 }
 
@@ -69,10 +69,23 @@ impl Asked {
         Ok(bound("since", self.since.clone())?.map(|since| since.at(zone(shops))))
     }
 
+    /// What was asked for as a language: one that headings come in. Nothing: the shop's.
+    pub(super) fn locale(&self) -> Result<Option<Locale>, Refusal> {
+        let Some(typed) = self.locale.as_deref().filter(|typed| !typed.is_empty()) else { return Ok(None) };
+        let locale = Locale::parse(typed).ok().filter(|locale| matches!(locale.language(), "fr" | "en"));
+        locale.map(Some).ok_or_else(|| Refusal::Wrong("locale: known are fr and en".to_owned()))
+    }
+
     /// The export that is asked for, if its format can be written so.
-    fn export<'a>(&self, shops: &'a [(ShopId, &'a Shop)], config: &'a Config) -> Result<Export<'a>, Refusal> {
+    fn export<'a>(
+        &self,
+        shops: &'a [(ShopId, &'a Shop)],
+        config: &'a Config,
+        locale: Option<&'a Locale>,
+    ) -> Result<Export<'a>, Refusal> {
         let (format, since) = (self.format()?, self.since(shops)?);
-        let export = Export { since, ..Export::new(shops, format, &config.testimonials, &config.surveys) };
+        let export =
+            Export { since, locale, ..Export::new(shops, format, &config.testimonials, &config.surveys) };
         export.check().map_err(Refusal::Wrong)?;
         Ok(export)
     }
@@ -83,7 +96,7 @@ fn zone(shops: &[(ShopId, &Shop)]) -> Tz {
     if let [(_, shop)] = shops { shop.timezone } else { Tz::UTC }
 }
 
-/// `GET /exports/testimonials.csv?shop=&format=&since=`
+/// `GET /exports/testimonials.csv?shop=&format=&since=&locale=`
 pub(super) async fn testimonials(
     State(house): State<House>,
     visitor: Visitor,
@@ -120,7 +133,8 @@ async fn pulled(
     to_its_end(async move {
         let context = &house.context;
         let shops = visitor.shops(context, asked.shop.as_deref())?;
-        let export = asked.export(&shops, &context.config)?;
+        let locale = asked.locale()?;
+        let export = asked.export(&shops, &context.config, locale.as_ref())?;
         let (format, now) = (export.format, context.clock.now());
         let mut spool = spool(&house, &headers)?;
         let destination = format!("access {}", visitor.access.name);
@@ -153,7 +167,7 @@ async fn pulled(
     .await
 }
 
-/// `GET /exports/testimonials.manifest.json?shop=&format=&since=`: of the file that the same question would get now.
+/// `GET /exports/testimonials.manifest.json?shop=&format=&since=&locale=`: of the file that the same question would get now.
 pub(super) async fn manifest(
     State(house): State<House>,
     visitor: Visitor,
@@ -165,7 +179,8 @@ pub(super) async fn manifest(
         let _seat = seat;
         let context = &house.context;
         let shops = visitor.shops(context, asked.shop.as_deref())?;
-        let export = asked.export(&shops, &context.config)?;
+        let locale = asked.locale()?;
+        let export = asked.export(&shops, &context.config, locale.as_ref())?;
         let (format, now) = (export.format, context.clock.now());
         let name = name("testimonials", &shops, now, format.extension);
         let text = describe_export(&context.pool, export, &name, now).await.map_err(Refusal::of)?;

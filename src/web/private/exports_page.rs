@@ -139,7 +139,10 @@ async fn page(
         Some(format) => (format, None),
         None => (&EXPORT_FORMATS[0], Some(said_of(&words.format_wrong, asked.format_name()))),
     };
-    let export = Export { since: since.unwrap_or_default(), ..Export::new(&chosen, format, rules, surveys) };
+    // The page comes in one of its languages whatever was asked for.
+    let locale = asked.locale().unwrap_or_default();
+    let since = since.unwrap_or_default();
+    let export = Export { since, locale: locale.as_ref(), ..Export::new(&chosen, format, rules, surveys) };
     let is_part = problem.is_none() && export.check().is_err();
     let problem = problem.or_else(|| is_part.then(|| said_of(&words.format_whole, format.name)));
     let is_wrong = is_wrong_day || problem.is_some();
