@@ -495,7 +495,7 @@ async fn testimonials_are_pulled_once_and_again_only_when_something_has_changed(
 async fn a_feed_with_timestamps_is_known_again_later() {
     let house = House::new().await;
     approved(house.pool(), "maison", 2, 40).await;
-    let rated = "insert into answer (shop_id, response_id, question, score) select shop_id, response_id, 'overall', 5 from response";
+    let rated = "insert into answer (shop_id, response_id, question, score) select shop_id, response_id, 'rating', 5 from response";
     sqlx::raw_sql(rated).execute(house.pool()).await.unwrap();
     let path = "/exports/testimonials.csv?shop=maison&format=google-merchant";
     let pull = |known: &str| {
