@@ -24,6 +24,7 @@ use crate::config::DisplayName;
 use crate::context::Context;
 use crate::invitations::{InvitationState, outbox};
 use crate::survey::{Questionnaire, Survey, Versions};
+use crate::testimonials::RejectReason;
 use crate::types::{CustomerId, InvitationId, Locale, OrderId, ResponseId, ShopId, SurveyVersionId};
 
 /// So often a batch that another writer got in the way of is tried again.
@@ -105,6 +106,8 @@ pub struct Given {
     pub display_name: Option<String>,
     /// When the shop refused to publish the answers that count, if it did.
     pub rejected_at: Option<DateTime<Utc>>,
+    /// And why.
+    pub reject_reason: Option<RejectReason>,
 }
 
 impl Given {
@@ -151,7 +154,8 @@ fn closes_at(
 pub async fn given(conn: &mut PgConnection, invited: &Invited) -> sqlx::Result<Given> {
     let rows = sqlx::query!(
         r#"select r.response_id as "response_id: ResponseId", r.counted, r.verdict as "verdict: Verdict", r.answered_at, r.consent_version,
-             r.display_name, case when t.state = 'rejected' then t.decided_at end as rejected_at
+             r.display_name, case when t.state = 'rejected' then t.decided_at end as rejected_at,
+             case when t.state = 'rejected' then t.reject_reason end as "reject_reason: RejectReason"
            from response r left join testimonial t using (shop_id, response_id)
            where r.shop_id = $1 and r.order_id = $2 and r.survey = $3"#,
         invited.shop.0,
@@ -167,6 +171,7 @@ pub async fn given(conn: &mut PgConnection, invited: &Invited) -> sqlx::Result<G
         given.consent_version = counted.consent_version;
         given.display_name = counted.display_name;
         given.rejected_at = counted.rejected_at;
+        given.reject_reason = counted.reject_reason;
     }
     Ok(given)
 }
@@ -365,6 +370,7 @@ struct Earlier {
     withdrawn: bool,
     /// When the shop refused to publish it, if it did.
     rejected_at: Option<DateTime<Utc>>,
+    reject_reason: Option<RejectReason>,
     display_name: Option<String>,
     names: Option<DisplayName>,
     answers: Vec<Answer>,
@@ -397,6 +403,7 @@ impl Given {
                 consent_version: counted.consent_version,
                 display_name: counted.display_name,
                 rejected_at: counted.rejected_at,
+                reject_reason: counted.reject_reason,
             },
             None => Self { first_answered_at, ..Self::default() },
         }
@@ -582,7 +589,8 @@ async fn earlier(
              r.suspicion as "suspicion: Suspicion", r.form_nonce, r.answered_at, r.consent_version, r.display_name,
              r.display_name_rule as "names: DisplayName",
              coalesce(t.state = 'withdrawn', false) as "withdrawn!",
-             case when t.state = 'rejected' then t.decided_at end as rejected_at
+             case when t.state = 'rejected' then t.decided_at end as rejected_at,
+             case when t.state = 'rejected' then t.reject_reason end as "reject_reason: RejectReason"
            from unnest($1::int[], $2::bigint[], $3::text[]) as line (shop_id, order_id, survey)
            join response r on r.shop_id = line.shop_id and r.order_id = line.order_id and r.survey = line.survey
            left join testimonial t on t.shop_id = r.shop_id and t.response_id = r.response_id
@@ -625,6 +633,7 @@ async fn earlier(
             consent_version: row.consent_version,
             withdrawn: row.withdrawn,
             rejected_at: row.rejected_at,
+            reject_reason: row.reject_reason,
             display_name: row.display_name,
             names: row.names,
             answers: answers.remove(&(row.shop, row.response)).unwrap_or_default(),

@@ -13,12 +13,12 @@ use handlebars::Handlebars;
 use serde::Serialize;
 
 use super::RejectReason;
-use super::export::{Export, ExportReport, Refused};
+use super::export::{Export, ExportReport, Part, Refused};
+use super::public::Field;
 use super::selection::Selected;
 use crate::config::{DisplayName, Moderation, Shop};
 use crate::metrics::figure::Figure;
 use crate::survey::{QuestionKind, Survey, Trigger};
-use crate::types::ResponseId;
 
 /// The languages there are notices in.
 pub const LOCALES: [&str; 2] = ["fr", "en"];
@@ -60,12 +60,13 @@ struct View<'a> {
     /// How long what was published stays so; `None`: without end.
     retain: Option<String>,
     reasons: Vec<&'static str>,
-    n_rows: u64,
-    n_refused: u64,
-    /// How many for which reason.
-    refused: String,
+    /// What each review shows of its two dates.
+    dates: &'static str,
     selection: Option<&'a Selected>,
-    figures: Option<Figures>,
+    /// Only what has changed: how many there are of how many cannot be told.
+    is_increment: bool,
+    /// Whether one shop's reviews come after another's.
+    are_several: bool,
     shops: Vec<OfShop<'a>>,
 }
 
@@ -75,8 +76,18 @@ struct OfShop<'a> {
     contact: String,
     address: Option<&'a str>,
     privacy_url: Option<&'a str>,
-    /// The longest time that any of its surveys allows.
+    /// Whether authors have a link to come back by: those who were mailed one.
+    have_links: bool,
+    /// Whether answers were collected by another tool: their authors have none.
+    have_none: bool,
+    /// The longest time that any of the surveys with a link allows.
     edit_within: Option<String>,
+    n_rows: u64,
+    n_eligible: u64,
+    n_refused: u64,
+    /// How many for which reason.
+    refused: String,
+    figures: Option<Figures>,
     surveys: Vec<OfSurvey<'a>>,
 }
 
@@ -106,18 +117,19 @@ impl<'a> View<'a> {
             publish_within: words.time(export.rules.publish_within),
             retain: export.rules.retain.map(|retain| words.time(retain)),
             reasons: RejectReason::value_variants().iter().map(|reason| words.reason(*reason)).collect(),
-            n_rows: report.n_rows,
-            n_refused: report.n_refused(),
-            refused: words.refusals(report),
+            dates: words
+                .dates(export.shows(Field::PublishedAt, now), export.shows(Field::ExperienceDate, now)),
             selection: report.selection.as_ref(),
-            figures: report.recommendation.as_ref().and_then(|figure| words.figures(figure)),
+            is_increment: export.since.is_some(),
+            are_several: export.shops.len() > 1,
             shops: export
                 .shops
                 .iter()
-                .map(|(id, shop)| {
+                .zip(&report.parts)
+                .map(|((id, shop), part)| {
                     // One that waits in jobs.toml for somebody to enable its job has asked nobody.
                     let was_asked = |survey: &&Survey| report.asked.contains(&(*id, survey.key.clone()));
-                    OfShop::of(words, shop, export.surveys.iter().filter(was_asked))
+                    OfShop::of(words, shop, part, export.surveys.iter().filter(was_asked))
                 })
                 .collect(),
         }
@@ -125,7 +137,7 @@ impl<'a> View<'a> {
 }
 
 impl<'a> OfShop<'a> {
-    fn of(words: Words, shop: &'a Shop, asked: impl Iterator<Item = &'a Survey>) -> Self {
+    fn of(words: Words, shop: &'a Shop, part: &Part, asked: impl Iterator<Item = &'a Survey>) -> Self {
         // Words come from surveys that ask for the consent to publish them.
         let publishes = |survey: &&Survey| {
             let consent = |kind: &QuestionKind| matches!(kind, QuestionKind::Consent { .. });
@@ -133,13 +145,21 @@ impl<'a> OfShop<'a> {
                 && survey.questionnaire.questions.iter().any(|question| consent(&question.kind))
         };
         let surveys: Vec<&Survey> = asked.filter(publishes).collect();
+        let mailed = || surveys.iter().filter(|survey| survey.mailed);
         let contact = shop.reply_to.as_ref().unwrap_or(&shop.from);
         Self {
             name: &shop.name,
             contact: contact.email.to_string(),
             address: shop.address.as_deref(),
             privacy_url: shop.privacy_url.as_deref(),
-            edit_within: surveys.iter().map(|survey| survey.edit_within).max().map(|time| words.time(time)),
+            have_links: mailed().next().is_some(),
+            have_none: surveys.iter().any(|survey| !survey.mailed),
+            edit_within: mailed().map(|survey| survey.edit_within).max().map(|time| words.time(time)),
+            n_rows: part.n_rows,
+            n_eligible: part.n_eligible,
+            n_refused: part.refused.values().sum(),
+            refused: words.refusals(part),
+            figures: part.recommendation.as_ref().and_then(|figure| words.figures(figure)),
             surveys: surveys.into_iter().map(|survey| OfSurvey::of(words, survey)).collect(),
         }
     }
@@ -222,10 +242,31 @@ impl Words {
         }
     }
 
-    fn refusals(self, report: &ExportReport) -> String {
-        let one =
-            |(reason, ids): (&Refused, &Vec<ResponseId>)| format!("{} {}", ids.len(), self.refusal(*reason));
-        report.refused.iter().map(one).collect::<Vec<_>>().join(", ")
+    fn refusals(self, part: &Part) -> String {
+        let one = |(reason, n): (&Refused, &u64)| format!("{n} {}", self.refusal(*reason));
+        part.refused.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What the file shows, or what the shop has to show beside it: both dates stand near each review (D111-17).
+    fn dates(self, published: bool, experience: bool) -> &'static str {
+        match (published, experience) {
+            (true, true) => self.pick(
+                "Chaque avis porte la date de sa publication et la date de l’expérience de consommation (le jour de la livraison, à défaut celui de la commande).",
+                "Each review shows the date of its publication and the date of the experience (the day of the delivery, or else of the order).",
+            ),
+            (false, true) => self.pick(
+                "Chaque avis porte la date de l’expérience de consommation (le jour de la livraison, à défaut celui de la commande). *À la boutique : le fichier ne contient pas la date de publication de chaque avis ; montrez-la vous-même auprès de lui.*",
+                "Each review shows the date of the experience (the day of the delivery, or else of the order). *To the shop: the file does not hold the date of publication of each review; show it yourself near the review.*",
+            ),
+            (true, false) => self.pick(
+                "Chaque avis porte la date de sa publication. *À la boutique : le fichier ne contient pas la date de l’expérience de consommation (le jour de la livraison, à défaut celui de la commande) ; montrez-la vous-même auprès de chaque avis.*",
+                "Each review shows the date of its publication. *To the shop: the file does not hold the date of the experience (the day of the delivery, or else of the order); show it yourself near each review.*",
+            ),
+            (false, false) => self.pick(
+                "*À la boutique : le fichier ne contient ni la date de publication de chaque avis, ni celle de l’expérience de consommation (le jour de la livraison, à défaut celui de la commande) ; montrez-les vous-même auprès de chaque avis.*",
+                "*To the shop: the file holds neither the date of publication of each review nor the date of the experience (the day of the delivery, or else of the order); show both yourself near each review.*",
+            ),
+        }
     }
 
     fn refusal(self, reason: Refused) -> &'static str {

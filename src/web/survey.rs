@@ -39,6 +39,7 @@ use crate::responses::submission::{
 };
 use crate::survey::{Question, QuestionKind, Questionnaire, Survey, is_unhappy};
 use crate::testimonials::display_name::{Author, display_name};
+use crate::testimonials::rejection::sentence;
 use crate::testimonials::withdrawal::{self, Standing};
 use crate::token::{Form, Occasion, Purpose};
 use crate::types::Locale;
@@ -227,8 +228,18 @@ impl Visit {
     }
 
     fn closed(&self, pages: &Pages, status: StatusCode) -> Result<Response, Refusal> {
-        let view = ClosedPage { order: self.invited.external_id.clone(), withdraw: self.withdraw(pages) };
+        let view = ClosedPage {
+            order: self.invited.external_id.clone(),
+            reason: self.refused_because(pages),
+            withdraw: self.withdraw(pages),
+        };
         self.respond(pages, status, &view)
+    }
+
+    /// Why the shop refused to publish the words, if it did: their author may be one who cannot be told by mail.
+    fn refused_because(&self, pages: &Pages) -> Option<String> {
+        let words = &self.language(pages).1.rejected;
+        self.given.reject_reason.map(|reason| sentence(words, reason).to_owned())
     }
 
     /// Whether what was answered calls for the shop's attention.
@@ -349,6 +360,7 @@ impl Visit {
             date: date(self.invited.ordered_at),
             answered_until: self.changeable_until().map(date),
             only_words,
+            reason: self.refused_because(pages),
             withdraw: self.withdraw(pages),
             withdrawn: self.standing == Standing::Withdrawn,
             errors,

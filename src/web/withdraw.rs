@@ -93,7 +93,7 @@ pub(super) async fn closed(web: &Web, token: String) -> Result<Response, Refusal
         Standing::Withdrawn => None,
     };
     let (locale, words) = bearer.language(web);
-    let view = ClosedPage { order: bearer.invited.external_id.clone(), withdraw };
+    let view = ClosedPage { order: bearer.invited.external_id.clone(), reason: None, withdraw };
     Ok(web.pages.response(StatusCode::OK, &bearer.shop, locale, words, &view)?)
 }
 

@@ -1072,6 +1072,61 @@ async fn words_are_taken_back_with_a_tick_and_a_button() {
     assert!(site.testimonials().await.iter().all(is_taken_back));
 }
 
+/// What a page says to whose words named somebody.
+const PERSONAL_DATA: &str =
+    "Votre avis n’a pas été publié. Motif du refus\u{a0}: Il contient des coordonnées ou nomme une personne.";
+
+/// The reason is told on the page as well, whatever was answered beside the words and as long as the link leads to the answer: the author
+/// may be one whom no mail may tell.
+#[tokio::test]
+async fn the_page_tells_why_words_were_refused() {
+    let mut site = Site::new().await;
+    let answer = |words| [("recommend", "yes"), ("comment", words), ("consent", "yes")];
+    assert_eq!(site.send(&answer("Écrivez-moi à claire@customer.example")).await.status, 303);
+    assert!(!site.get(&site.survey()).await.body.contains("Motif du refus"));
+    let refuse = async |site: &Site| {
+        let id: ResponseId = sqlx::query_scalar("select max(response_id) from testimonial")
+            .fetch_one(&site.database.pool)
+            .await
+            .unwrap();
+        let (reason, now) = (RejectReason::PersonalData, site.context.clock.now());
+        moderation::reject(&site.database.pool, &[site.shop], &[id], reason, now).await.unwrap();
+    };
+    refuse(&site).await;
+    // While everything can be changed; also when the form comes back.
+    let form = site.get(&site.survey()).await.body;
+    assert!(form.contains("name=\"recommend\"") && form.contains(PERSONAL_DATA), "{form}");
+    site.wait().await;
+    let faulty = site.send(&[("comment", "Très bien")]).await;
+    assert!(faulty.status == 422 && faulty.body.contains(PERSONAL_DATA), "{}", faulty.body);
+    // Other words are other words.
+    assert_eq!(site.send(&answer("Très bien")).await.status, 303);
+    assert!(!site.get(&site.survey()).await.body.contains("Motif du refus"));
+    // And when nothing can be changed any more.
+    refuse(&site).await;
+    site.moved_to(at("2026-04-25T10:00:00Z")).await;
+    let closed = site.get(&site.survey()).await.body;
+    assert!(closed.contains("ne peut plus être modifiée") && closed.contains(PERSONAL_DATA), "{closed}");
+}
+
+/// Whoever agrees is told of the checks what holds whether a person reads all words or only those that a program found something in.
+#[tokio::test]
+async fn consent_says_of_the_checks_what_is_true_of_both_ways() {
+    let mut site = Site::new().await;
+    for moderation in ["manual", "flagged"] {
+        let rules = format!("[testimonials]\nmoderation = \"{moderation}\"");
+        let config = CONFIG.replace("[testimonials]", &rules);
+        site.context.config = Arc::new(Config::parse(Path::new("jobs.toml"), &config).unwrap());
+        site.wait().await;
+        let page = site.get(&site.survey()).await.body;
+        assert!(
+            page.contains("Votre avis est contrôlé avant d’être publié. Maison &lt;Exemple&gt; ne peut le refuser que pour les motifs"),
+            "{page}"
+        );
+        assert!(!page.contains("lit avant") && !page.contains("choisir de ne pas"), "{page}");
+    }
+}
+
 /// Whose words were refused has as long again to write others; these wait for a moderator, and the reply stays with what it answers.
 #[tokio::test]
 async fn refused_words_can_be_written_anew_after_the_time_to_change_an_answer() {
@@ -1099,6 +1154,7 @@ async fn refused_words_can_be_written_anew_after_the_time_to_change_an_answer() 
         form.body
     );
     assert!(form.body.contains("Vos autres réponses restent telles quelles"), "{}", form.body);
+    assert!(form.body.contains(PERSONAL_DATA), "{}", form.body);
     let other_score = [("recommend", "no"), ("comment", "Très bien"), ("consent", "yes")];
     assert_eq!(site.send(&other_score).await.status, 303);
     let counted = "select count(distinct answered_at), count(*), max(choice), min(choice), count(*) filter (where counted)

@@ -270,6 +270,8 @@ fn the_ways_in_are_these() {
             "GET /exports May(Export)",
             "GET /exports/testimonials.csv May(Export)",
             "GET /exports/testimonials.manifest.json May(Export)",
+            "GET /exports/testimonials.notice.fr.md May(Export)",
+            "GET /exports/testimonials.notice.en.md May(Export)",
             "GET /exports/metrics.csv May(Report)",
             "GET /jobs May(Run)",
             "GET /jobs/{job} May(Run)",
@@ -651,6 +653,40 @@ async fn what_a_format_refuses_is_told() {
     assert_eq!(file.header("x-refused"), Some(without.len().to_string().as_str()));
     let whole = house.get("marketing", "/exports/testimonials.csv?shop=maison");
     assert_eq!(whole.header("x-refused"), Some("0"));
+}
+
+/// What is to be shown near the reviews can be pulled, too, and is what lies beside a file; the page leads there.
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_are_pulled_as_the_command_writes_them() {
+    let house = House::new().await;
+    approved(house.pool(), "maison", 3, 40).await;
+    approved(house.pool(), "atelier", 2, 40).await;
+    let query = "?shop=maison&format=schema-org";
+    let page = house.get("marketing", &format!("/exports{query}&locale=fr"));
+    let page = String::from_utf8(page.body).unwrap().replace("&#x3D;", "=").replace("&amp;", "&");
+    let mut pulled = Vec::new();
+    for locale in ["fr", "en"] {
+        let path = format!("exports/testimonials.notice.{locale}.md{query}");
+        assert!(page.contains(&format!("href=\"{path}\"")), "{page}");
+        let notice = house.get("marketing", &format!("/{path}"));
+        assert_eq!(notice.header("content-type"), Some("text/markdown; charset=utf-8"));
+        pulled.push((locale, String::from_utf8(notice.body).unwrap()));
+    }
+    house.quiet().await;
+    assert_eq!(house.left().await, (0, 0));
+    let export =
+        ["export", "testimonials", "--shop", "maison", "--format", "schema-org", "--out", "out.jsonld"];
+    house.program.run(&export).expect(0);
+    for (locale, pulled) in pulled {
+        let written =
+            std::fs::read_to_string(house.program.path(&format!("out.notice.{locale}.md"))).unwrap();
+        assert_eq!(pulled, written);
+        assert!(written.contains("Maison Exemple"), "{written}");
+    }
+    for (query, status) in [("?format=google-product", 400), ("?since=hier", 400), ("?shop=atelier", 403)] {
+        let refused = house.get("marketing", &format!("/exports/testimonials.notice.fr.md{query}"));
+        assert_eq!(refused.status, status, "{query}");
+    }
 }
 
 /// A wrong choice is told on the page, also to who has gone for the file.

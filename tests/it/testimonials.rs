@@ -5,7 +5,9 @@ use std::fs;
 
 use afterword::config::{DisplayName, Moderation, Shop, Testimonials};
 use afterword::testimonials::candidate::Filter;
-use afterword::testimonials::export::{self, Destination, Export, ExportReport, export_testimonials};
+use afterword::testimonials::export::{
+    self, Destination, EXPORT_FORMATS, Export, ExportReport, export_testimonials, notice_of_export,
+};
 use afterword::testimonials::gate::Withheld;
 use afterword::testimonials::moderation::{self, Outcome, Ruling};
 use afterword::testimonials::{RejectReason, TestimonialState};
@@ -14,6 +16,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use clap::ValueEnum as _;
 use sqlx::{AssertSqlSafe, PgPool};
 
+use crate::private::CONFIG;
 use crate::support::factories::{self, Order, Response, at};
 use crate::support::program::{Program, shipped};
 use crate::support::{TestDb, data_dir};
@@ -688,6 +691,108 @@ async fn a_file_comes_with_its_manifest_and_its_notices() {
     let partly = program.run(&["run", "feed"]).expect(3);
     assert!(partly.stderr.contains("1 refused that google-merchant cannot carry"), "{}", partly.stderr);
     assert!(program.path("data/feed/latest.xml").exists());
+}
+
+/// A notice says of a file's reviews only what the file shows, of each shop its own figures, and of authors who were mailed no link another
+/// way to come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn notices_tell_what_is_true_of_the_file_and_of_each_shop() {
+    let consent = "[[survey.recommend.question]]\nkey = \"consent\"\ntype = \"consent\"\nversion = \"2026-01\"\n\
+                   text = { en = \"You may publish my words.\", fr = \"Vous pouvez publier mes mots.\" }\n";
+    let survey = format!("[survey.recommend]{}{consent}", CONFIG.split_once("[survey.recommend]").unwrap().1);
+    let taken = survey
+        .replace("survey.recommend", "survey.taken")
+        .replace("trigger = \"fulfilled\"\ndelay = \"7d\"", "mailed = false");
+    let program = Program::new(&format!("{CONFIG}{consent}{taken}")).await;
+    for (key, survey, yes_or_no) in
+        [("maison", "recommend", ["yes", "yes"]), ("atelier", "taken", ["yes", "no"])]
+    {
+        let shop = factories::shop(&program.db.pool, key).await;
+        for (n, recommend) in yes_or_no.into_iter().enumerate() {
+            let customer = factories::customer(&program.db.pool, shop, &format!("{n}@shop.example")).await;
+            let order = Order::new(shop, customer, &format!("A-{n}")).insert(&program.db.pool).await;
+            let (recommend, rating) = (Some(recommend), Some(if recommend == "yes" { 5 } else { 2 }));
+            let rating = rating.filter(|_| key == "maison" || n == 1);
+            let survey = survey.to_owned();
+            store(&program.db.pool, Response { survey, recommend, rating, ..Response::new(shop, order) })
+                .await;
+        }
+    }
+    let as_of = ["--as-of", "2026-04-01T06:00:00Z"];
+    program.run(&[["testimonials", "approve", "--all-pending"].as_slice(), &as_of].concat()).expect(0);
+    let context = program.context(at(NOW)).await;
+    let shops: Vec<_> = context.shops.iter().collect();
+    let (rules, surveys) = (rules(), &context.config.surveys);
+    let notice = async |shops: &[(ShopId, &Shop)], format: &str, locale: &str| {
+        let export = Export::new(shops, export::format(format).unwrap(), &rules, surveys);
+        notice_of_export(&program.db.pool, export, locale, at(NOW)).await.unwrap()
+    };
+
+    // Both dates, or what the shop has to show itself.
+    let maison: Vec<_> = shops.iter().copied().filter(|(_, shop)| shop.key == "maison").collect();
+    let mut with_dates = Vec::new();
+    for format in EXPORT_FORMATS {
+        let (french, english) =
+            (notice(&maison, format.name, "fr").await, notice(&maison, format.name, "en").await);
+        let shows = french.contains("Chaque avis porte la date de sa publication et la date de l’expérience");
+        assert_eq!(shows, english.contains("Each review shows the date of its publication and the date of"));
+        assert_eq!(!shows, french.contains("ne contient ni la date de publication de chaque avis, ni celle"));
+        assert_eq!(!shows, english.contains("holds neither the date of publication of each review nor"));
+        if shows {
+            with_dates.push(format.name);
+        }
+    }
+    assert_eq!(with_dates, ["generic", "excel", "schema-org"]);
+
+    // Of each shop its own.
+    let parts = |notice: &str| -> [String; 2] {
+        let atelier =
+            notice.find("# Les avis sur Atelier").or_else(|| notice.find("# Reviews of Atelier")).unwrap();
+        let maison =
+            notice.find("# Les avis sur Maison").or_else(|| notice.find("# Reviews of Maison")).unwrap();
+        let cut = atelier.max(maison);
+        let [first, second] = [&notice[..cut], &notice[cut..]].map(str::to_owned);
+        if maison < atelier { [first, second] } else { [second, first] }
+    };
+    let [maison, atelier] = parts(&notice(&shops, "judgeme", "fr").await);
+    assert!(maison.contains("100,0\u{a0}% des 2 clients") && !maison.contains("manquent ici"), "{maison}");
+    assert!(
+        atelier.contains("50,0\u{a0}% des 2 clients") && atelier.contains("1 avis publiables manquent ici"),
+        "{atelier}"
+    );
+    for (part, way) in [
+        (&maison, "modifier son avis par le lien personnel qu’il a reçu, pendant"),
+        (&maison, "le retirer à tout moment par ce même lien."),
+        (&atelier, "modifier son avis en écrivant à reviews@atelier.example ;"),
+        (&atelier, "le retirer à tout moment en écrivant à reviews@atelier.example."),
+    ] {
+        assert!(part.contains(way), "{way}: {part}");
+    }
+    assert!(!atelier.contains("lien personnel"), "{atelier}");
+    assert!(
+        maison.contains("si aucun courriel ne peut lui être envoyé, sur la page de l’enquête"),
+        "{maison}"
+    );
+    let [maison, atelier] = parts(&notice(&shops, "generic", "en").await);
+    assert!(
+        maison.contains("the oldest first, shop after shop.") && !maison.contains("by writing to"),
+        "{maison}"
+    );
+    assert!(atelier.contains("withdraw it at any time by writing to reviews@atelier.example."), "{atelier}");
+    assert!(!atelier.contains("personal link"), "{atelier}");
+
+    // How many of how many is known of the whole, not of what has changed.
+    let file = |since: &[&str]| {
+        let args =
+            ["export", "testimonials", "--min-rating", "4", "--selected-label", "Choix", "--out", "some.csv"];
+        program.run(&[&args, since, &as_of].concat()).expect(0);
+        fs::read_to_string(program.path("some.notice.fr.md")).unwrap()
+    };
+    let [maison, atelier] = parts(&file(&[]));
+    assert!(maison.contains("Elle retient 2 avis sur 2 qui"), "{maison}");
+    assert!(atelier.contains("Elle retient 0 avis sur 2 qui"), "{atelier}");
+    let increment = file(&["--since", "2026-03-31"]);
+    assert!(increment.contains("une sélection, « Choix »") && !increment.contains("retient"), "{increment}");
 }
 
 /// Whoever keeps a copy asks for what has changed, and learns what to take down, whatever the reason.

@@ -485,6 +485,8 @@ pub struct SurveyPage {
     pub answered_until: Option<String>,
     /// Whether it can be changed only because its words were refused, and then nothing but the words.
     pub only_words: bool,
+    /// Why the words were refused, a sentence.
+    pub reason: Option<String>,
     /// Where words can be taken back that may be published.
     pub withdraw: Option<String>,
     /// Whether words were taken back.
@@ -567,6 +569,7 @@ impl View for SurveyPage {
             date: sample_date(words),
             answered_until: Some(sample_date(words)),
             only_words: false,
+            reason: Some(words.rejected.personal_data.clone()),
             withdraw: Some("/s/sample/withdraw".to_owned()),
             withdrawn: false,
             errors: vec![ErrorView::sample("q0-0")],
@@ -645,6 +648,7 @@ impl View for SurveyPage {
         let sample = Self::sample(locale, words);
         vec![Self {
             first_name: None,
+            reason: None,
             withdraw: None,
             withdrawn: true,
             errors: Vec::new(),
@@ -707,6 +711,8 @@ impl View for ThanksPage {
 #[derive(Debug, Serialize)]
 pub struct ClosedPage {
     pub order: String,
+    /// Why the words were refused, a sentence.
+    pub reason: Option<String>,
     /// Where words can be taken back that may be published.
     pub withdraw: Option<String>,
 }
@@ -714,8 +720,12 @@ pub struct ClosedPage {
 impl View for ClosedPage {
     const NAME: &'static str = "closed";
 
-    fn sample(_: &Locale, _: &Words) -> Self {
-        Self { order: "A-1001".to_owned(), withdraw: Some("/s/sample/withdraw".to_owned()) }
+    fn sample(_: &Locale, words: &Words) -> Self {
+        Self {
+            order: "A-1001".to_owned(),
+            reason: Some(words.rejected.personal_data.clone()),
+            withdraw: Some("/s/sample/withdraw".to_owned()),
+        }
     }
 }
 

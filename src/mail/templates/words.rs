@@ -26,6 +26,7 @@ pub struct Words {
     pub survey_intro: String,
     pub survey_answered: String,
     pub survey_rejected: String,
+    pub survey_reason: String,
     pub survey_withdrawn: String,
     pub optional: String,
     pub limit: String,

@@ -31,6 +31,17 @@ pub struct ExportFormat {
     pub(super) layout: Layout,
 }
 
+impl ExportFormat {
+    /// Whether some column or element shows this of a testimonial.
+    pub(super) fn shows(&self, about: &About<'_>, field: Field) -> bool {
+        let columns = match &self.layout {
+            Layout::Table(table) => (table.columns)(about),
+            Layout::Document(document) => document.elements.to_vec(),
+        };
+        columns.iter().any(|(_, fields)| fields.contains(&field))
+    }
+}
+
 /// What a format makes of `--since`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Increments {
@@ -68,10 +79,6 @@ pub(super) struct Table {
 pub(super) struct Document {
     /// What a piece can be made of, attributes (with an `@`) and elements alike, each with all that is in it; and what of the frame shows
     /// something of testimonials.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "declared for who reads the code; a test holds it against the files")
-    )]
     pub(super) elements: &'static [Column],
     pub(super) open: fn(&About<'_>, &mut String),
     pub(super) piece: fn(&About<'_>, Item<'_>, &mut String) -> Result<(), Refused>,

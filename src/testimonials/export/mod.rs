@@ -50,6 +50,7 @@ use super::candidate::{self, Candidate, Filter, Questionnaires};
 use super::gate::{self, House, Publishable, Withheld};
 use super::manifest::Manifest;
 use super::notice;
+use super::public::Field;
 use super::selection::{Selected, Selection};
 use crate::config::{self, Shop};
 use crate::db::{self, Turn};
@@ -130,6 +131,19 @@ impl<'a> Export<'a> {
         let shops = self.shops.iter().map(|(_, shop)| shop.key.as_str());
         check(self.format, shops, self.rules, self.selection, self.since.is_some())
     }
+
+    /// Whether such a file shows this of each testimonial.
+    pub(super) fn shows(&self, field: Field, now: DateTime<Utc>) -> bool {
+        let about = About {
+            shops: self.shops,
+            locale: &Locale::english(),
+            product_urls: &self.rules.product_urls,
+            since: None,
+            selected: None,
+            now,
+        };
+        self.format.shows(&about, field)
+    }
 }
 
 /// The same for a file that is not asked for yet.
@@ -197,12 +211,28 @@ pub struct ExportReport {
     /// Which surveys were ever asked in which of these shops; looked up for files only, whose notices name them.
     #[serde(skip)]
     pub asked: BTreeSet<(ShopId, String)>,
+    /// The part of each shop, in their order, for the notices.
+    #[serde(skip)]
+    pub parts: Vec<Part>,
     /// What all customers answered; counted for files and selections only.
     pub recommendation: Option<Figure>,
     /// How many agreed to which wording.
     pub consent_versions: BTreeMap<String, u64>,
     /// When the first and the last were submitted.
     pub submitted: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+/// What is one shop's of what left.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Part {
+    /// Testimonials that were written.
+    pub n_rows: u64,
+    /// How many may be published, among those that were looked at.
+    pub n_eligible: u64,
+    /// How many of them the format cannot carry, by reason.
+    pub refused: BTreeMap<Refused, u64>,
+    /// What the shop's customers answered; counted for files only.
+    pub recommendation: Option<Figure>,
 }
 
 impl ExportReport {
@@ -330,6 +360,22 @@ pub async fn describe_export(
     Manifest::of(Path::new(name), &hashed.finish(), &report, shops, export.since, now).text()
 }
 
+/// The notice that [`export_testimonials`] would write beside such a file, in one of [`notice::LOCALES`]. Nothing counts as published.
+///
+/// # Errors
+/// As [`export_testimonials`].
+pub async fn notice_of_export(
+    pool: &PgPool,
+    export: Export<'_>,
+    locale: &str,
+    now: DateTime<Utc>,
+) -> anyhow::Result<String> {
+    let All { tx, report, .. } =
+        write(pool.begin().await?, export, &mut io::sink(), "-".to_owned(), now, Purpose::File).await?;
+    tx.rollback().await?;
+    notice::render(locale, &export, &report, now)
+}
+
 /// Of each shop, so many are looked at for a preview.
 const LOOKED_AT: i64 = 500;
 
@@ -454,6 +500,7 @@ async fn write(
         refused: BTreeMap::new(),
         taken_back: Vec::new(),
         asked: BTreeSet::new(),
+        parts: Vec::new(),
         recommendation: None,
         consent_versions: BTreeMap::new(),
         submitted: None,
@@ -495,13 +542,27 @@ async fn write(
     let mut writing = Writing::begin(export.format, about, out)?;
     let at_most = (purpose == Purpose::Preview).then_some(LOOKED_AT);
     let (mut n_eligible, mut is_whole, mut first_published) = (0, true, Vec::new());
-    for (id, shop) in export.shops {
+    for of_one @ (id, shop) in export.shops {
         let before = report.n_rows;
         let shop_export = OfShop { id: *id, house: house(export, shop, now), export, at_most };
         let written = shop_export.write(&mut tx, &mut writing, &mut report).await?;
         n_eligible += written.n_eligible;
         is_whole &= at_most.is_none_or(|at_most| written.n_looked < at_most);
         report.n_first_published += written.first_published.len() as u64;
+        let recommendation = match export.shops {
+            _ if purpose != Purpose::File => None,
+            [_] => report.recommendation.clone(),
+            _ => {
+                let of_one = std::slice::from_ref(of_one);
+                Some(metrics::recommendation_rate_of(&mut tx, of_one, export.surveys, now).await?)
+            }
+        };
+        report.parts.push(Part {
+            n_rows: report.n_rows - before,
+            n_eligible: written.n_eligible,
+            refused: written.refused,
+            recommendation,
+        });
         first_published.push((*id, written.first_published));
         sqlx::query!(
             "insert into export_run (shop_id, kind, format, n_rows, destination, created_at)
@@ -592,6 +653,8 @@ struct OfShopWritten {
     /// The numbers of those that never left before.
     first_published: Vec<i64>,
     n_eligible: u64,
+    /// How many the format cannot carry, by reason.
+    refused: BTreeMap<Refused, u64>,
     n_looked: i64,
 }
 
@@ -657,7 +720,10 @@ impl<'a> OfShop<'a> {
                     written.first_published.push(candidate.id.0);
                 }
             }
-            Err(refused) => report.refused.entry(refused).or_default().push(candidate.id),
+            Err(refused) => {
+                *written.refused.entry(refused).or_default() += 1;
+                report.refused.entry(refused).or_default().push(candidate.id);
+            }
         }
         Ok(())
     }

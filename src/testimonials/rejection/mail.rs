@@ -23,8 +23,8 @@ use crate::types::{Locale, for_envelope};
 #[error("the customer's address cannot be put into an envelope")]
 pub(super) struct Unmailable;
 
-/// The reason, as a sentence to the author.
-fn sentence(words: &RejectedWords, reason: RejectReason) -> &str {
+/// The reason, as a sentence to the author; the survey's page says it, too.
+pub(crate) fn sentence(words: &RejectedWords, reason: RejectReason) -> &str {
     match reason {
         RejectReason::NoExperience => &words.no_experience,
         RejectReason::Unlawful => &words.unlawful,

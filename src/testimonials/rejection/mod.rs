@@ -2,7 +2,8 @@
 //!
 //! A row in `rejection` is written in the transaction that rejects, one for each reason; [`deliver`] takes the rows up. A mail is committed
 //! `in_data` before its final dot; what nobody can know after it is `unknown`, is shown with the testimonial and in the digest, and is not sent again. What is
-//! decided otherwise before the mail has left calls it back. Who may not be written to is not told by mail; the row says so.
+//! decided otherwise before the mail has left calls it back. Who may not be written to is not told by mail; the row says so. The
+//! survey's page tells the reason to whoever comes back by the link, mailed or not.
 
 pub mod deliver;
 mod mail;
@@ -11,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use sqlx::{PgConnection, PgPool};
 
+pub(crate) use self::mail::sentence;
 use super::RejectReason;
 use crate::process;
 use crate::types::{CustomerId, InvitationId, ResponseId, ShopId};

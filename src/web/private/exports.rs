@@ -1,13 +1,13 @@
 //! Files to pull: `GET /exports/testimonials.csv` and `GET /exports/metrics.csv`; and what is to be said of the first,
-//! `GET /exports/testimonials.manifest.json`.
+//! `GET /exports/testimonials.manifest.json`, and near its reviews, `GET /exports/testimonials.notice.fr.md` and `.en.md`.
 //!
 //! A file is made first (`spool.rs`), and then sent. Testimonials count as published, and the export is recorded, when the reader has
 //! taken the whole file: the transaction that wrote it stays open until then, and the end of the file is sent when it is committed. A
 //! reader who goes away, or who takes longer than [`TAKING_LIMIT`], leaves nothing behind. Who has the file already (`If-None-Match`),
-//! who only looks (HEAD, the manifest, and the page), and figures write nothing.
+//! who only looks (HEAD, the manifest, the notices, and the page), and figures write nothing.
 //!
 //! A file says in its head how many testimonials its format cannot carry (`X-Refused`), and where it is said which ones and why (`Link`):
-//! in the manifest of the same question, which is what lies beside a file that a job writes.
+//! in the manifest of the same question. Manifest and notices are what lies beside a file that a job writes.
 
 use std::io;
 use std::time::Duration;
@@ -30,7 +30,9 @@ use crate::metrics;
 use crate::metrics::period::Period;
 use crate::metrics::segment::Segment;
 use crate::metrics::window::Window;
-use crate::testimonials::export::{self, Export, ExportFormat, Written, describe_export, write_export};
+use crate::testimonials::export::{
+    self, Export, ExportFormat, Written, describe_export, notice_of_export, write_export,
+};
 use crate::types::{Locale, ShopId};
 
 /// In which a reader takes the whole file. While they do, other exports of the shop wait.
@@ -173,7 +175,37 @@ pub(super) async fn manifest(
     visitor: Visitor,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let asked = Asked::of(&uri)?;
+    beside(house, visitor, &uri, Beside::Manifest).await
+}
+
+/// `GET /exports/testimonials.notice.fr.md?shop=&format=&since=`: of the same file.
+pub(super) async fn notice_fr(
+    State(house): State<House>,
+    visitor: Visitor,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    beside(house, visitor, &uri, Beside::Notice("fr")).await
+}
+
+/// `GET /exports/testimonials.notice.en.md?shop=&format=&since=`: of the same file.
+pub(super) async fn notice_en(
+    State(house): State<House>,
+    visitor: Visitor,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    beside(house, visitor, &uri, Beside::Notice("en")).await
+}
+
+/// What lies beside a file.
+#[derive(Debug, Clone, Copy)]
+enum Beside {
+    Manifest,
+    /// In this language.
+    Notice(&'static str),
+}
+
+async fn beside(house: House, visitor: Visitor, uri: &Uri, what: Beside) -> Result<Response, Refusal> {
+    let asked = Asked::of(uri)?;
     let seat = seat(&house.exports)?;
     to_its_end(async move {
         let _seat = seat;
@@ -181,10 +213,18 @@ pub(super) async fn manifest(
         let shops = visitor.shops(context, asked.shop.as_deref())?;
         let locale = asked.locale()?;
         let export = asked.export(&shops, &context.config, locale.as_ref())?;
-        let (format, now) = (export.format, context.clock.now());
-        let name = name("testimonials", &shops, now, format.extension);
-        let text = describe_export(&context.pool, export, &name, now).await.map_err(Refusal::of)?;
-        Ok(([(header::CONTENT_TYPE, "application/json")], text).into_response())
+        let (pool, format, now) = (&context.pool, export.format, context.clock.now());
+        let (media_type, text) = match what {
+            Beside::Manifest => {
+                let name = name("testimonials", &shops, now, format.extension);
+                ("application/json", describe_export(pool, export, &name, now).await)
+            }
+            Beside::Notice(locale) => {
+                ("text/markdown; charset=utf-8", notice_of_export(pool, export, locale, now).await)
+            }
+        };
+        let text = text.map_err(Refusal::of)?;
+        Ok(([(header::CONTENT_TYPE, media_type)], text).into_response())
     })
     .await
 }

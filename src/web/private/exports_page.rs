@@ -52,6 +52,10 @@ struct Words {
     rows_all: String,
     rows_some: String,
     rows_none: String,
+    notices: String,
+    notices_how: String,
+    notice_fr: String,
+    notice_en: String,
     programs: String,
     programs_how: String,
     more: String,
@@ -78,6 +82,8 @@ struct View {
     preview: Option<Preview>,
     /// For programs.
     address: String,
+    /// What was picked, for the addresses of the notices.
+    query: String,
     may_report: bool,
 }
 
@@ -179,6 +185,7 @@ async fn page(
         problem,
         preview,
         address: format!("/exports/testimonials.csv?{query}"),
+        query,
         may_report: all.iter().any(|(_, shop)| visitor.access.may(Right::Report, &shop.key)),
     };
     let status = if is_wrong { StatusCode::BAD_REQUEST } else { StatusCode::OK };

@@ -86,6 +86,8 @@ pub const ROUTES: &[Route] = &[
     Route::get("/exports", Who::May(Right::Export), || get(exports_page::show)),
     Route::get("/exports/testimonials.csv", Who::May(Right::Export), || get(exports::testimonials)),
     Route::get("/exports/testimonials.manifest.json", Who::May(Right::Export), || get(exports::manifest)),
+    Route::get("/exports/testimonials.notice.fr.md", Who::May(Right::Export), || get(exports::notice_fr)),
+    Route::get("/exports/testimonials.notice.en.md", Who::May(Right::Export), || get(exports::notice_en)),
     Route::get("/exports/metrics.csv", Who::May(Right::Report), || get(exports::metrics)),
     Route::get("/jobs", Who::May(Right::Run), || get(jobs::list)),
     Route::get("/jobs/{job}", Who::May(Right::Run), || get(jobs::one)),
