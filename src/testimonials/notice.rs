@@ -278,7 +278,7 @@ impl Words {
             Refused::NoProduct => "sur une commande sans produit",
             Refused::SeveralProducts => "sur une commande de plusieurs produits",
             Refused::NoCountry => "sur une commande sans pays",
-            Refused::TooLong => "plus longs que le lecteur n’en accepte",
+            Refused::TooLong => "au-delà de la longueur que le lecteur accepte",
             Refused::WrongProduct => "dont le numéro de produit n’est pas accepté",
             Refused::Unprintable => "avec un caractère qu’un tel fichier ne peut contenir",
             Refused::Formula => "avec une formule qu’un tableur exécuterait",
