@@ -28,7 +28,7 @@ pub struct Loyalty {
     /// By the month of the first order, in the order of time; first orders of the window.
     pub cohorts: Vec<Cohort>,
     pub days_to_next_order: Gaps,
-    /// By what customers had said of an order of the window, and of those who were asked and said nothing.
+    /// By what customers had said of the first order of the window that they were asked about, and of those who had said nothing of it.
     pub repeat_by_answer: Vec<Repeat>,
 }
 
@@ -53,14 +53,19 @@ pub struct Gaps {
     pub n: i64,
 }
 
-/// How many customers who said something ordered again.
+/// How many customers who said something ordered again, or who said nothing.
+///
+/// Each customer counts with one order: the first of the window that they were asked about. Its answer tells the class, and the days are
+/// counted from it, whatever is said of later orders. Otherwise who comes back would have more chances to be among those who answered. A
+/// customer who answered other questions of that order only is in no class. An order that was answered without a mail of ours (from an
+/// imported file, or by somebody who came by another link) counts as asked about; of whom others asked in vain nothing is known.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Repeat {
     /// `nps`, `recommendation`, or `no_answer`.
     pub by: &'static str,
     /// `promoters`, `passives`, `detractors`; `yes`, `no`; `no_answer`.
     pub answer: &'static str,
-    /// Within so many days of the order that they had spoken of.
+    /// Within so many days of the order that they were asked about.
     pub days: i32,
     /// Of those whose order is that long ago.
     #[serde(flatten)]

@@ -374,7 +374,7 @@ impl World {
         let sql = r#"
             with c as (
                 insert into customer (shop_id, email, email_key)
-                select $1, n || '@shop.example', n || '@shop.example' from generate_series(0, 9) n
+                select $1, n || '@shop.example', n || '@shop.example' from generate_series(0, $3) n
                 returning customer_id, email
             )
             insert into "order" (shop_id, external_id, customer_id, ordered_at, status, items, country, locale, attributes,
@@ -385,7 +385,8 @@ impl World {
                                               items jsonb, attributes jsonb)
             join c on c.email = o.customer || '@shop.example'
             order by o.n"#;
-        sqlx::query(sql).bind(shop).bind(json!(orders)).execute(pool).await.unwrap();
+        let last = self.orders.iter().map(|order| order.customer).max().unwrap_or_default().max(9);
+        sqlx::query(sql).bind(shop).bind(json!(orders)).bind(last as i32).execute(pool).await.unwrap();
         let mails: Vec<Value> = self
             .mails
             .iter()
@@ -663,49 +664,38 @@ impl World {
         orders
     }
 
-    /// Who ordered again within so many days, of those whose order is that long ago, by kind and class of what they said.
-    fn repeat_by_answer(&self, as_of: DateTime<Utc>, days: i64) -> BTreeMap<(&str, &str), (i64, i64)> {
-        let orders = self.by_customer(as_of);
-        let mut first_said: BTreeMap<(usize, &str), (DateTime<Utc>, usize, &str)> = BTreeMap::new();
-        let standing = self.standing(as_of);
-        let mut say = |customer: usize, kind: &'static str, said: (DateTime<Utc>, usize, &'static str)| {
-            let first = first_said.entry((customer, kind)).or_insert(said);
-            *first = said.min(*first);
-        };
-        for (customer, orders) in &orders {
-            let answered = |id: usize| standing.iter().filter(move |response| response.order == id);
-            for (ordered_at, id) in orders {
-                for response in answered(*id) {
-                    match response.answers.get("recommend").map(String::as_str) {
-                        Some("yes") => say(*customer, "recommendation", (*ordered_at, *id, "yes")),
-                        Some(_) => say(*customer, "recommendation", (*ordered_at, *id, "no")),
-                        None => {}
-                    }
-                    match response.answers.get("nps").map(|score| score.parse().unwrap()) {
-                        Some(9..=10) => say(*customer, "nps", (*ordered_at, *id, "promoters")),
-                        Some(7..=8) => say(*customer, "nps", (*ordered_at, *id, "passives")),
-                        Some(0_u8..=6) => say(*customer, "nps", (*ordered_at, *id, "detractors")),
-                        _ => {}
-                    }
-                }
-                let is_asked = self.mails.iter().any(|mail| {
-                    mail.order == *id && mail.wave == 0 && mail.state == "sent" && mail.at <= as_of
-                });
-                if is_asked && !orders.iter().any(|(_, id)| answered(*id).next().is_some()) {
-                    say(*customer, "no_answer", (*ordered_at, *id, "no_answer"));
-                }
-            }
+    /// What was said of an order that somebody was asked about, by kind; `None`: nobody was.
+    fn said_of(&self, id: usize, as_of: DateTime<Utc>) -> Option<BTreeMap<&'static str, &'static str>> {
+        let is_mailed = |mail: &Mail| (mail.order, mail.wave, mail.state) == (id, 0, "sent") && mail.at <= as_of;
+        let standing: Vec<_> = self.standing(as_of).into_iter().filter(|response| response.order == id).collect();
+        if standing.is_empty() {
+            let is_asked = self.mails.iter().any(is_mailed);
+            return is_asked.then(|| BTreeMap::from([("no_answer", "no_answer")]));
         }
+        let answer = |key: &str| standing.iter().find_map(|response| response.answers.get(key));
+        let recommends = answer("recommend").map(|choice| if choice == "yes" { "yes" } else { "no" });
+        let nps = answer("nps").map(|score| match score.parse().unwrap() {
+            0_u8..=6 => "detractors",
+            7..=8 => "passives",
+            _ => "promoters",
+        });
+        let said = [("recommendation", recommends), ("nps", nps)];
+        Some(said.into_iter().filter_map(|(kind, class)| Some((kind, class?))).collect())
+    }
+
+    /// Who ordered again within so many days of the first order that they were asked about, by kind and class of what they said of it.
+    fn repeat_by_answer(&self, as_of: DateTime<Utc>, days: i64) -> BTreeMap<(&str, &str), (i64, i64)> {
         let mut counts = BTreeMap::new();
-        for ((customer, kind), (ordered_at, id, class)) in first_said {
-            let end = ordered_at + TimeDelta::days(days);
-            if end <= as_of {
-                let of = counts.entry((kind, class)).or_insert((0, 0));
-                let again = |(moment, other): &(DateTime<Utc>, usize)| {
-                    (*moment, *other) > (ordered_at, id) && *moment <= end
-                };
-                of.0 += i64::from(orders[&customer].iter().any(again));
-                of.1 += 1;
+        for orders in self.by_customer(as_of).values() {
+            let first = orders.iter().enumerate().find_map(|(n, (moment, id))| {
+                let end = *moment + TimeDelta::days(days);
+                self.said_of(*id, as_of).map(|said| (said, end, orders.get(n + 1)))
+            });
+            let Some((said, end, next)) = first.filter(|(_, end, _)| *end <= as_of) else { continue };
+            for class in said {
+                let (again, all) = counts.entry(class).or_insert((0, 0));
+                *again += i64::from(next.is_some_and(|(moment, _)| *moment <= end));
+                *all += 1;
             }
         }
         counts
@@ -775,6 +765,69 @@ async fn a_second_opinion_agrees_on_who_comes_back() {
         }
     }
     assert!(n_cells > 300 && n_repeat > 50, "{n_cells} {n_repeat}");
+}
+
+#[tokio::test]
+async fn who_answers_by_chance_comes_back_as_often_as_who_is_silent() {
+    const DAYS: i64 = 30;
+    let setting = Setting::new().await;
+    let mut dice = Dice { seed: 5, rolled: 0 };
+    let mut world =
+        World { zone: chrono_tz::UTC, orders: vec![], mails: vec![], responses: vec![], ratings: BTreeMap::new() };
+    let n_customers = 1_500;
+    for customer in 0..n_customers {
+        let mut ordered_at = at("2018-01-01T00:00:00Z") + TimeDelta::hours(dice.below(60 * 24) as i64);
+        loop {
+            let order = world.orders.len();
+            world.orders.push(Order {
+                customer,
+                ordered_at,
+                status: "fulfilled",
+                country: None,
+                locale: None,
+                items: vec![],
+                channel: None,
+            });
+            // Some are asked, and some answer without that; it has nothing to do with who comes back.
+            let is_asked = !dice.one_in(4);
+            if is_asked {
+                let at = ordered_at + TimeDelta::days(9);
+                world.mails.push(Mail { order, wave: 0, state: "sent", at, came_back_at: None });
+            }
+            if dice.below(100) < if is_asked { 40 } else { 10 } {
+                world.responses.push(Response {
+                    order,
+                    survey: "recommend",
+                    revision: 1,
+                    counted: true,
+                    human: true,
+                    invited: is_asked,
+                    answered_at: ordered_at + TimeDelta::days(10 + dice.below(40) as i64),
+                    answers: BTreeMap::from([("recommend", dice.pick(&["yes", "no"]).to_owned())]),
+                    commented: false,
+                    consented: false,
+                });
+            }
+            // After each of their orders, two of five come back.
+            if dice.below(5) >= 2 {
+                break;
+            }
+            ordered_at += TimeDelta::days(1 + dice.below(DAYS as usize) as i64);
+        }
+    }
+    let id = factories::shop(&setting.db.pool, "paris").await;
+    world.store(&setting.db.pool, id).await;
+    let asked = Asked { loyalty: true, ..Asked::default() };
+    let loyalty = setting.report(id, "paris", asked, at("2020-01-01T00:00:00Z")).await.loyalty.unwrap();
+    let mut n_told = 0;
+    for repeat in loyalty.repeat_by_answer.iter().filter(|repeat| repeat.by != "nps") {
+        let measure = &repeat.measure;
+        let interval = measure.ci_low.unwrap()..=measure.ci_high.unwrap();
+        assert!(interval.contains(&0.4), "{} within {}: {measure:?}", repeat.answer, repeat.days);
+        assert!(measure.denominator > 200, "{} within {}: {measure:?}", repeat.answer, repeat.days);
+        n_told += 1;
+    }
+    assert_eq!(n_told, 9, "yes, no and nothing, within each of the times");
 }
 
 #[tokio::test]
