@@ -397,11 +397,13 @@ pub(super) struct HeatRow {
     pub(super) name: String,
     /// How many it is about.
     pub(super) size: String,
+    /// Whether these are so few that chance may make of them what it likes: they do not say what the darkest is.
+    pub(super) is_few: bool,
     /// Of each column; `None`: not known (yet).
     pub(super) cells: Vec<Option<f64>>,
 }
 
-/// Values by rows and columns, the higher the darker. An unknown one is an empty cell.
+/// Values by rows and columns, the higher the darker. An unknown one is an empty cell; one above the highest that counts is as dark as that.
 pub(super) fn heat(
     told: Told<'_>,
     columns: &[String],
@@ -411,7 +413,13 @@ pub(super) fn heat(
     const CELL: (f64, f64) = (46.0, 24.0);
     const NAMES: f64 = 150.0;
     const HEAD: f64 = 24.0;
-    let highest = rows.iter().flat_map(|row| row.cells.iter().flatten()).copied().fold(0.0, f64::max);
+    let highest_of = |rows: &mut dyn Iterator<Item = &HeatRow>| {
+        rows.flat_map(|row| row.cells.iter().flatten()).copied().fold(0.0, f64::max)
+    };
+    let highest = match highest_of(&mut rows.iter().filter(|row| !row.is_few)) {
+        0.0 => highest_of(&mut rows.iter()),
+        highest => highest,
+    };
     let x = |column: usize| NAMES + column as f64 * CELL.0;
     let mut body = String::new();
     for (column, name) in columns.iter().enumerate() {
@@ -642,7 +650,8 @@ mod tests {
 
     #[test]
     fn a_heat_map_leaves_empty_what_is_not_known() {
-        let row = |name: &str, cells| HeatRow { name: name.to_owned(), size: "9".to_owned(), cells };
+        let row =
+            |name: &str, cells| HeatRow { name: name.to_owned(), size: "9".to_owned(), is_few: false, cells };
         let rows = [row("a", vec![Some(0.0), Some(0.5), Some(1.0)]), row("b", vec![Some(0.25), None, None])];
         let columns = ["0", "1", "2"].map(str::to_owned);
         let svg = heat(TOLD, &columns, &rows, &|value| format!("{value}"));
@@ -651,6 +660,22 @@ mod tests {
         assert!(svg.contains("heat q0") && svg.contains("heat q3") && svg.contains("heat q6"));
         assert_eq!([0.0, 0.25, 0.5, 1.0].map(|value| shade(value, 0.5)), [0, 3, 6, 6]);
         assert_eq!(shade(0.0, 0.0), 0);
+    }
+
+    #[test]
+    fn a_row_of_few_does_not_bleach_the_others() {
+        let row = |is_few, cells| HeatRow { name: "a".to_owned(), size: "9".to_owned(), is_few, cells };
+        let columns = ["0", "1"].map(str::to_owned);
+        let check = |rows: &[HeatRow], expected: &[usize]| {
+            let svg = heat(TOLD, &columns, rows, &|value| format!("{value}"));
+            let shades = svg.split("class=\"heat q").skip(1).map(|rest| rest[..1].parse().unwrap());
+            assert_eq!(shades.collect::<Vec<usize>>(), expected);
+        };
+        let many = row(false, vec![Some(0.1), Some(0.2)]);
+        check(&[many.clone(), row(true, vec![Some(0.0), Some(1.0)])], &[3, 6, 0, 6]);
+        check(&[many, row(false, vec![Some(0.0), Some(1.0)])], &[1, 1, 0, 6]);
+        // Where there are only few, these say it.
+        check(&[row(true, vec![Some(0.5), Some(1.0)]), row(true, vec![Some(0.0), None])], &[3, 6, 0]);
     }
 
     #[test]

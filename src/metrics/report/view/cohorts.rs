@@ -7,6 +7,7 @@ use crate::metrics::figure::Unit;
 use crate::metrics::loyalty::Cohort;
 use crate::metrics::period::Period;
 use crate::metrics::report::chart::{self, HeatRow, Told};
+use crate::metrics::series::FEW;
 
 /// So many months after the first order's are drawn at most; all are in the table.
 const DRAWN_MONTHS: usize = 13;
@@ -45,6 +46,7 @@ impl About<'_> {
             .map(|cohort| HeatRow {
                 name: name(cohort),
                 size: words.count(cohort.customers),
+                is_few: cohort.customers < FEW,
                 cells: (0..drawn_months).map(|month| share(cohort, month)).collect(),
             })
             .collect();
