@@ -847,6 +847,36 @@ async fn commands_show_what_is_open() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_lists_what_was_open_at_its_moment() {
+    let shop = Shop::new("transport = \"file\"", BELOW).await;
+    let check = |as_of: &str, expected: Option<&str>| {
+        let page = ["--as-of", as_of, "report", "--html", "report.html", "--locale", "en"];
+        shop.program.run(&page).expect(0);
+        let page = std::fs::read_to_string(shop.program.path("report.html")).unwrap();
+        let page = page.replace(['\u{a0}', '\u{202f}'], " ");
+        let told: Vec<_> = page.split("Recommendation rate: ").skip(1).collect();
+        let told =
+            told.iter().filter_map(|rest| rest.split_once(" in the 28 days up to")).map(|(value, _)| value);
+        assert_eq!(told.collect::<Vec<_>>(), Vec::from_iter(expected), "as of {as_of}");
+    };
+    shop.answers("2026-03-01", "FR", 100, 20).await;
+    shop.night("2026-03-02").await;
+    shop.answers("2026-03-04", "FR", 100, 30).await;
+    shop.night("2026-03-05").await;
+    check("2026-03-01T12:00:00Z", None);
+    check("2026-03-03", Some("20.0 %"));
+    check("2026-03-06", Some("25.0 %"));
+    shop.answers("2026-03-07", "FR", 1000, 1000).await;
+    shop.night("2026-03-08").await;
+    assert!(shop.open().await.is_empty());
+    check("2026-03-01T12:00:00Z", None);
+    check("2026-03-03", Some("20.0 %"));
+    // That it was 25 % is not kept.
+    check("2026-03-06", Some("20.0 %"));
+    check("2026-03-08T12:00:00Z", None);
+}
+
 #[test]
 fn mistakes_are_shown_where_they_are() {
     for (lines, problem) in [

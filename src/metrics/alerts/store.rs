@@ -1,5 +1,7 @@
 //! The alerts and the messages about them: every change of a row.
 
+use std::cmp::Reverse;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use sqlx::types::Json;
@@ -303,6 +305,23 @@ pub async fn list(pool: &PgPool, shops: &[i32], all: bool) -> sqlx::Result<Vec<A
         n_failed: row.n_failed,
     });
     Ok(alerts.collect())
+}
+
+/// The alerts of these shops that were open at a moment, the latest first, with the numbers that were known then: those that opened it,
+/// where what was seen since has taken the place of what was between.
+///
+/// # Errors
+/// When the database does not answer.
+pub async fn open_at(pool: &PgPool, shops: &[i32], moment: DateTime<Utc>) -> sqlx::Result<Vec<Alert>> {
+    let mut alerts = list(pool, shops, true).await?;
+    alerts.retain(|alert| {
+        alert.opened_at <= moment && alert.closed_at.is_none_or(|closed_at| closed_at > moment)
+    });
+    alerts.sort_by_key(|alert| Reverse(alert.opened_at));
+    for alert in alerts.iter_mut().filter(|alert| alert.seen_at > moment) {
+        alert.latest = alert.opening.clone();
+    }
+    Ok(alerts)
 }
 
 /// A message in our hands.

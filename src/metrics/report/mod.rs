@@ -66,7 +66,7 @@ pub struct Contents {
     pub more: Vec<More>,
     /// From when on a figure is alarming.
     pub alarms: Vec<Alarm>,
-    /// What is open.
+    /// What was open at the moment of the report.
     pub alerts: Vec<store::Alert>,
 }
 
@@ -176,8 +176,7 @@ pub async fn gather(
     let before = before(&mut snapshot, shops, surveys, scope, as_of).await?;
     snapshot.commit().await?;
     let keys: Vec<_> = shops.iter().map(|(id, _)| id.0).collect();
-    let mut alerts = store::list(pool, &keys, false).await?;
-    alerts.retain(|alert| alert.opened_at <= as_of);
+    let alerts = store::open_at(pool, &keys, as_of).await?;
     Ok(Contents { report, before, more, alarms: alarms(config), alerts })
 }
 
