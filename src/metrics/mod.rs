@@ -247,6 +247,9 @@ pub struct ShopReport {
     pub frozen_at: Option<DateTime<Utc>>,
     /// By key, in the order of [`METRICS`].
     pub metrics: Figures,
+    /// The stretch of time before, for the page.
+    #[serde(skip)]
+    pub before: Option<ShopBefore>,
     /// Mails that are not settled, whatever the window.
     pub outbox: outbox::Open,
     /// What the unhappy named in the whole window, for the page.
@@ -264,6 +267,25 @@ pub struct ShopReport {
     /// How far the orders came, if it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub funnel: Option<Funnel>,
+}
+
+/// What the figures of the window are compared with ([`certainty::Before`]), also where one of the two has nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShopBefore {
+    /// The start of the stretch.
+    pub from: DateTime<Utc>,
+    /// Its end, exclusive.
+    pub to: DateTime<Utc>,
+    /// By the key of the metric; what is not known is not there.
+    pub metrics: BTreeMap<&'static str, Measure>,
+}
+
+impl ShopBefore {
+    fn of(stretch: Span, counts: &[Option<Counts>]) -> Option<Self> {
+        let metrics = METRICS.iter().zip(counts);
+        let metrics = metrics.filter_map(|(metric, counts)| Some((metric.key, Measure::of((*counts)?))));
+        Some(Self { from: stretch.from?, to: stretch.to?, metrics: metrics.collect() })
+    }
 }
 
 /// Whence the figures of a report are.
@@ -497,6 +519,7 @@ async fn report_shop(
         basis: if night.is_some() { Basis::Frozen } else { Basis::Computed },
         frozen_at: night.map(|(at, _)| at),
         metrics,
+        before: earlier.zip(before).and_then(|(earlier, before)| ShopBefore::of(earlier.span, &before)),
         outbox: outbox::open_by(conn, id, span.as_of).await?,
         topics: series::topics(&tallied),
         series,

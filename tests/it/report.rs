@@ -320,10 +320,61 @@ async fn a_page_with_little_and_with_nothing_is_whole() {
     let page = page(&program, &window);
     check_page(&page, "en");
     assert!(page.contains("from 1\u{a0}December 2025 to before 1\u{a0}June 2026"));
-    assert!(page.contains("Against the window of the same length before"));
+    let before = "Against the period before, from 2\u{a0}June 2025 to before 1\u{a0}December 2025";
+    assert!(page.contains(before));
     program.run(&["--as-of", "2020-01-01", "report", "--html", "early.html", "--locale", "de"]).expect(0);
     check_page(&std::fs::read_to_string(program.path("early.html")).unwrap(), "en");
     program.run(&["report", "--locale", "fr"]).expect(2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_is_told_against_what_the_figures_are_compared_with() {
+    let program = program().await;
+    // Two days and ten hours of June are not held against thirty days.
+    let june = ["--shop", "much", "--from", "2026-06-01", "--to", "2026-07-01"];
+    let page = page(&program, &[&june[..], &["--locale", "en"]].concat());
+    let told = text(check_page(&page, "en").root_element());
+    assert!(
+        told.contains("Against the period before, from 1\u{a0}May 2026 to before 3\u{a0}May 2026"),
+        "{told}"
+    );
+    let json = [&["--as-of", AS_OF, "report", "--json"][..], &june].concat();
+    let report = program.run(&json).expect(0).json()["shops"][0].take();
+    let counted = ["recommendation_rate", "response_rate", "repeat_customer_ratio"].map(|key| {
+        let figure = &report["metrics"][key];
+        [&figure["denominator"], &figure["certainty"]["before"]["denominator"]].map(|n| n.as_i64().unwrap())
+    });
+    let expected: Vec<_> = counted.iter().filter(|[now, then]| now != then).map(|[_, then]| *then).collect();
+    let volumes = told.split(" instead of ").skip(1);
+    let volumes = volumes.map(|rest| rest.split([',', '.', ' ']).next().unwrap().parse::<i64>().unwrap());
+    assert_eq!(volumes.collect::<Vec<_>>(), expected);
+    assert!(!expected.is_empty() && expected.iter().all(|n| *n < 50), "{expected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_changed_has_the_signals_that_are_new() {
+    let program = program().await;
+    let of = |args: &[&str]| {
+        let page = page(&program, &[&["--shop", "much", "--locale", "en"], args].concat());
+        let html = check_page(&page, "en");
+        let told = text(html.root_element());
+        let n_explained = all(html.root_element(), ".remarks li").len();
+        let earlier = told.split("Earlier signals, not explained here: ").skip(1);
+        let digits =
+            |rest: &str| rest.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse::<usize>().unwrap();
+        let n_hidden: usize = earlier.map(digits).sum();
+        (told, n_explained, n_hidden)
+    };
+    // In the week since the report it is compared with, no month has ended that is out of the ordinary.
+    let (told, n_explained, _) = of(&[]);
+    assert!(told.contains("Against the same report a week ago") && n_explained > 0, "{told}");
+    assert!(!told.contains("out of the ordinary; "), "{told}");
+    // In a window that is compared with the one before, all are new.
+    let (told, n_explained, n_hidden) = of(&["--from", "2025-12-01", "--to", "2026-06-01"]);
+    let n = n_explained + n_hidden;
+    let are_explained = if n_hidden == 0 { "they".to_owned() } else { format!("{n_explained} of them") };
+    let expected = format!("{n} signals are out of the ordinary; {are_explained} are explained below.");
+    assert!(n > 1 && told.contains(&expected), "{expected} {told}");
 }
 
 /// What axe-core finds, without the contrasts that it cannot decide because something is drawn there; the colours of the stylesheet are
@@ -542,7 +593,7 @@ async fn what_has_changed_is_what_the_last_report_did_not_say() {
             .join(" ")
     };
     let first = monday("2026-05-18T06:00:00Z").await;
-    assert!(first.contains("la période précédente de même durée"), "there was none before: {first}");
+    assert!(first.contains("Par rapport à la période précédente, du "), "there was none before: {first}");
     // A Monday was left out.
     let second = monday("2026-06-01T06:00:00Z").await;
     assert!(second.contains("Depuis le dernier rapport envoyé (18 mai 2026"), "{second}");

@@ -1,8 +1,8 @@
 //! The report that people look at: one HTML page that stands by itself. No script, no request to anywhere; it prints well.
 //!
 //! Comes in: what [`gather`] reads for each shop (the figures of [`super::report()`] with their series, who comes back, how far the orders
-//! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or open (alerts). Goes out:
-//! the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the
+//! came, what the unhappy name, the same figures as they were before), and what is configured (alarm levels) or was open then (alerts). Goes
+//! out: the page, in a language of [`words`]. `chart.rs` draws, `view.rs` says what stands where, with a file per section in `view/`; the
 //! templates and the stylesheet are in `templates/report/`. Nothing is written; a report that dies is asked for again.
 //!
 //! Where the figures are what a night knew, who comes back and the funnel are still counted from the rows as they are,
@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use chrono::{DateTime, Days, NaiveTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveTime, TimeDelta, Utc};
 use handlebars::Handlebars;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgConnection;
@@ -27,7 +27,7 @@ use super::alerts::store;
 use super::period::Period;
 use super::series::{self, Subject};
 use super::survival::{self, Median, Returned, Spell};
-use super::window::{Bound, Span, Window, day_of};
+use super::window::{Span, Window, day_of};
 use super::{Asked, Report, ShopReport, funnel, loyalty};
 use crate::config::{Config, Shop};
 use crate::context::Context;
@@ -60,7 +60,7 @@ const HORIZONS: [u32; 2] = [90, 365];
 pub struct Contents {
     /// With its series, loyalty and funnel.
     pub report: Report,
-    /// The same figures for the window before, or as they were a week before; the shops are in the same order.
+    /// What the figures are compared with under “What changed”.
     pub before: Before,
     /// What stands in no [`Report`]; the shops are in the same order.
     pub more: Vec<More>,
@@ -73,20 +73,12 @@ pub struct Contents {
 /// What a report is compared with.
 #[derive(Debug, Clone)]
 pub enum Before {
-    /// The window of the same length that ended where this one begins.
-    Window(Report),
+    /// The stretch of time before, as each figure is ([`super::ShopReport::before`]).
+    Stretch,
     /// What the last report that was mailed knew.
     Last(Report),
     /// The same window as it was known a week before.
     Week(Report),
-}
-
-impl Before {
-    fn report(&self) -> &Report {
-        match self {
-            Self::Window(report) | Self::Last(report) | Self::Week(report) => report,
-        }
-    }
 }
 
 /// What the page shows of a shop besides its figures.
@@ -200,8 +192,8 @@ fn alarms(config: &Config) -> Vec<Alarm> {
         .collect()
 }
 
-/// What the page is compared with: the report that its readers have had before; else the window before, if there is one; else what the
-/// last report that was mailed about these shops knew, and what was known a week ago where there was none.
+/// What the page is compared with: the report that its readers have had before; else the stretch before, if the window has both ends; else
+/// what the last report that was mailed about these shops knew, and what was known a week ago where there was none.
 async fn before(
     snapshot: &mut PgConnection,
     shops: &[(ShopId, &Shop)],
@@ -212,8 +204,8 @@ async fn before(
     let Scope { window, frozen, last } = scope;
     let (window, as_of, named): (_, _, fn(Report) -> Before) = if let Some(last) = last {
         (last.window, last.as_of, Before::Last)
-    } else if let Some(window) = predecessor(window) {
-        (window, as_of, Before::Window)
+    } else if window.from.is_some() && window.to.is_some() {
+        return Ok(Before::Stretch);
     } else {
         let keys: Vec<_> = shops.iter().map(|(_, shop)| shop.key.clone()).collect();
         match letters::last(&mut *snapshot, &keys, None, as_of).await? {
@@ -223,19 +215,6 @@ async fn before(
     };
     let asked = Asked { window, frozen, bare: true, ..Asked::default() };
     Ok(named(super::report_of(snapshot, shops, surveys, &asked, as_of).await?))
-}
-
-/// The window of the same length before one that has both ends. Of whole days, whole days: a change of the clocks makes no difference.
-fn predecessor(window: Window) -> Option<Window> {
-    let from = match (window.from?, window.to?) {
-        (Bound::Date(from), Bound::Date(to)) => {
-            let days = (to - from).num_days();
-            Bound::Date(from.checked_sub_days(Days::new(u64::try_from(days).ok()?))?)
-        }
-        (Bound::Moment(from), Bound::Moment(to)) => Bound::Moment(from.checked_sub_signed(to - from)?),
-        (Bound::Date(_) | Bound::Moment(_), _) => return None,
-    };
-    Some(Window { from: Some(from), to: window.from })
 }
 
 /// How many days the window has in which there is something.
@@ -406,26 +385,6 @@ mod tests {
 
     use super::*;
     use crate::mail::templates::palette::contrast_of;
-
-    #[test]
-    fn the_window_before_is_as_long_and_ends_where_this_one_begins() {
-        let check = |from: &str, to: &str, expected: Option<(&str, &str)>| {
-            let window = Window { from: from.parse().ok(), to: to.parse().ok() };
-            let before =
-                predecessor(window).map(|window| [window.from, window.to].map(|b| b.unwrap().to_string()));
-            assert_eq!(before, expected.map(|(from, to)| [from.to_owned(), to.to_owned()]));
-        };
-        check("2026-03-01", "2026-04-01", Some(("2026-01-29", "2026-03-01")));
-        check(
-            "2026-03-02T00:00:00Z",
-            "2026-03-03T12:00:00Z",
-            Some(("2026-02-28T12:00:00Z", "2026-03-02T00:00:00Z")),
-        );
-        check("2026-03-01", "", None);
-        check("", "2026-03-01", None);
-        // A day and a moment are not the same in every zone.
-        check("2026-03-01", "2026-04-01T00:00:00Z", None);
-    }
 
     #[test]
     fn a_course_has_a_number_of_points_that_can_be_seen() {

@@ -15,6 +15,7 @@ mod definitions;
 
 use serde::Serialize;
 
+use self::course::Signals;
 use self::definitions::Definition;
 use self::headline::Headline;
 use self::loyalty::{RepeatView, Stat};
@@ -199,7 +200,7 @@ impl About<'_> {
         let course: Vec<_> = series.map(|series| self.courses(series)).unwrap_or_default();
         let period = series.map_or(Period::Month, |series| series.period);
         let period_word = self.period_word(period);
-        let n_signals = course.iter().map(|(_, n)| n).sum();
+        let signals = course.iter().fold(Signals::default(), |all, (_, signals)| all.and(*signals));
         ShopView {
             id: self.id.clone(),
             name: shop.name.clone(),
@@ -219,7 +220,7 @@ impl About<'_> {
             headlines: shop.metrics.iter().map(|(metric, figure)| self.headline(metric, figure)).collect(),
             headline_table: self.headline_table(),
             changed_since: self.changed_since(),
-            changes: self.changes(n_signals),
+            changes: self.changes(signals),
             course_how: words.say(&words.course_how, &[("period", period_word)]),
             course: course.into_iter().map(|(drawn, _)| drawn).collect(),
             volumes: series.map(|series| self.volumes(series)).unwrap_or_default(),

@@ -75,7 +75,8 @@ pub struct Words {
     pub gauge_target: String,
 
     pub changed: String,
-    pub changed_window: String,
+    pub changed_stretch: String,
+    pub changed_stretch_between: String,
     pub changed_last: String,
     pub changed_week: String,
     pub changed_figure: String,
@@ -84,6 +85,8 @@ pub struct Words {
     pub changed_nothing_before: String,
     pub changed_volumes: String,
     pub changed_signals: String,
+    pub changed_signals_one: String,
+    pub changed_signals_partly: String,
 
     pub alerts: String,
     pub alert_since: String,

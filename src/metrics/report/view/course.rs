@@ -11,16 +11,29 @@ use crate::metrics::report::chart::{self, Dot, Line, Told};
 use crate::metrics::series::{Point, Series};
 use crate::metrics::{METRICS, Metric, control_chart};
 
-/// So many signals of a series are told at most.
+/// So many signals of a series are told at most, the latest.
 const MOST_SIGNALS: usize = 5;
 
+/// How many signals began after what the page is compared with, and how many of these the page explains.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Signals {
+    pub(super) new: usize,
+    pub(super) explained: usize,
+}
+
+impl Signals {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { new: self.new + other.new, explained: self.explained + other.explained }
+    }
+}
+
 impl About<'_> {
-    /// A drawing of each figure of which there is anything, and how many signals it has.
-    pub(super) fn courses(&self, series: &Series) -> Vec<(Drawn, usize)> {
+    /// A drawing of each figure of which there is anything, and how many new signals it has.
+    pub(super) fn courses(&self, series: &Series) -> Vec<(Drawn, Signals)> {
         METRICS.iter().filter_map(|metric| self.course(metric, series)).collect()
     }
 
-    fn course(&self, metric: &Metric, series: &Series) -> Option<(Drawn, usize)> {
+    fn course(&self, metric: &Metric, series: &Series) -> Option<(Drawn, Signals)> {
         let words = self.words;
         let (name, _) = self.named(metric);
         let measures: Vec<Measure> = series
@@ -34,9 +47,18 @@ impl About<'_> {
         }
         let control = Control::of(&series.points, &measures, unit);
         let mut remarks = control.remarks(self, series);
-        let n_signals = remarks.len();
+        let is_quiet = remarks.is_empty();
+        let known_until = self.known_until();
+        let is_new = |(i, _): &&(usize, String)| {
+            let end = series.points.get(*i).map(|point| stretch(point).moments(self.shop.timezone).1);
+            end > known_until
+        };
+        let new = remarks.iter().filter(is_new).count();
+        let hidden = remarks.len().saturating_sub(MOST_SIGNALS);
+        remarks.drain(..hidden);
+        let signals = Signals { new, explained: remarks.iter().filter(is_new).count() };
         let marks: BTreeMap<usize, usize> =
-            remarks.iter().take(MOST_SIGNALS).enumerate().map(|(n, (i, _))| (*i, n + 1)).collect();
+            remarks.iter().enumerate().map(|(n, (i, _))| (*i, n + 1)).collect();
         let dots: Vec<Dot> = series
             .points
             .iter()
@@ -70,7 +92,7 @@ impl About<'_> {
             Some(center) => {
                 let center = words.value(unit, center);
                 notes.push(words.say(&words.course_center, &[("center", &center)]));
-                if remarks.is_empty() {
+                if is_quiet {
                     notes.push(words.course_quiet.clone());
                 }
             }
@@ -80,8 +102,6 @@ impl About<'_> {
             }
         }
         let table = self.course_table(&title, series, &measures, &control, &marks);
-        let hidden = remarks.len().saturating_sub(MOST_SIGNALS);
-        remarks.truncate(MOST_SIGNALS);
         let remarks = remarks.into_iter().map(|(_, text)| text).collect();
         if hidden > 0 {
             let n = words.count(i64::try_from(hidden).unwrap_or(i64::MAX));
@@ -97,7 +117,7 @@ impl About<'_> {
                 remarks,
                 table,
             },
-            n_signals,
+            signals,
         ))
     }
 
