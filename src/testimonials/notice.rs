@@ -117,8 +117,7 @@ impl<'a> View<'a> {
             publish_within: words.time(export.rules.publish_within),
             retain: export.rules.retain.map(|retain| words.time(retain)),
             reasons: RejectReason::value_variants().iter().map(|reason| words.reason(*reason)).collect(),
-            dates: words
-                .dates(export.shows(Field::PublishedAt, now), export.shows(Field::ExperienceDate, now)),
+            dates: words.dates(export.shows(Field::PublishedAt), export.shows(Field::ExperienceDate)),
             selection: report.selection.as_ref(),
             is_increment: export.since.is_some(),
             are_several: export.shops.len() > 1,

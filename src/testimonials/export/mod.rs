@@ -133,14 +133,14 @@ impl<'a> Export<'a> {
     }
 
     /// Whether such a file shows this of each testimonial.
-    pub(super) fn shows(&self, field: Field, now: DateTime<Utc>) -> bool {
+    pub(super) fn shows(&self, field: Field) -> bool {
         let about = About {
             shops: self.shops,
             locale: &Locale::english(),
             product_urls: &self.rules.product_urls,
             since: None,
             selected: None,
-            now,
+            decided_at: None,
         };
         self.format.shows(&about, field)
     }
