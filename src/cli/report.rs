@@ -76,6 +76,21 @@ pub struct Args {
     locale: Option<Locale>,
 }
 
+impl Args {
+    /// The first option that says nothing about the page.
+    fn about_what_is_printed(&self) -> Option<&'static str> {
+        let given = [
+            ("--by", self.by.is_some()),
+            ("--segment", self.segment.is_some()),
+            ("--loyalty", self.loyalty),
+            ("--funnel", self.funnel),
+            ("--target", !self.targets.is_empty()),
+            ("--one-per-customer", self.one_per_customer),
+        ];
+        given.into_iter().find(|(_, is_given)| *is_given).map(|(option, _)| option)
+    }
+}
+
 fn target(text: &str) -> Result<(String, f64), String> {
     let (key, value) =
         text.split_once('=').ok_or("expected a metric and a value, as recommendation_rate=0.85")?;
@@ -118,6 +133,16 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         frozen: global.as_of.is_some(),
         bare: false,
     };
+    if args.html.is_some()
+        && !global.json
+        && let Some(option) = args.about_what_is_printed()
+    {
+        output::say(&format!(
+            "error: {option} is about the figures that are printed, and with --html only the page is written: leave it out, or have the figures too \
+             with --json"
+        ));
+        return Ok(Exit::Usage);
+    }
     if let Some(path) = &args.html {
         let contents =
             page::gather(context, &shops, page::Scope { window, frozen: asked.frozen, last: None }, as_of)
@@ -125,15 +150,14 @@ async fn report(args: &Args, global: &Global, context: &crate::context::Context)
         let locale = args.locale.as_ref().or(shops.first().map(|(_, shop)| &shop.locale));
         write_page(&page::render(&contents, context, locale)?, path)?;
         output::say(&format!("The report is in {}.", path.display()));
-        if !global.json {
-            return Ok(Exit::Done);
-        }
     }
-    let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
-    if global.json {
-        output::json(&report)?;
-    } else {
-        output::data(&in_tables(&report))?;
+    if args.html.is_none() || global.json {
+        let report = metrics::report(&context.pool, &shops, &context.config.surveys, asked, as_of).await?;
+        if global.json {
+            output::json(&report)?;
+        } else {
+            output::data(&in_tables(&report))?;
+        }
     }
     if args.fail_on_alert && super::alerts::say_open(context, &shops).await? > 0 {
         return Ok(Exit::Failed);

@@ -45,7 +45,7 @@ mod chance;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Days, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -93,6 +93,10 @@ enum Counting {
     /// Of customers, who do not add up.
     Customers(fn(Customers) -> Counts),
 }
+
+/// After so many days hardly anything is added to what ripens: who answers does so in the first days, or after a reminder. Before, a period
+/// would look worse than those it is held against, only because it is young.
+const RIPE_AFTER: Days = Days::new(14);
 
 /// How answers become a figure.
 struct OfAnswers {

@@ -810,6 +810,22 @@ async fn a_score_of_another_site_has_to_last_two_days() {
     assert!(shop.open().await.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_rate_is_looked_at_when_it_is_ripe() {
+    let shop =
+        Shop::new("transport = \"file\"", "[[alert]]\nmetric = \"response_rate\"\nbelow = 0.10\n").await;
+    for n in 0..50 {
+        let customer = factories::customer(shop.pool(), shop.id, &format!("{n}@customer.example")).await;
+        let order = factories::Order::new(shop.id, customer, &n.to_string()).insert(shop.pool()).await;
+        factories::sent_invitation(shop.pool(), shop.id, order, moment("2026-03-10")).await;
+    }
+    // Who was mailed lately may still answer.
+    for (night, open) in [("2026-03-12", false), ("2026-03-24", false), ("2026-03-25", true)] {
+        shop.night(night).await;
+        assert_eq!(!shop.open().await.is_empty(), open, "{night}");
+    }
+}
+
 // ---- What people type and read.
 
 #[tokio::test(flavor = "multi_thread")]
@@ -829,6 +845,13 @@ async fn commands_show_what_is_open() {
     assert!(failed.stdout.contains("Recommendation rate"), "the report is printed all the same");
     let said = "alert: maison, recommendation-rate-below, since 2026-03-02: Recommendation rate: 20.0 % in the 28 days up to 1 March 2026";
     assert!(failed.stderr.contains(said), "{}", failed.stderr);
+    let page = ["--as-of", "2026-03-05", "report", "--html", "page.html", "--fail-on-alert"];
+    let failed = program.run(&page).expect(1);
+    assert!(failed.stderr.contains(said) && failed.stdout.is_empty(), "{failed:?}");
+    assert!(program.path("page.html").exists());
+    let refused = program.run(&[&page[..], &["--by", "month"]].concat()).expect(2);
+    assert!(refused.stderr.contains("--by is about the figures that are printed"), "{refused:?}");
+    program.run(&[&page[..], &["--by", "month", "--json"]].concat()).expect(1).json();
     let listed = program.run(&["alerts"]).expect(0).stdout;
     assert!(listed.contains("recommendation-rate-below") && listed.contains("2026-03-02"), "{listed}");
     let json = program.run(&["--json", "alerts", "--all"]).expect(0).json();

@@ -27,7 +27,7 @@ use super::rollup::{self, FrozenPeriod, House};
 use super::segment::Segment;
 use super::series::{self, Score, Subject as Counted};
 use super::window::{Span, day_of};
-use super::{Counting, Metric};
+use super::{Counting, Metric, RIPE_AFTER};
 use crate::config::Notify;
 
 /// What a rule has found, with what has to be known to read it.
@@ -154,9 +154,11 @@ async fn see<'a>(
     let surveys = super::of_shop(house.config, house.surveys);
     let span = Span { from: None, to: None, as_of: frozen_at };
     let counted = Counted { shop: house.shop, zone, surveys: &surveys, span };
-    // Today is not over.
+    // Today is not over, and what ripens takes longer.
+    let ripens = matches!(&rule.subject, Subject::Metric(key) if Metric::named(key).is_some_and(|metric| metric.ripens));
     let yesterday = day_of(frozen_at, zone) - Days::new(1);
-    let window = Period::Rolling(rule.days).around(yesterday);
+    let last_day = if ripens { yesterday - RIPE_AFTER } else { yesterday };
+    let window = Period::Rolling(rule.days).around(last_day);
     let limit = match rule.condition {
         Condition::Below(limit) => Some((Side::Below, limit)),
         Condition::Above(limit) => Some((Side::Above, limit)),
@@ -172,7 +174,7 @@ async fn see<'a>(
                 .filter(|(of, score)| of == source && window.first_day <= score.rated_on)
                 .map(|(_, score)| score)
                 .collect();
-            Ok(one(rule::score(&scores, limit), yesterday))
+            Ok(one(rule::score(&scores, limit), last_day))
         }
         (Subject::Metric(key), Some(limit)) => {
             // The configuration sees to it that there is such a metric.
@@ -187,17 +189,17 @@ async fn see<'a>(
                     rule,
                     segment_value,
                     now,
-                    last_day: yesterday,
+                    last_day,
                 });
                 return Ok(seen.collect());
             }
             let now = values
                 .first()
                 .map_or(Now::Silent, |(_, counts)| rule::limit(*counts, limit, rule.min_answers));
-            Ok(one(now, yesterday))
+            Ok(one(now, last_day))
         }
         (Subject::Score(source), None) => {
-            let Some(sunday) = last_sunday(yesterday) else { return Ok(Vec::new()) };
+            let Some(sunday) = last_sunday(last_day) else { return Ok(Vec::new()) };
             let all = rollup::scores(conn, &counted, frozen_at).await?;
             let scores: Vec<Score> =
                 all.into_iter().filter(|(of, _)| of == source).map(|(_, score)| score).collect();
@@ -205,7 +207,7 @@ async fn see<'a>(
             Ok(one(rule::trend(&weeks, rule.condition == Condition::Falling, rule.min_answers), sunday))
         }
         (subject, _) => {
-            let Some(sunday) = last_sunday(yesterday) else { return Ok(Vec::new()) };
+            let Some(sunday) = last_sunday(last_day) else { return Ok(Vec::new()) };
             let weeks = weeks(conn, &counted, subject, (rule.n_weeks(), sunday)).await?;
             let now = match rule.condition {
                 Condition::Shift => rule::shift(&weeks, rule.min_answers),

@@ -6,7 +6,7 @@ use super::{About, capitalised, stretch};
 use crate::metrics::comparison::Share;
 use crate::metrics::control_chart::{self, Baseline, Side, Signal};
 use crate::metrics::figure::{Measure, Unit};
-use crate::metrics::series::{Point, Series};
+use crate::metrics::series::Series;
 
 /// What is ordinary for a series, and what is not.
 pub(super) struct Control {
@@ -18,10 +18,10 @@ pub(super) struct Control {
 }
 
 impl Control {
-    /// Of the periods that are over and have answers, which are compared with each other.
-    pub(super) fn of(points: &[Point], measures: &[Measure], unit: Unit) -> Self {
+    /// Of the periods that are settled and have answers, which are compared with each other.
+    pub(super) fn of(measures: &[Measure], is_settled: &[bool], unit: Unit) -> Self {
         let told: Vec<usize> =
-            (0..points.len()).filter(|i| points[*i].complete && measures[*i].denominator > 0).collect();
+            (0..measures.len()).filter(|i| is_settled[*i] && measures[*i].denominator > 0).collect();
         let chart = match unit {
             Unit::Share => {
                 let shares: Option<Vec<_>> = told

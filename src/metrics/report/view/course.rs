@@ -9,7 +9,8 @@ use crate::metrics::figure::{Measure, Unit};
 use crate::metrics::period::Period;
 use crate::metrics::report::chart::{self, Dot, Line, Told};
 use crate::metrics::series::{Point, Series};
-use crate::metrics::{METRICS, Metric, control_chart};
+use crate::metrics::window::day_of;
+use crate::metrics::{METRICS, Metric, RIPE_AFTER, control_chart};
 
 /// So many signals of a series are told at most, the latest.
 const MOST_SIGNALS: usize = 5;
@@ -45,7 +46,13 @@ impl About<'_> {
         if measures.iter().all(|measure| measure.value.is_none()) {
             return None;
         }
-        let control = Control::of(&series.points, &measures, unit);
+        let ripe_until = day_of(self.contents.report.as_of, self.shop.timezone) - RIPE_AFTER;
+        let is_settled: Vec<bool> = series
+            .points
+            .iter()
+            .map(|point| point.complete && (!metric.ripens || point.days.ends_on <= ripe_until))
+            .collect();
+        let control = Control::of(&measures, &is_settled, unit);
         let mut remarks = control.remarks(self, series);
         let is_quiet = remarks.is_empty();
         let known_until = self.known_until();
@@ -69,7 +76,7 @@ impl About<'_> {
                 value: measure.value,
                 interval: measure.ci_low.zip(measure.ci_high),
                 limits: control.limits.get(&i).copied(),
-                is_whole: point.complete,
+                is_whole: is_settled[i],
                 mark: marks.get(&i).copied(),
             })
             .collect();
