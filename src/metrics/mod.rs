@@ -81,6 +81,9 @@ pub struct Metric {
     pub unit: Unit,
     /// Whether what a window has of it still grows after the window's end: mails are answered later.
     ripens: bool,
+    /// Whether it rises by itself for as long as a shop is known: who ordered before the first order that is known passes for new. So it has no
+    /// usual level.
+    grows: bool,
     counting: Counting,
 }
 
@@ -155,6 +158,7 @@ pub const METRICS: &[Metric] = &[
                      the revision that stood last.",
         unit: Unit::Share,
         ripens: false,
+        grows: false,
         counting: recommendation_rate::COUNTING,
     },
     Metric {
@@ -164,6 +168,7 @@ pub const METRICS: &[Metric] = &[
         definition: "The percentage of promoters (9 and 10) minus the percentage of detractors (0 to 6), in points from −100 to 100.",
         unit: Unit::Points,
         ripens: false,
+        grows: false,
         counting: nps::COUNTING,
     },
     Metric {
@@ -173,6 +178,7 @@ pub const METRICS: &[Metric] = &[
         definition: "The share of ratings of 4 or 5, of all ratings from 1 to 5.",
         unit: Unit::Share,
         ripens: false,
+        grows: false,
         counting: csat::COUNTING,
     },
     Metric {
@@ -184,6 +190,7 @@ pub const METRICS: &[Metric] = &[
                      them are in neither and stand beside as “unknown”, placed by when they were decided.",
         unit: Unit::Share,
         ripens: true,
+        grows: false,
         counting: response_rate::RR5,
     },
     Metric {
@@ -194,6 +201,7 @@ pub const METRICS: &[Metric] = &[
                      window, those that it refused, that came back, or of which nothing is known included (AAPOR response rate 1).",
         unit: Unit::Share,
         ripens: true,
+        grows: false,
         counting: response_rate::RR1,
     },
     Metric {
@@ -204,6 +212,7 @@ pub const METRICS: &[Metric] = &[
                      orders do not count.",
         unit: Unit::Share,
         ripens: false,
+        grows: false,
         counting: repeat_customer_ratio::COUNTING,
     },
     Metric {
@@ -215,6 +224,7 @@ pub const METRICS: &[Metric] = &[
                      equals “repeat_customer_ratio”.",
         unit: Unit::Share,
         ripens: false,
+        grows: true,
         counting: returning_customer_rate::COUNTING,
     },
 ];

@@ -110,6 +110,7 @@ pub struct Words {
     pub course_text_empty: String,
     pub course_center: String,
     pub course_too_few: String,
+    pub course_grows: String,
     pub course_quiet: String,
     pub course_more_signals: String,
     pub signal_beyond_above: String,

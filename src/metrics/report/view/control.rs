@@ -18,6 +18,11 @@ pub(super) struct Control {
 }
 
 impl Control {
+    /// There is nothing of which to say that it is ordinary.
+    pub(super) fn none() -> Self {
+        Self { center: None, limits: BTreeMap::new(), signals: Vec::new() }
+    }
+
     /// Of the periods that are settled and have answers, which are compared with each other.
     pub(super) fn of(measures: &[Measure], is_settled: &[bool], unit: Unit) -> Self {
         let told: Vec<usize> =
@@ -35,9 +40,7 @@ impl Control {
                 nets.and_then(|nets| control_chart::nets(&nets, Baseline::Whole))
             }
         };
-        let Some(chart) = chart else {
-            return Self { center: None, limits: BTreeMap::new(), signals: Vec::new() };
-        };
+        let Some(chart) = chart else { return Self::none() };
         let (bottom, top) = unit.range();
         let clipped = |low: f64, high: f64| (low.max(bottom), high.min(top));
         let told = || told.iter().copied().zip(&chart.points);

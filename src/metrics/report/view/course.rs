@@ -52,7 +52,7 @@ impl About<'_> {
             .iter()
             .map(|point| point.complete && (!metric.ripens || point.days.ends_on <= ripe_until))
             .collect();
-        let control = Control::of(&measures, &is_settled, unit);
+        let control = if metric.grows { Control::none() } else { Control::of(&measures, &is_settled, unit) };
         let mut remarks = control.remarks(self, series);
         let is_quiet = remarks.is_empty();
         let known_until = self.known_until();
@@ -103,6 +103,7 @@ impl About<'_> {
                     notes.push(words.course_quiet.clone());
                 }
             }
+            None if metric.grows => notes.push(words.course_grows.clone()),
             None => {
                 let least = words.count(control_chart::LEAST as i64);
                 notes.push(words.say(&words.course_too_few, &[("n", &least)]));
