@@ -18,7 +18,7 @@
 //! - With a center as good as known, a false alarm by any rule comes every 276 weeks on average (by 3σ alone, every 400 and more). Within
 //!   a year after a baseline of 13 / 26 / 52 weeks, 13 / 12 / 14 % of flat series have one; with weeks that vary by half more than chance,
 //!   16 to 17 % (without the widening for an estimated σz: 27 to 31 %).
-//! - Looking back at 52 steady weeks, which all are the baseline, 9 % of charts have a mark.
+//! - Looking back at 52 steady weeks, which all are the baseline, 10 % of charts have a mark.
 //! - 100 answers a week, 90 % yes, baseline of 52 weeks: within a year 17 %; 30 answers a week: 23 %.
 //! - The 90 % then fall by 0.3 percentage points a week. With 100 answers a week this is found within 16 / 20 / 21 / 23 weeks in
 //!   50 / 80 / 90 / 95 % of runs after a baseline of 26 weeks, within 14 / 18 / 20 / 22 after one of 52; with 300 answers within
@@ -482,7 +482,7 @@ mod tests {
         });
         let share = marked.count() as f64 / f64::from(runs);
         measured(format_args!("chart: looking back at a year, marks in {share}"));
-        assert!((0.07..=0.11).contains(&share), "{share}");
+        assert!((0.08..=0.115).contains(&share), "{share}");
         // Shares are not quite normal.
         for (answers, most) in [(100, 0.2), (30, 0.3)] {
             let draws = Binomial::new(answers, 0.9);
