@@ -45,7 +45,7 @@ mod chance;
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Days, Utc};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 use sqlx::{PgConnection, PgPool, Postgres, Transaction};
@@ -114,6 +114,11 @@ impl Metric {
     /// The one with this key.
     fn named(key: &str) -> Option<&'static Self> {
         METRICS.iter().find(|metric| metric.key == key)
+    }
+
+    /// Whether a period that ended on a day may be held against others.
+    fn is_ripe(&self, ended_on: NaiveDate, today: NaiveDate) -> bool {
+        !self.ripens || ended_on <= today - RIPE_AFTER
     }
 
     fn of_answers(&self) -> Option<&OfAnswers> {
@@ -756,6 +761,15 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn response_rates_ripen() {
+        let is_ripe = |key: &str, ended_on: &str| {
+            Metric::named(key).unwrap().is_ripe(ended_on.parse().unwrap(), "2026-03-16".parse().unwrap())
+        };
+        assert!(is_ripe("response_rate", "2026-03-02") && !is_ripe("response_rate", "2026-03-03"));
+        assert!(!is_ripe("response_rate_rr1", "2026-03-15") && is_ripe("recommendation_rate", "2026-03-15"));
+    }
 
     #[test]
     fn the_list_of_metrics_is_sound() {

@@ -819,6 +819,9 @@ async fn a_response_rate_is_looked_at_when_it_is_ripe() {
         let order = factories::Order::new(shop.id, customer, &n.to_string()).insert(shop.pool()).await;
         factories::sent_invitation(shop.pool(), shop.id, order, moment("2026-03-10")).await;
     }
+    let said = "closes when response_rate itself is back at 10 %. Mails of the last two weeks are left out";
+    let checked = shop.program.run(&["check"]).expect(0);
+    assert!(checked.stdout.contains(said), "{}", checked.stdout);
     // Who was mailed lately may still answer.
     for (night, open) in [("2026-03-12", false), ("2026-03-24", false), ("2026-03-25", true)] {
         shop.night(night).await;

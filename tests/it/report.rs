@@ -254,6 +254,10 @@ async fn the_numbers_of_the_page_are_those_of_the_report() {
             assert_eq!(row[..5], expected, "{} in {period}", metric.key);
         }
     }
+    // What rises by itself has no usual level; the others have one.
+    let told = page.split("Niveau habituel").skip(1);
+    let n_levels = told.filter(|rest| rest.trim_start().starts_with(':')).count();
+    assert_eq!((n_levels, page.matches("Il n’a pas de niveau habituel").count()), (metrics.len() - 1, 1));
     // Volumes, scores, cohorts, funnel.
     for (key, volume) in
         [("orders", "orders"), ("mails", "mails_sent"), ("answers", "answers"), ("comments", "comments")]

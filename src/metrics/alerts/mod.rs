@@ -155,9 +155,8 @@ async fn see<'a>(
     let span = Span { from: None, to: None, as_of: frozen_at };
     let counted = Counted { shop: house.shop, zone, surveys: &surveys, span };
     // Today is not over, and what ripens takes longer.
-    let ripens = matches!(&rule.subject, Subject::Metric(key) if Metric::named(key).is_some_and(|metric| metric.ripens));
     let yesterday = day_of(frozen_at, zone) - Days::new(1);
-    let last_day = if ripens { yesterday - RIPE_AFTER } else { yesterday };
+    let last_day = if rule.subject.ripens() { yesterday - RIPE_AFTER } else { yesterday };
     let window = Period::Rolling(rule.days).around(last_day);
     let limit = match rule.condition {
         Condition::Below(limit) => Some((Side::Below, limit)),

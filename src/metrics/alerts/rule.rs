@@ -126,6 +126,11 @@ impl Volume {
 }
 
 impl Subject {
+    /// Whether the latest of it still grows.
+    pub fn ripens(&self) -> bool {
+        matches!(self, Self::Metric(key) if Metric::named(key).is_some_and(|metric| metric.ripens))
+    }
+
     /// What can stand as `metric` of an `[[alert]]`.
     pub fn keys() -> impl Iterator<Item = &'static str> + Clone {
         let volumes = Volume::ALL.iter().map(|volume| volume.key());
@@ -301,7 +306,11 @@ impl fmt::Display for Rule {
                  has such an alert",
                 weeks.saturating_sub(WATCHED)
             ),
+        }?;
+        if subject.ripens() {
+            f.write_str(". Mails of the last two weeks are left out: they are still being answered")?;
         }
+        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use crate::metrics::period::Period;
 use crate::metrics::report::chart::{self, Dot, Line, Told};
 use crate::metrics::series::{Point, Series};
 use crate::metrics::window::day_of;
-use crate::metrics::{METRICS, Metric, RIPE_AFTER, control_chart};
+use crate::metrics::{METRICS, Metric, control_chart};
 
 /// So many signals of a series are told at most, the latest.
 const MOST_SIGNALS: usize = 5;
@@ -46,11 +46,11 @@ impl About<'_> {
         if measures.iter().all(|measure| measure.value.is_none()) {
             return None;
         }
-        let ripe_until = day_of(self.contents.report.as_of, self.shop.timezone) - RIPE_AFTER;
+        let today = day_of(self.contents.report.as_of, self.shop.timezone);
         let is_settled: Vec<bool> = series
             .points
             .iter()
-            .map(|point| point.complete && (!metric.ripens || point.days.ends_on <= ripe_until))
+            .map(|point| point.complete && metric.is_ripe(point.days.ends_on, today))
             .collect();
         let control = if metric.grows { Control::none() } else { Control::of(&measures, &is_settled, unit) };
         let mut remarks = control.remarks(self, series);
